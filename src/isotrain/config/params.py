@@ -1,0 +1,197 @@
+"""params.yaml as a whole: loading, overriding by dotted path, one view a stage."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from isotrain.config.base import Section
+from isotrain.config.ingest import Ingest
+from isotrain.config.sections import (
+    Compare,
+    Isolation,
+    Method,
+    Model,
+    Paths,
+    Runtime,
+    Tracking,
+    Training,
+    Window,
+)
+from isotrain.errors import InputError
+
+METHOD_SECTIONS = ("model", "training", "runtime", "isolation")
+
+
+class IngestView(Section):
+    """What the stage ``ingest`` reads."""
+
+    ingest: Ingest
+
+
+class WindowView(Section):
+    """What the stage ``window`` reads."""
+
+    window: Window
+
+
+class TrainView(Section):
+    """What the stage ``train`` reads."""
+
+    model: Model
+    training: Training
+    runtime: Runtime
+    isolation: Isolation
+    methods: dict[str, Method]
+    tracking: Tracking
+
+    def method(self, name: str) -> "TrainView":
+        """These sections as the method ``name`` changes them; :class:`InputError` if there is none."""
+        if name not in self.methods:
+            raise InputError(f"params.yaml: methods.{name} does not exist; there are {', '.join(self.methods)}")
+        changes = {section: getattr(self.methods[name], section) for section in METHOD_SECTIONS}
+        return _validate(TrainView, _merged(self.model_dump(), changes), f"params.yaml, methods.{name}")
+
+
+class CompareView(Section):
+    """What the stage ``compare`` reads."""
+
+    compare: Compare
+    methods: dict[str, Method]
+
+
+VIEWS: dict[str, type[Section]] = {
+    "ingest": IngestView,
+    "window": WindowView,
+    "train": TrainView,
+    "compare": CompareView,
+}
+
+
+class Params(IngestView, WindowView, TrainView, CompareView):
+    """The whole file."""
+
+    paths: Paths
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Params":
+        w = self.window
+        simulated = self.ingest.simulated.hours if self.ingest.source == "simulated" else None
+        if simulated is not None and simulated * min(w.train, w.validation) < w.history + 2 * w.horizon:
+            raise ValueError(
+                f"window.history of {w.history} h and window.horizon of {w.horizon} h do not fit into the parts of "
+                f"ingest.simulated.hours = {simulated}: shorten the window or lengthen the series"
+            )
+        if self.training.regime == "streamed" and self.training.stretch <= w.history:
+            raise ValueError(
+                f"training.stretch of {self.training.stretch} h must exceed window.history of {w.history} h: "
+                "the first losses come after the warm-up"
+            )
+        for name in self.compare.methods:
+            if name not in self.methods:
+                raise ValueError(f"compare.methods names {name!r}, which methods does not define")
+        return self
+
+
+V = TypeVar("V", bound=Section)
+
+
+@overload
+def load(path: str | Path = ..., *, overrides: Mapping[str, object] | None = ...) -> Params: ...
+@overload
+def load(path: str | Path = ..., *, view: type[V], overrides: Mapping[str, object] | None = ...) -> V: ...
+def load(
+    path: str | Path = "params.yaml",
+    *,
+    view: type[Section] = Params,
+    overrides: Mapping[str, object] | None = None,
+) -> Section:
+    """Read ``path``, apply ``overrides`` (dotted path -> value), check every section and method, return ``view``.
+
+    Raises :class:`InputError` naming each dotted path that is unknown, missing, of the wrong type or out of
+    bounds, and what was expected; the whole file is checked whatever the view, before any work starts.
+    """
+    values = _read(Path(path))
+    for dotted, value in (overrides or {}).items():
+        values = _merged(values, _nested(dotted, value))
+    params = _validate(Params, values, str(path))
+    for name in params.methods:
+        params.method(name)
+    return view.model_construct(**{field: getattr(params, field) for field in view.model_fields})
+
+
+def flatten(section: Section | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted path -> plain value, the form in which MLflow and Optuna name parameters."""
+    items = section.model_dump() if isinstance(section, Section) else section
+    flat: dict[str, Any] = {}
+    for key, value in items.items():
+        dotted = f"{prefix}{key}"
+        flat |= flatten(value, f"{dotted}.") if isinstance(value, Mapping) else {dotted: value}
+    return flat
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: run from the project's folder") from None
+    except yaml.YAMLError as problem:
+        raise InputError(f"{path} is not valid YAML: {problem}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold sections (key: value), found {type(values).__name__}")
+    return values
+
+
+def _nested(dotted: str, value: object) -> dict[str, Any]:
+    *parents, leaf = dotted.split(".")
+    nested: dict[str, Any] = {leaf: value}
+    for key in reversed(parents):
+        nested = {key: nested}
+    return nested
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _validate(view: type[V], values: Mapping[str, Any], where: str) -> V:
+    try:
+        return view.model_validate(values)
+    except ValidationError as problem:
+        lines = [_explain(view, error) for error in problem.errors()]
+        raise InputError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _explain(view: type[Section], error: Any) -> str:
+    dotted = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(view, error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"{dotted} is not a key; {hint}"
+    if error["type"] == "missing":
+        return f"{dotted} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    if not dotted:
+        return str(message)
+    given = "" if error["type"] == "value_error" else f" = {error['input']!r}"
+    return f"{dotted}{given}: {message}"
+
+
+def _keys_at(view: type[Section], location: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed at ``location``, as far as sections can be followed."""
+    for part in location:
+        field = view.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            view = annotation
+        elif annotation == dict[str, Method]:
+            view = Method
+    return list(view.model_fields)

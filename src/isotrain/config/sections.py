@@ -1,0 +1,147 @@
+"""The sections of params.yaml other than ``ingest``: one class a section, units in the comments."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from isotrain.config.base import Count, Fraction, Positive, Section
+
+
+class Paths(Section):
+    """Folders, relative to the project. dvc.yaml hands them to the stages; nothing else names a path."""
+
+    raw: str
+    tidy: str
+    data_report: str
+    windows: str
+    runs: str
+    report: str
+
+
+class Window(Section):
+    """How the series becomes origins, windows and three parts in time order."""
+
+    history: Count  # hours that the encoder sees before an origin
+    horizon: Count  # hours forecast from an origin: the leads
+    train: Fraction  # share of the hours
+    validation: Fraction  # share of the hours; the rest is the test part
+    stride: Count  # hours between two origins of the validation and test parts
+
+    @model_validator(mode="after")
+    def _parts_leave_a_test(self) -> "Window":
+        if self.train <= 0 or self.validation <= 0 or self.train + self.validation >= 1:
+            raise ValueError(
+                f"train {self.train} and validation {self.validation} must be above 0 and sum to less than 1: "
+                "the rest is the test part"
+            )
+        return self
+
+
+class Model(Section):
+    """The forecaster's shape."""
+
+    encoder: Literal["lstm", "zeroed"]  # zeroed: the same network with the LSTM's output set to zero
+    hidden: Count  # units in each LSTM layer
+    layers: Count
+    decoder: Count  # width of the decoder over the leads
+    dropout: float = Field(ge=0.0, lt=1.0)
+
+
+class Training(Section):
+    """One fit."""
+
+    regime: Literal["streamed", "windowed"]
+    steps: Count  # optimiser steps
+    stretches: Count  # streamed: stretches in a step
+    stretch: Count  # streamed: hours in a stretch, warm-up (= window.history) included
+    origins: Count  # streamed: origins drawn in a stretch
+    windows: Count  # windowed: windows in a step, one origin each
+    learning_rate: Positive  # peak of the one-cycle schedule
+    rise: Fraction  # share of the steps in which the rate rises
+    weight_decay: float = Field(ge=0.0)  # decoupled, on matrices
+    clip: float = Field(ge=0.0)  # norm of the gradient; 0 = no clipping
+    validate_every: Count  # steps
+    accelerator: Literal["auto", "cpu", "cuda"]
+
+
+class Runtime(Section):
+    """What separates tuned stock from stock; each can be switched off alone."""
+
+    keep_allocator: bool  # glibc keeps freed pages instead of returning them to the system
+    flush_denormals: bool
+    bf16: bool  # autocast
+    fused_adam: bool
+    threads: int = Field(ge=0)  # 0 = every core that this process may use
+
+
+class Schedule(Section):
+    """Training progress in [0, 1] to isolated fraction."""
+
+    shape: Literal["constant", "ramp"]
+    fraction: Fraction  # 0 switches isolation off
+    start: Fraction  # progress at which isolation begins
+    stop: Fraction  # ramp: progress at which the fraction is reached
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Schedule":
+        if self.start > self.stop:
+            raise ValueError(f"start {self.start} comes after stop {self.stop}")
+        return self
+
+
+class Isolation(Section):
+    """Which zones are left out, chosen how and when."""
+
+    zone: Literal["arc", "gate", "unit", "layer", "step"]
+    mode: Literal["masked", "exact"]
+    criterion: Literal["random", "update_norm", "depth"]
+    scope: Literal["local", "global"]  # the fraction holds in each layer, or over all
+    every: Count  # steps between two selections
+    schedule: Schedule
+    moments: Literal["hold", "decay", "reset"]
+    correction: Literal["global", "per_weight"]
+
+    @model_validator(mode="after")
+    def _mode_exists_for_zone(self) -> "Isolation":
+        if self.mode == "exact" and self.zone in ("arc", "gate", "unit"):
+            raise ValueError(f"mode exact is not available for zone {self.zone}: use masked, or zone layer or step")
+        if self.mode == "masked" and self.zone == "step":
+            raise ValueError("mode masked is not available for zone step: use exact")
+        if self.zone == "step" and self.schedule.fraction >= 1:
+            raise ValueError("schedule.fraction of 1 isolates every step: nothing would train")
+        return self
+
+
+class Compare(Section):
+    """What the report compares."""
+
+    methods: list[str] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+    reference_stock: dict[Literal["streamed", "windowed"], str]
+    reference_tuned: dict[Literal["streamed", "windowed"], str]
+    confidence: float = Field(gt=0.0, lt=1.0)  # of the bootstrap intervals
+    bootstrap: Count  # resamples
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> "Compare":
+        for name, values in (("methods", self.methods), ("seeds", self.seeds)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} names something twice: {values}")
+        return self
+
+
+class Tracking(Section):
+    """Where MLflow keeps the runs. MLFLOW_TRACKING_URI in the environment wins over ``uri``."""
+
+    experiment: str
+    uri: str | None  # null = mlflow.db beside params.yaml
+
+
+class Method(Section):
+    """A named condition: a sentence for the report, and what it changes in the sections above."""
+
+    about: str
+    model: dict[str, object] = {}
+    training: dict[str, object] = {}
+    runtime: dict[str, object] = {}
+    isolation: dict[str, object] = {}

@@ -1,0 +1,26 @@
+"""The one exception that means "mend your input", and how a command shows it."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+
+class InputError(ValueError):
+    """A file, a setting or an argument cannot be used; the message names it and the remedy."""
+
+
+def run_as_command(main: Callable[..., None]) -> None:
+    """Call ``main`` with the command line's words; an :class:`InputError` ends in one line and status 2.
+
+    Every other exception keeps its traceback: it is our defect, not the user's.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        main(*sys.argv[1:])
+    except InputError as problem:
+        sys.exit(_refusal(problem))
+
+
+def _refusal(problem: InputError) -> int:
+    print(f"error: {problem}", file=sys.stderr)
+    return 2

@@ -1,0 +1,55 @@
+"""Process-wide settings that decide how fast a stock LSTM trains on a CPU; each can be left out, each is logged.
+
+Call :func:`prepare` before the first tensor operation: the threads of torch's pool inherit the denormal setting
+when the pool is made.
+"""
+
+import ctypes
+import logging
+import os
+
+import torch
+
+log = logging.getLogger(__name__)
+
+# glibc, malloc.h
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+KEEP_BYTES = 2**30
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prepare(*, keep_allocator: bool, flush_denormals: bool, threads: int = 0) -> dict[str, str]:
+    """Apply the settings; returns what took effect, in words, under the settings' names.
+
+    ``threads = 0`` takes every core that the process may use. What the machine does not offer is logged as a
+    warning and returned as "not available": the run goes on without it.
+    """
+    torch.set_num_threads(threads or usable_cores())
+    effect = {
+        "keep_allocator": _keep_pages() if keep_allocator else "off",
+        "flush_denormals": _flush_denormals(flush_denormals),
+        "threads": str(torch.get_num_threads()),
+    }
+    for name, what in effect.items():
+        log.log(logging.WARNING if what == "not available" else logging.INFO, "runtime: %s %s", name, what)
+    return effect
+
+
+def _keep_pages() -> str:
+    """Let glibc keep freed blocks: an LSTM step else returns its buffers to the system and faults them in again."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # not glibc
+        return "not available"
+    kept = mallopt(M_MMAP_THRESHOLD, KEEP_BYTES) and mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
+    return "on" if kept else "not available"
+
+
+def _flush_denormals(wanted: bool) -> str:
+    if not torch.set_flush_denormal(wanted) and wanted:
+        return "not available"
+    return "on" if wanted else "off"
