@@ -1,0 +1,105 @@
+"""The stage ``ingest``: a raw series in, an hourly table without gaps and the facts about it out."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from isotrain import files
+from isotrain.config.ingest import SIMULATED, STORED_UNIT, Ingest
+from isotrain.data import simulate
+from isotrain.data.repair import repair
+from isotrain.data.schema import TIME, Flag, check_hourly, check_tidy, flag_column
+from isotrain.data.source import read_hourly
+from isotrain.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tidy:
+    """``frame``: what series.parquet holds; ``raw``: hourly values before repair, same rows, UTC index.
+
+    ``facts``: what series.json holds. Loads in kW, temperature in degC, solar flux in W/m2.
+    """
+
+    frame: pd.DataFrame
+    raw: pd.DataFrame
+    facts: dict[str, Any]
+
+
+def ingest(settings: Ingest, raw_folder: Path) -> Tidy:
+    """Read or simulate the series, check, flag and repair it. Writes nothing.
+
+    ``raw_folder`` is where a ``settings.source`` without a folder of its own is looked for. Raises
+    :class:`InputError` naming file, line, column and remedy.
+    """
+    columns = list(settings.columns)
+    if settings.source == SIMULATED:
+        name, hourly = SIMULATED, _simulated(settings)
+        digest = hashlib.sha256(np.ascontiguousarray(hourly.to_numpy()).tobytes()).hexdigest()
+    else:
+        path = _locate(settings.source, raw_folder)
+        name, hourly, digest = path.name, read_hourly(settings, path), files.sha256(path)
+    hourly = hourly[columns]
+    check_hourly(hourly, columns)
+    values, flags = repair(hourly, settings)
+    frame = values.join(flags.rename(columns=flag_column)).reset_index(names=TIME)
+    check_tidy(frame, columns)
+    facts = {
+        "source": name,
+        "simulated": settings.source == SIMULATED,
+        "rows": len(frame),
+        "sha256": digest,
+        **_facts(settings, flags),
+        "hours_before_start": len(hourly) - len(values),
+    }
+    return Tidy(frame, hourly.loc[values.index], facts)
+
+
+def write(tidy: Tidy, folder: Path) -> None:
+    """Write ``series.parquet`` and ``series.json``; on any failure what was there before stays as it was."""
+    parquet, facts = folder / "series.parquet", folder / "series.json"
+    with files.replacing(parquet) as table_draft, files.replacing(facts) as facts_draft:
+        tidy.frame.to_parquet(table_draft, index=False)
+        files.write_json(facts_draft, tidy.facts)
+
+
+def _locate(source: str, raw_folder: Path) -> Path:
+    """The file meant: a bare name lies in ``raw_folder``, else it is a path from the project's folder."""
+    path = Path(source)
+    if path.parent == Path():
+        return raw_folder / path
+    if raw_folder.resolve() not in path.resolve().parents:
+        log.warning("%s lies outside %s: DVC will not notice when it changes", path, raw_folder)
+    return path
+
+
+def _simulated(settings: Ingest) -> pd.DataFrame:
+    made = simulate.building(settings.simulated)
+    unknown = [name for name in settings.columns if name not in made.columns]
+    if unknown:
+        raise InputError(
+            f"the simulated building has no column {', '.join(unknown)}; it has {', '.join(map(str, made))}: "
+            "mend ingest.columns or set ingest.source to a file"
+        )
+    return made
+
+
+def _facts(settings: Ingest, flags: pd.DataFrame) -> dict[str, Any]:
+    kinds = {name: column.kind.removeprefix("sub_") for name, column in settings.columns.items()}
+    return {
+        "target": settings.target,
+        "unit": STORED_UNIT[settings.columns[settings.target].kind],
+        "time_zone": settings.time_zone,
+        "country": settings.country,
+        "columns": {name: {"unit": STORED_UNIT[kind], "kind": kind} for name, kind in kinds.items()},
+        "flags": {
+            name: {flag.name.lower(): int((flags[name] == flag).sum()) for flag in Flag if flag != Flag.OK}
+            for name in settings.columns
+        },
+    }

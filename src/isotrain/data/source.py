@@ -1,0 +1,223 @@
+"""Read any relative of the Drahi-X export into hourly columns in stored units, on the full UTC grid."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from isotrain.config.ingest import Column, File, Ingest
+from isotrain.data.stamps import FIRST_ROW, first_true, utc_stamps
+from isotrain.errors import InputError
+
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+PROBABLY_WATTS = 1000.0  # kW; the median of no single building of a campus
+PROBABLY_KILOWATTS = 0.1  # kW; the median of no metered building
+LONGEST_GAP = 366 * 24 * 60  # minutes
+
+
+def read_hourly(settings: Ingest, path: Path) -> pd.DataFrame:
+    """Hourly means of the configured columns, (hours, columns), float64 in stored units, NaN where missing.
+
+    The index is the full UTC grid from the first hour to the last; an hour with less than
+    ``settings.file.enough`` of its samples is missing. Raises :class:`InputError` naming file, line and
+    column.
+    """
+    check_is_table(path, settings.file)
+    table = _read_table(settings, path)
+    stamps = utc_stamps(table.pop(settings.file.time_column.strip()), settings.file, path)
+    table = table.loc[stamps.index]
+    _check_step(stamps, settings.file.step_minutes, path)
+    for key in settings.columns:
+        table[key] = _numbers(table[key], settings.heading(key), settings.file.decimal, path)
+        table[key] = _in_stored_unit(table[key], key, settings, path)
+    return hourly_means(table.set_axis(pd.DatetimeIndex(stamps)), settings.file)
+
+
+def hourly_means(table: pd.DataFrame, file: File) -> pd.DataFrame:
+    """Means over UTC hours of ``table`` (any step, UTC index) on the full hourly grid."""
+    hours = pd.DatetimeIndex(table.index).floor("h")
+    if not hours.is_unique:
+        samples = table.groupby(hours)
+        wanted = np.ceil(file.enough * 60 / file.step_minutes)
+        table = samples.mean().where(samples.count() >= wanted)
+    else:
+        table = table.set_axis(hours)
+    grid = pd.date_range(hours[0], hours[-1], freq="h", name="time")
+    return table.reindex(grid).astype(np.float64)
+
+
+def check_is_table(path: Path, file: File) -> None:
+    """Refuse, before parsing, what is no table: absent, empty, a web page, cut short."""
+    if not path.is_file():
+        raise InputError(
+            f"{path} does not exist: fetch it (dvc import-url ADDRESS {path}), "
+            'or set ingest.source to another file or to "simulated"'
+        )
+    content = path.read_bytes()
+    if not content.strip():
+        raise InputError(f"{path} is empty: fetch it again")
+    start = content[:200].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise InputError(
+            f"{path} is a web page, not a table: give the address of the raw file and fetch it again"
+        )
+    try:
+        content.decode(file.encoding)
+    except (UnicodeDecodeError, LookupError) as problem:
+        raise InputError(
+            f"{path} cannot be read as ingest.file.encoding = {file.encoding}: {problem}; "
+            "set another, such as latin-1"
+        ) from None
+    if b'"' not in content:  # quoted fields may hold separators: left to the parser
+        _check_widths(content, file, path)
+
+
+def _check_widths(content: bytes, file: File, path: Path) -> None:
+    lines = content.rstrip(b"\r\n \x00").split(b"\n")
+    separator = file.separator.encode()
+    width = lines[0].count(separator)
+    for number, line in enumerate(lines, start=1):
+        if (found := line.count(separator)) == width or not line.strip():
+            continue
+        if number == len(lines) and found < width:
+            raise InputError(
+                f"{path} line {number} (the last) has {found + 1} fields instead of {width + 1}: "
+                "the download was cut short; fetch the file again"
+            )
+        raise InputError(
+            f"{path} line {number} has {found + 1} fields instead of {width + 1}: "
+            f"mend the line, or set ingest.file.separator (now {_shown(file.separator)})"
+        )
+
+
+def _read_table(settings: Ingest, path: Path) -> pd.DataFrame:
+    """The time column as text and the configured ones as found, under their keys; row i is on line i + 2."""
+    file = settings.file
+    headings = _headings(path, file)
+    wanted = {file.time_column.strip(): file.time_column.strip()}
+    wanted |= {settings.heading(key): key for key in settings.columns}
+    positions = {_position(headings, heading, path, file): key for heading, key in wanted.items()}
+    try:
+        table = pd.read_csv(
+            path,
+            sep=file.separator,
+            decimal=file.decimal,
+            encoding=_with_mark(file.encoding),
+            header=None,
+            skiprows=1,
+            usecols=sorted(positions),
+            dtype={next(iter(positions)): str},
+            skip_blank_lines=False,
+            skipinitialspace=True,
+            low_memory=False,
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as problem:
+        raise InputError(
+            f"{path} cannot be read as a table: {problem}; mend the line or fetch it again"
+        ) from None
+    table = table.rename(columns=positions).dropna(how="all")
+    if table.empty:
+        raise InputError(f"{path} holds a heading and no rows: fetch it again")
+    return table
+
+
+def _headings(path: Path, file: File) -> list[str]:
+    with path.open(encoding=_with_mark(file.encoding), newline="") as stream:
+        headings = [heading.strip() for heading in next(csv.reader(stream, delimiter=file.separator))]
+    if len(headings) == 1:
+        likely = max(SEPARATORS, key=headings[0].count)
+        hint = f"it looks like {_shown(likely)}; " if likely in headings[0] else ""
+        raise InputError(
+            f"{path} line 1 has one column only when split at {_shown(file.separator)}: "
+            f"{hint}set ingest.file.separator (the line reads {headings[0][:80]!r})"
+        )
+    return headings
+
+
+def _position(headings: list[str], heading: str, path: Path, file: File) -> int:
+    if (count := headings.count(heading)) == 1:
+        return headings.index(heading)
+    setting = "ingest.file.time_column" if heading == file.time_column.strip() else "ingest.columns"
+    if count > 1:
+        raise InputError(f"{path} has {count} columns headed {heading!r}: rename one and mend {setting}")
+    raise InputError(f"{path} has no column {heading!r}; it has {', '.join(headings)}: mend {setting}")
+
+
+def _numbers(values: pd.Series, heading: str, decimal: str, path: Path) -> pd.Series:
+    if values.dtype.kind in "fiu":
+        return values.astype(np.float64)
+    text = values.astype("str").str.strip()
+    text = text.mask(text == "")
+    numbers: pd.Series = pd.to_numeric(text.str.replace(decimal, ".", regex=False), errors="coerce")
+    wrong = numbers.isna() & text.notna()
+    if wrong.any():
+        row = first_true(wrong)
+        hint = ", or set ingest.file.decimal" if "," in str(text[row]) and decimal == "." else ""
+        raise InputError(
+            f"{path} line {row + FIRST_ROW}, column {heading!r}: {text[row]!r} is not a number: "
+            f"mend it, leave it empty{hint}"
+        )
+    return pd.Series(numbers, dtype=np.float64)
+
+
+def _in_stored_unit(values: pd.Series, key: str, settings: Ingest, path: Path) -> pd.Series:
+    """Kilowatts, consumption positive; refuse what cannot be meant so."""
+    column, heading = settings.columns[key], settings.heading(key)
+    if values.isna().all():
+        remedy = "choose another target" if key == settings.target else f"remove {key} from ingest.columns"
+        raise InputError(f"{path}, column {heading!r} has no value at all: {remedy}")
+    if column.kind not in ("load", "sub_load"):
+        return values
+    values = values * (column.sign / (1000.0 if column.unit == "W" else 1.0))
+    problem = _suspicion(values, column, key, target=key == settings.target)
+    if problem:
+        raise InputError(f"{path}, column {heading!r}: {problem}")
+    return values
+
+
+def _suspicion(values: pd.Series, column: Column, key: str, *, target: bool) -> str | None:
+    median = float(values[values != 0].median())
+    if median > PROBABLY_WATTS:
+        return (
+            f"half of the values exceed {median:.0f} kW, probably watts: set ingest.columns.{key}.unit to W"
+        )
+    if target and column.unit == "W" and median < PROBABLY_KILOWATTS and median > 0:
+        return (
+            f"half of the values are below {median:.4f} kW, probably kilowatts already: "
+            f"set ingest.columns.{key}.unit to kW"
+        )
+    if median < 0:
+        return (
+            f"half of the values are below {median:.2f} kW: set ingest.columns.{key}.sign to {-column.sign}"
+        )
+    return None
+
+
+def _check_step(stamps: pd.Series, minutes: int, path: Path) -> None:
+    """Refuse rows closer or, as a rule, further apart than configured, and gaps of over a year."""
+    if len(stamps) < 2:
+        raise InputError(f"{path} holds one row only: a series needs more; fetch it again")
+    steps = stamps.diff().dt.total_seconds().to_numpy()[1:] / 60
+    usual, close, far = float(np.median(steps)), steps * 2 < minutes, steps > LONGEST_GAP
+    if abs(usual - minutes) * 2 > minutes:
+        raise InputError(
+            f"{path}: rows are {usual:g} minutes apart, ingest.file.step_minutes says {minutes}: "
+            f"set it to {usual:g}"
+        )
+    if close.any() or far.any():
+        row = int(np.argmax(close | far)) + 1
+        raise InputError(
+            f"{path} line {stamps.index[row] + FIRST_ROW}: {stamps.iloc[row]:%Y-%m-%d %H:%M} UTC comes "
+            f"{steps[row - 1]:g} minutes after the row before, ingest.file.step_minutes says {minutes}: "
+            "mend the stamp, or split the file there"
+        )
+
+
+def _with_mark(encoding: str) -> str:
+    """The encoding that also skips the byte order mark which spreadsheets put in front of UTF-8."""
+    return "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
+
+
+def _shown(separator: str) -> str:
+    return SEPARATORS.get(separator, repr(separator))
