@@ -1,0 +1,127 @@
+"""Runs gathered by method: figures with intervals, speed-ups against the references of the same regime."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from isotrain.errors import InputError
+from isotrain.tradeoff.results import Run
+from isotrain.tradeoff.statistics import Interval, median_interval, speedup
+from isotrain.tradeoff.target import reference_target, seconds_to_target
+
+CONTROLS = ("small", "tuned-short", "state-zeroed", "random")  # the start of a control's name
+MASKED = "masked-"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is compared with what: method names by regime, and how the intervals are made.
+
+    ``about`` gives each method's sentence for the legend; its order is the order of the tables.
+    """
+
+    reference_stock: Mapping[str, str]
+    reference_tuned: Mapping[str, str]
+    confidence: float = 0.9
+    bootstrap: int = 2000
+    about: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Method:
+    """All the seeds of one method."""
+
+    name: str
+    regime: str
+    runs: tuple[Run, ...]
+    to_target: Mapping[int, float]  # seed -> training seconds, infinite where missed
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, ascending."""
+        return [run.seed for run in self.runs]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every method beside every other, in the order of ``settings.about``, then by name."""
+
+    runs: Sequence[Run]
+    settings: Settings
+
+    @cached_property
+    def methods(self) -> list[Method]:
+        """One entry a method."""
+        order = list(self.settings.about)
+        names = {run.method for run in self.runs}
+        ranked = sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
+        return [self._method(name) for name in ranked]
+
+    @cached_property
+    def targets(self) -> dict[str, float | None]:
+        """Regime -> validation MAE (kW) to be reached; ``None`` where the tuned reference sets none."""
+        regimes = sorted({run.regime for run in self.runs})
+        return {regime: self._target(regime) for regime in regimes}
+
+    def find(self, name: str | None) -> Method | None:
+        """The method called ``name``, if it was run."""
+        return next((method for method in self.methods if method.name == name), None)
+
+    def stock(self, regime: str) -> Method | None:
+        """The stock reference of ``regime``, if it was run."""
+        return self.find(self.settings.reference_stock.get(regime))
+
+    def tuned(self, regime: str) -> Method | None:
+        """The tuned reference of ``regime``, if it was run."""
+        return self.find(self.settings.reference_tuned.get(regime))
+
+    def control(self, kind: str, regime: str) -> Method | None:
+        """The control of ``regime`` whose name starts with ``kind``, if it was run."""
+        return next((m for m in self.methods if m.name.startswith(kind) and m.regime == regime), None)
+
+    def isolated(self) -> list[Method]:
+        """The methods under test: neither a reference, nor a control, nor masked."""
+        references = {*self.settings.reference_stock.values(), *self.settings.reference_tuned.values()}
+        outside = (*CONTROLS, MASKED)
+        return [m for m in self.methods if m.name not in references and not m.name.startswith(outside)]
+
+    def masked(self) -> list[Method]:
+        """The controls that compute every gradient and then drop some."""
+        return [m for m in self.methods if m.name.startswith(MASKED)]
+
+    def figure(self, method: Method, value: Callable[[Run], float]) -> Interval:
+        """Median and interval over ``method``'s seeds of ``value`` of a run."""
+        return self._interval([value(run) for run in method.runs])
+
+    def seconds_to_target(self, method: Method) -> Interval | None:
+        """Training seconds until the target of the regime; ``None`` without a target."""
+        return self._interval(list(method.to_target.values())) if self.targets[method.regime] else None
+
+    def speedup(self, method: Method, reference: Method | None) -> Interval | None:
+        """How many times sooner than ``reference`` the target is reached, paired by seed; -inf: never.
+
+        ``None`` without a reference of the same regime, a target or a common seed.
+        """
+        if reference is None or reference.regime != method.regime or self.targets[method.regime] is None:
+            return None
+        common = [seed for seed in method.seeds if seed in reference.to_target]
+        ratios = [speedup(reference.to_target[seed], method.to_target[seed]) for seed in common]
+        return self._interval(ratios) if ratios else None
+
+    def _interval(self, values: Sequence[float]) -> Interval:
+        return median_interval(values, self.settings.confidence, self.settings.bootstrap)
+
+    def _target(self, regime: str) -> float | None:
+        name = self.settings.reference_tuned.get(regime)
+        return reference_target([run for run in self.runs if run.method == name and run.regime == regime])
+
+    def _method(self, name: str) -> Method:
+        runs = tuple(sorted((run for run in self.runs if run.method == name), key=lambda run: run.seed))
+        regimes = {run.regime for run in runs}
+        if len(regimes) > 1:
+            raise InputError(
+                f"{name} was fitted in two regimes: give each its own name and run `dvc repro train`"
+            )
+        target = self.targets[runs[0].regime]
+        goal = float("-inf") if target is None else target
+        return Method(name, runs[0].regime, runs, {run.seed: seconds_to_target(run, goal) for run in runs})
