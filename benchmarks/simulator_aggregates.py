@@ -98,7 +98,7 @@ def main(*arguments: str) -> None:
     if "--write" in arguments:
         page = PROJECT / "docs" / "simulator.md"
         start, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        files.write_text(page, f"{start}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+        files.write_text(page, f"{start}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,19 @@
+"""Stage ``ingest``: the raw series becomes an hourly table without gaps; a report says what was repaired."""
+
+from pathlib import Path
+
+from isotrain.config import IngestView, load
+from isotrain.data.ingest import ingest, write
+from isotrain.errors import run_as_command
+from isotrain.reporting.data_report import report
+
+
+def main(raw: str, tidy: str, reports: str, params: str) -> None:
+    """Read folder ``raw``; write the table to folder ``tidy`` and the report to folder ``reports``."""
+    series = ingest(load(params, view=IngestView).ingest, Path(raw))
+    write(series, Path(tidy))
+    report(series, Path(reports))
+
+
+if __name__ == "__main__":
+    run_as_command(main)
