@@ -42,3 +42,8 @@ def sha256(path: str | Path) -> str:
     """Hexadecimal digest of the file's bytes."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """Hexadecimal digest of ``text`` in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()

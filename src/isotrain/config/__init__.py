@@ -1,25 +1,32 @@
 """params.yaml, typed. ``load`` is the only way in."""
 
+from isotrain.config.ingest import Ingest
 from isotrain.config.params import (
-    METHOD_SECTIONS,
     VIEWS,
     CompareView,
     IngestView,
+    MethodsView,
     Params,
-    TrainView,
+    Settings,
     WindowView,
     flatten,
     load,
+    load_settings,
 )
+from isotrain.config.sections import Compare, Window
 
 __all__ = [
-    "METHOD_SECTIONS",
     "VIEWS",
+    "Compare",
     "CompareView",
+    "Ingest",
     "IngestView",
+    "MethodsView",
     "Params",
-    "TrainView",
+    "Settings",
+    "Window",
     "WindowView",
     "flatten",
     "load",
+    "load_settings",
 ]

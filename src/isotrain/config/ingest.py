@@ -38,9 +38,7 @@ class Column(Section):
     def _unit_fits_kind(self) -> "Column":
         stored = STORED_UNIT[self.kind]
         if self.unit not in ((None, "kW", "W") if stored == "kW" else (None, stored)):
-            raise ValueError(
-                f"unit {self.unit!r} does not fit kind {self.kind!r}, which is stored in {stored}"
-            )
+            raise ValueError(f"unit {self.unit!r} does not fit kind {self.kind!r}, which is stored in {stored}")
         return self
 
 
@@ -50,9 +48,7 @@ class File(Section):
     time_column: str = "Date and time (UTC)"  # heading, stray blanks aside
     time_zone: Zone = "UTC"  # zone of stamps that carry no offset
     time_format: str | None = None  # as in strptime, "%d/%m/%Y %H:%M"; left out: ISO 8601
-    clock_change: Literal["infer", "gap"] = (
-        "infer"  # stamps the change makes ambiguous: by order, or left out
-    )
+    clock_change: Literal["infer", "gap"] = "infer"  # stamps the change makes ambiguous: by order, or left out
     step_minutes: Literal[1, 5, 15, 30, 60] = 60  # time between two rows
     enough: Fraction = 0.75  # share of an hour's samples below which the hour is a gap
     separator: str = Field(default=",", min_length=1, max_length=1)
@@ -111,9 +107,7 @@ def _drahix_columns() -> dict[str, Column]:
 class Ingest(Section):
     """From a file, or the simulator, to an hourly table without gaps."""
 
-    source: str = (
-        SIMULATED  # "simulated", or a file: its path from the project's folder, or its name in data/raw
-    )
+    source: str = SIMULATED  # "simulated", or a file: its path from the project's folder, or its name in data/raw
     target: str = "TGBT"  # key in columns
     time_zone: Zone = "Europe/Paris"  # the building's own: occupancy follows it
     country: str = Field(default="FR", pattern="^[A-Z]{2}$")  # whose public holidays it keeps, ISO 3166
@@ -127,14 +121,10 @@ class Ingest(Section):
         if self.target not in self.columns:
             raise ValueError(f"target {self.target!r} is not in columns ({', '.join(self.columns)})")
         if self.columns[self.target].kind not in ("load", "sub_load"):
-            raise ValueError(
-                f"target {self.target!r} must be a load, not of kind {self.columns[self.target].kind!r}"
-            )
+            raise ValueError(f"target {self.target!r} must be a load, not of kind {self.columns[self.target].kind!r}")
         for key in self.columns:
             if key == "time" or key.endswith("__flag"):
-                raise ValueError(
-                    f"columns.{key}: this name is kept for the tidy table itself; choose another"
-                )
+                raise ValueError(f"columns.{key}: this name is kept for the tidy table itself; choose another")
         headings = [self.heading(key) for key in self.columns]
         for heading in headings:
             if headings.count(heading) > 1 or heading == self.file.time_column.strip():

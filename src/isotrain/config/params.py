@@ -22,6 +22,7 @@ from isotrain.config.sections import (
     Window,
 )
 from isotrain.errors import InputError
+from isotrain.files import read_json
 
 METHOD_SECTIONS = ("model", "training", "runtime", "isolation")
 
@@ -38,8 +39,27 @@ class WindowView(Section):
     window: Window
 
 
-class TrainView(Section):
-    """What the stage ``train`` reads."""
+class Settings(Section):
+    """Everything that a fit of one method depends on, resolved: what the stage ``train`` reads."""
+
+    method: str
+    model: Model
+    training: Training
+    runtime: Runtime
+    isolation: Isolation | None  # None = nothing is isolated
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def _zone_fits_regime(self) -> "Settings":
+        if self.isolation and self.isolation.zone == "step" and self.training.regime == "streamed":
+            raise ValueError(
+                "isolation.zone step needs training.regime windowed: in a streamed stretch every hour has a loss"
+            )
+        return self
+
+
+class MethodsView(Section):
+    """What the stage ``methods`` reads, to resolve each method into :class:`Settings`."""
 
     model: Model
     training: Training
@@ -48,12 +68,19 @@ class TrainView(Section):
     methods: dict[str, Method]
     tracking: Tracking
 
-    def method(self, name: str) -> "TrainView":
-        """These sections as the method ``name`` changes them; :class:`InputError` if there is none."""
+    def settings(self, name: str) -> Settings:
+        """These sections as the method ``name`` changes them; :class:`InputError` if there is none.
+
+        Where the isolated fraction is 0 the section ``isolation`` is dropped: nothing in it matters, so changing
+        it does not make such a method out of date.
+        """
         if name not in self.methods:
             raise InputError(f"params.yaml: methods.{name} does not exist; there are {', '.join(self.methods)}")
+        sections = self.model_dump(include={*METHOD_SECTIONS, "tracking"})
         changes = {section: getattr(self.methods[name], section) for section in METHOD_SECTIONS}
-        return _validate(TrainView, _merged(self.model_dump(), changes), f"params.yaml, methods.{name}")
+        resolved = _validate(Settings, {"method": name, **_merged(sections, changes)}, f"params.yaml, methods.{name}")
+        isolating = resolved.isolation is not None and resolved.isolation.schedule.fraction > 0
+        return resolved if isolating else resolved.model_copy(update={"isolation": None})
 
 
 class CompareView(Section):
@@ -66,12 +93,12 @@ class CompareView(Section):
 VIEWS: dict[str, type[Section]] = {
     "ingest": IngestView,
     "window": WindowView,
-    "train": TrainView,
+    "methods": MethodsView,
     "compare": CompareView,
 }
 
 
-class Params(IngestView, WindowView, TrainView, CompareView):
+class Params(IngestView, WindowView, MethodsView, CompareView):
     """The whole file."""
 
     paths: Paths
@@ -119,8 +146,16 @@ def load(
         values = _merged(values, _nested(dotted, value))
     params = _validate(Params, values, str(path))
     for name in params.methods:
-        params.method(name)
+        params.settings(name)
     return view.model_construct(**{field: getattr(params, field) for field in view.model_fields})
+
+
+def load_settings(path: str | Path) -> Settings:
+    """The settings that the stage ``methods`` resolved; :class:`InputError` if they are missing or not valid."""
+    try:
+        return _validate(Settings, read_json(path), str(path))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: run `dvc repro methods` first") from None
 
 
 def flatten(section: Section | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ class Paths(Section):
     tidy: str
     data_report: str
     windows: str
+    methods: str
     runs: str
     report: str
 
@@ -137,11 +138,14 @@ class Tracking(Section):
     uri: str | None  # null = mlflow.db beside params.yaml
 
 
+Changes = dict[str, object]
+
+
 class Method(Section):
     """A named condition: a sentence for the report, and what it changes in the sections above."""
 
     about: str
-    model: dict[str, object] = {}
-    training: dict[str, object] = {}
-    runtime: dict[str, object] = {}
-    isolation: dict[str, object] = {}
+    model: Changes = Field(default_factory=dict)
+    training: Changes = Field(default_factory=dict)
+    runtime: Changes = Field(default_factory=dict)
+    isolation: Changes = Field(default_factory=dict)

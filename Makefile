@@ -1,0 +1,39 @@
+# make reproduce     set up, run the whole study, say where the report is
+# make test          set up, run the tests
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# the series: nothing = as params.yaml says; a path or a URL of a CSV = that file
+DATA ?=
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+$(READY): constraints.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: install Python 3.11 or newer, or call make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed: call make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	links="$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null)}"; \
+	UV_FIND_LINKS="$$links" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --compile-bytecode -e '.[dev]'
+	@touch $@
+
+.PHONY: help setup reproduce test check
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(READY) ## make .venv from the pinned versions
+
+reproduce: $(READY) ## run the study (DATA=path/or/url.csv for your own series) and say where the report is
+	@test -z "$(DATA)" || $(BIN)/python pipelines/fetch.py "$(DATA)" params.yaml
+	@$(BIN)/dvc repro
+	@echo
+	@echo "report:  reports/tradeoff/tradeoff.html (and .md, .json beside it); the data: reports/data/data_report.md"
+	@echo "runs:    $(BIN)/mlflow ui    then open http://127.0.0.1:5000"
+
+test: $(READY) ## run the tests
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## ruff, mypy, import-linter
+	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports

@@ -1,0 +1,14 @@
+"""Stage train: one fit of one method with one seed."""
+
+from isotrain.config import load_settings
+from isotrain.data.windows import Windows
+from isotrain.errors import run_as_command
+from isotrain.training import fit
+
+
+def main(settings: str, seed: str, windows: str, out: str) -> None:
+    fit(load_settings(settings), int(seed), Windows.load(windows), out)
+
+
+if __name__ == "__main__":
+    run_as_command(main)

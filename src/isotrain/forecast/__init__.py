@@ -1,0 +1,1 @@
+"""The forecaster, the Lightning module around it, and the baselines it must beat."""

@@ -1,0 +1,130 @@
+"""The Lightning module: loss, validation, optimiser. What to isolate is the callback's business, not its own."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from isotrain.forecast.model import Forecaster
+from isotrain.forecast.stretches import Sampler, Stretches, cover
+from isotrain.isolation.adam import MaskedAdam
+
+VALIDATION_STRIDE = 7  # hours between validation origins during a fit: prime to 24, so every hour of day occurs
+
+
+class ForecastModule(pl.LightningModule):
+    """Trains a :class:`Forecaster` with the L1 loss, in units of the training part's standard deviation.
+
+    ``masked`` takes :class:`MaskedAdam` (with its ``moments`` and ``correction``) in place of ``torch.optim.Adam``.
+    """
+
+    def __init__(
+        self,
+        net: Forecaster,
+        sampler: Sampler,
+        validation: Tensor,
+        *,
+        learning_rate: float,
+        rise: float,
+        weight_decay: float,
+        fused: bool,
+        masked: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.sampler = sampler
+        self.validation = validation[::VALIDATION_STRIDE]
+        self.learning_rate = learning_rate
+        self.fused = fused
+        self.rise = rise
+        self.weight_decay = weight_decay
+        self.masked = masked
+        self._errors: list[Tensor] = []
+        self._last_loss = torch.tensor(torch.nan)
+
+    def training_step(self, _: Any, batch_idx: int) -> Tensor:
+        """The batch is a function of its number, so a fit resumed in mid-epoch sees what it would have seen."""
+        at = self.sampler(batch_idx).to(self.device)
+        loss = self.loss(at)
+        self._last_loss = loss.detach()
+        return loss
+
+    def loss(self, at: Stretches) -> Tensor:
+        """Mean absolute error over the known target hours, in training standard deviations."""
+        truth = self.net.series.truth_at(at.origins)
+        known = ~truth.isnan()
+        error = (self.net(at) - truth.nan_to_num()) * known
+        return error.abs().sum() / known.sum().clamp(min=1) / self.net.series.scale
+
+    def validation_step(self, batch: tuple[Stretches, Tensor], _: int) -> None:
+        at, position = batch
+        real = (position >= 0).to(self.device)
+        forecast = self.net(at.to(self.device))[real]
+        truth = self.net.series.truth_at(at.to(self.device).origins[real])
+        self._errors.append((forecast - truth).abs()[~truth.isnan()])  # unknown hours go, a diverged forecast stays
+
+    def on_validation_epoch_end(self) -> None:
+        errors = torch.cat(self._errors)
+        self._errors.clear()
+        self.log("val_mae", errors.mean(), batch_size=1)
+        self.log("train_loss", self._last_loss, batch_size=1)
+
+    @torch.no_grad()
+    def forecast(self, origins: Tensor) -> Tensor:
+        """(n, K) forecasts in kW at increasing, evenly spaced ``origins`` (n,), on the CPU."""
+        self.eval()
+        answer = torch.full((len(origins), self.net.series.horizon), torch.nan)
+        for at, position in cover(origins, self.sampler.regime, self.net.series.history):
+            real = position >= 0
+            answer[position[real]] = self.net(at.to(self.device)).float().cpu()[real]
+        return answer
+
+    def train_dataloader(self) -> Iterable[int]:
+        """As many numbers as there are steps: training_step draws its own batch."""
+        return range(int(self.trainer.max_steps) * self.trainer.accumulate_grad_batches)
+
+    def val_dataloader(self) -> Iterable[tuple[Stretches, Tensor]]:
+        batches = list(cover(self.validation, self.sampler.regime, self.net.series.history))
+        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # Lightning takes a bare list for several loaders
+
+    def configure_optimizers(self) -> Any:
+        matrices = [p for p in self.parameters() if p.dim() > 1]
+        others = [p for p in self.parameters() if p.dim() <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": self.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        common: dict[str, Any] = {
+            "lr": self.learning_rate,
+            "fused": self.fused or None,
+            "decoupled_weight_decay": True,
+        }
+        optimizer = (
+            torch.optim.Adam(groups, **common) if self.masked is None else MaskedAdam(groups, **common, **self.masked)
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            self.learning_rate,
+            total_steps=int(self.trainer.max_steps),
+            pct_start=self.rise,
+            cycle_momentum=False,
+            final_div_factor=100,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm. Lightning refuses to with a fused optimiser, for fear of a loss scaler: there is none."""
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Indices are moved where they are used."""
+        return batch

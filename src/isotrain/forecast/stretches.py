@@ -1,0 +1,86 @@
+"""Which hours the encoder runs over and at which of them it forecasts: one form for both regimes.
+
+``windowed`` is the case of one origin at the end of a stretch as long as the history; ``streamed`` has many
+origins in a longer stretch, all after a warm-up of ``history`` hours. Everything is an index into the series.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+WEEK = 168  # hours of origins in one evaluation stretch (streamed)
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """``B`` stretches of ``length`` hours with ``M`` origins each.
+
+    ``start`` (B,) first hour of each stretch; ``offset`` (B, M) hours from ``start`` to each origin, in
+    ``[history, length]``: the state at an origin is the encoder's output one hour before it.
+    """
+
+    start: Tensor
+    offset: Tensor
+    length: int
+
+    @property
+    def hours(self) -> Tensor:
+        """(B, length) indices of the encoder's hours."""
+        return self.start[:, None] + torch.arange(self.length, device=self.start.device)
+
+    @property
+    def origins(self) -> Tensor:
+        """(B, M) indices of the first hours forecast."""
+        return self.start[:, None] + self.offset
+
+    def to(self, device: torch.device) -> "Stretches":
+        """The same on another device."""
+        return Stretches(self.start.to(device), self.offset.to(device), self.length)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws the stretches of a training step, as a pure function of (seed, step): resuming needs no state.
+
+    ``first`` and ``last``: the training part's origins lie in [first, last).
+    """
+
+    regime: str
+    first: int
+    last: int
+    history: int
+    stretch: int
+    count: int
+    origins: int
+    seed: int
+
+    def __call__(self, step: int) -> Stretches:
+        # one generator a step; the multiplier keeps neighbouring (seed, step) pairs apart
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        length = self.stretch if self.regime == "streamed" else self.history
+        start = torch.randint(self.first - self.history, self.last - length, (self.count,), generator=generator)
+        if self.regime == "windowed":
+            return Stretches(start, torch.full((self.count, 1), self.history), length)
+        offset = torch.randint(self.history, length + 1, (self.count, self.origins), generator=generator)
+        return Stretches(start, offset, length)
+
+
+def cover(origins: Tensor, regime: str, history: int, batch_hours: int = 12_000) -> Iterator[tuple[Stretches, Tensor]]:
+    """Evaluate at every origin, in batches of about ``batch_hours`` encoder hours (memory does not grow with n).
+
+    ``origins``: (n,) increasing with one constant stride. Yields stretches and the positions (B, M) in
+    ``origins`` that they answer; a position of -1 is padding.
+    """
+    n = len(origins)
+    stride = int(origins[1] - origins[0]) if n > 1 else 1
+    many = max(WEEK // stride, 1) if regime == "streamed" else 1
+    length = history + (many - 1) * stride
+    position = torch.arange(-(-n // many) * many).reshape(-1, many)
+    position[position >= n] = -1
+    start = origins[position[:, 0]] - history
+    offset = history + torch.arange(many) * stride
+    size = max(batch_hours // length, 1)
+    for rows in torch.arange(len(start)).split(size):
+        yield Stretches(start[rows], offset.expand(len(rows), -1), length), position[rows]

@@ -1,0 +1,252 @@
+"""The one way to train: a method, a seed and windows in; a result, a checkpoint and an MLflow run out."""
+
+import logging
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+
+from isotrain.config import Settings, flatten
+from isotrain.config.sections import Isolation as IsolationSettings
+from isotrain.data.windows import Windows
+from isotrain.errors import InputError
+from isotrain.files import replacing, sha256_text, write_json
+from isotrain.forecast.clock import Clock, RandomState, Row, StopWhenDiverged
+from isotrain.forecast.model import Forecaster, Series
+from isotrain.forecast.module import ForecastModule
+from isotrain.forecast.scores import scores
+from isotrain.forecast.stretches import Sampler
+from isotrain.isolation import SCHEDULES, Isolation
+from isotrain.lstm import runtime
+from isotrain.provenance import commit, hardware
+from isotrain.tracking import Run, tracked
+from isotrain.tradeoff.timing import alone, machine_seconds
+
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to pass on
+log = logging.getLogger(__name__)
+SAVE_EVERY_SECONDS = 30.0  # of training, between two checkpoints to resume from
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What to train, and where the results go."""
+
+    settings: Settings
+    seed: int
+    windows: Windows
+    out: Path
+
+    @property
+    def name(self) -> str:
+        """The method and the seed."""
+        return f"{self.settings.method}-{self.seed}"
+
+
+def fit(settings: Settings, seed: int, windows: Windows, out: str | Path) -> dict[str, Any]:
+    """Train once and write ``result.json``, ``forecasts.npz`` and ``model.ckpt`` into ``out``; returns the result.
+
+    Raises :class:`InputError` for settings that the series cannot serve, before anything is trained. An
+    interrupted fit leaves a checkpoint under ``checkpoints/``; the same call resumes it.
+    """
+    job = Fit(settings, seed, windows, Path(out))
+    effect = runtime.prepare(**settings.runtime.model_dump(include={"keep_allocator", "flush_denormals", "threads"}))
+    module, callbacks = prepare(job)
+    tracking = settings.tracking
+    with tracked(tracking.experiment, tracking.uri, job.name, _tags(job)) as run:
+        run.params({**_flat(settings), "seed": seed, **{f"runtime.effect.{k}": v for k, v in effect.items()}})
+        run.dataset(windows.meta)
+        with alone():
+            result = _train(job, module, callbacks, run)
+        _log_result(run, result)
+        run.artifacts(job.out)
+    return result
+
+
+def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
+    """The module and its callbacks, everything seeded."""
+    s = job.settings
+    pl.seed_everything(job.seed, verbose=False)
+    net = Forecaster(Series(job.windows), **s.model.model_dump())
+    module = ForecastModule(
+        net,
+        sampler(job),
+        torch.from_numpy(job.windows.origins("validation")),
+        learning_rate=s.training.learning_rate,
+        rise=s.training.rise,
+        weight_decay=s.training.weight_decay,
+        fused=s.runtime.fused_adam,
+        masked=s.isolation.model_dump(include={"moments", "correction"}) if s.isolation else None,
+    )
+    return module, [
+        RandomState(),
+        StopWhenDiverged(),
+        *([isolation(job, s.isolation)] if s.isolation else []),
+    ]
+
+
+def sampler(job: Fit) -> Sampler:
+    """Which stretches each step draws; :class:`InputError` if the training part is shorter than one."""
+    t, meta = job.settings.training, job.windows.meta
+    first, last = meta["origins"]["train"]
+    if t.regime == "streamed" and not meta["history"] < t.stretch < last - first + meta["history"]:
+        raise InputError(
+            f"training.stretch of {t.stretch} h must exceed window.history of {meta['history']} h and fit into the "
+            f"training part ({last - first} origins)"
+        )
+    count = t.stretches if t.regime == "streamed" else t.windows
+    return Sampler(t.regime, first, last, meta["history"], t.stretch, count, t.origins, job.seed)
+
+
+def isolation(job: Fit, s: IsolationSettings) -> Isolation:
+    """The callback of the section ``isolation``."""
+    schedule = SCHEDULES[s.schedule.shape](fraction=s.schedule.fraction, start=s.schedule.start, stop=s.schedule.stop)
+    return Isolation(
+        s.zone,
+        s.criterion,
+        schedule,
+        mode=s.mode,
+        scope=s.scope,
+        every=s.every,
+        seed=job.seed,
+        window=job.windows.meta["history"],
+    )
+
+
+def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: Run) -> dict[str, Any]:
+    s = job.settings
+    saved = checkpoint_to_resume(job)
+    chosen = [c for c in callbacks if isinstance(c, Isolation)]
+    last_save = [0.0]
+
+    def on_row(row: Row) -> None:
+        run.metrics({key: row[key] for key in row if key != "step"}, row["step"])
+        log.info("step %d: val MAE %.3f kW, %.1f s", row["step"], row["val_mae"], row["train_seconds"])
+        if row["train_seconds"] - last_save[0] > SAVE_EVERY_SECONDS:
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            module.trainer.save_checkpoint(saved)
+            last_save[0] = row["train_seconds"]
+
+    clock = Clock(
+        on_row,
+        selection=lambda: sum(c.seconds for c in chosen),
+        share=lambda: sum(c.history[-1]["share"] for c in chosen if c.history),  # a look-up, not a count
+    )
+    trainer = pl.Trainer(
+        max_steps=s.training.steps,
+        accelerator=s.training.accelerator,
+        devices=1,
+        precision="bf16-mixed" if s.runtime.bf16 else "32-true",
+        gradient_clip_val=s.training.clip or None,
+        val_check_interval=min(s.training.validate_every, s.training.steps),
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[*callbacks, clock],
+        plugins=[LightningEnvironment()],  # inside a SLURM job Lightning would else take over its signals
+    )
+    started = datetime.now(UTC)
+    speed = machine_seconds()
+    if saved.exists():
+        log.warning("resuming from %s", saved)
+    trainer.fit(module, ckpt_path=str(saved) if saved.exists() else None, weights_only=True)
+    speed = (speed + machine_seconds()) / 2
+    diverged = any(c.diverged for c in callbacks if isinstance(c, StopWhenDiverged))
+    result = {
+        "method": s.method,
+        "seed": job.seed,
+        "regime": s.training.regime,
+        "started_at": started.isoformat(timespec="seconds"),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "data": {key: job.windows.meta[key] for key in ("source", "simulated", "rows", "sha256", "target", "unit")},
+        "hardware": hardware(),
+        "params": _flat(s),
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "steps": trainer.global_step,
+        "train_seconds": clock.watch.total,
+        "phase_seconds": clock.watch.seconds,
+        "step_ms_median": clock.step_ms_median,
+        "machine_seconds": speed,
+        "history": clock.rows,
+        "isolated_fraction": clock.isolated_fraction,
+        "selections": [row for c in chosen for row in c.history],
+        "diverged": diverged,
+        **_errors(job, module, clock, diverged),
+    }
+    job.out.mkdir(parents=True, exist_ok=True)
+    trainer.save_checkpoint(job.out / "model.ckpt")
+    write_json(job.out / "result.json", result)
+    saved.unlink(missing_ok=True)
+    return result
+
+
+def _errors(job: Fit, module: ForecastModule, clock: Clock, diverged: bool) -> dict[str, Any]:
+    if diverged:
+        log.error("the fit diverged at step %s: lower training.learning_rate", clock.rows[-1]["step"])
+        clock.rows = [row for row in clock.rows if np.isfinite(row["val_mae"]) and np.isfinite(row["train_loss"])]
+        names = ("best_val_mae", "val_mae", "test_mae", "test_rmse", "test_mase", "mae_by_lead")
+        return {**dict.fromkeys(names), "history": clock.rows}
+    windows = job.windows
+    forecasts = {
+        part: module.forecast(torch.from_numpy(windows.origins(part))).numpy() for part in ("validation", "test")
+    }
+    validation, test = (
+        scores(forecasts[part], windows.targets(windows.origins(part)), windows.meta["mase_scale"])
+        for part in forecasts
+    )
+    origins = windows.origins("test")
+    with replacing(job.out / "forecasts.npz") as draft, draft.open("wb") as stream:
+        np.savez(
+            stream,
+            origins=origins,
+            prediction=forecasts["test"],
+            truth=windows.targets(origins),
+            time=windows.time[origins],
+        )
+    return {
+        "best_val_mae": min(row["val_mae"] for row in clock.rows),
+        "val_mae": validation["mae"],
+        **{f"test_{name}": test[name] for name in ("mae", "rmse", "mase")},
+        "mae_by_lead": test["mae_by_lead"],
+    }
+
+
+def checkpoint_to_resume(job: Fit) -> Path:
+    """Where an interrupted fit of exactly these settings, seed and data left its state."""
+    key = sha256_text(repr((_flat(job.settings), job.seed, job.windows.meta["sha256"])))[:16]
+    return Path("checkpoints") / f"{job.name}-{key}.ckpt"
+
+
+def _flat(settings: Settings) -> dict[str, Any]:
+    return flatten(settings.model_dump(exclude={"method", "tracking"}))
+
+
+def _tags(job: Fit) -> dict[str, str]:
+    meta = job.windows.meta
+    return {
+        "method": job.settings.method,
+        "seed": str(job.seed),
+        "data.source": str(meta["source"]),
+        "data.simulated": "yes" if meta["simulated"] else "no",
+        "git.commit": commit() or "none",
+        "dvc.stage": os.environ.get("DVC_STAGE", "none"),
+        "regime": job.settings.training.regime,
+    }
+
+
+def _log_result(run: Run, result: dict[str, Any]) -> None:
+    names = ("train_seconds", "step_ms_median", "machine_seconds", "isolated_fraction", "parameters")
+    errors = ("best_val_mae", "val_mae", "test_mae", "test_rmse", "test_mase")
+    seconds = {f"seconds/{phase}": value for phase, value in result["phase_seconds"].items()}
+    final = {f"final/{name}": result[name] for name in (*names, *errors) if result[name] is not None}
+    run.metrics({**final, **seconds}, result["steps"])
+    run.tags({f"hardware.{key}": str(value) for key, value in result["hardware"].items()})
+    run.tags({"diverged": "yes" if result["diverged"] else "no"})
