@@ -51,7 +51,7 @@ def random_mask(shape: tuple[int, ...], seed: int = 2) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.5
 
 
-# 1. All active ------------------------------------------------------------------------------------------------
+# 1. All active ------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=30, deadline=None)
@@ -81,10 +81,14 @@ def test_all_active_is_torch_adam(
     dtype: torch.dtype,
     once_masked: bool,
 ) -> None:
-    """Two groups with rates of their own, an LR scheduler, and a mask that came and went before the first step."""
+    """Two groups of their own rates, an LR scheduler, a mask that came and went before the first step."""
     keywords: dict[str, Any] = {
-        **{"betas": (0.8, 0.95), "weight_decay": weight_decay, "amsgrad": amsgrad, "maximize": maximize},
-        **{"decoupled_weight_decay": decoupled, **implementation},
+        "betas": (0.8, 0.95),
+        "weight_decay": weight_decay,
+        "amsgrad": amsgrad,
+        "maximize": maximize,
+        "decoupled_weight_decay": decoupled,
+        **implementation,
     }
     weights, optimisers = [], []
     for kind, extra in ((torch.optim.Adam, {}), (MaskedAdam, {"moments": moments, "correction": correction})):
@@ -106,9 +110,7 @@ def test_all_active_is_torch_adam(
 
 def test_hooks_run_once_and_the_closure_sees_gradients() -> None:
     p = torch.nn.Parameter(torch.ones(3))
-    torch.optim.Adam(
-        [torch.nn.Parameter(torch.ones(1))]
-    )  # patches Adam.step, which must not run the hooks again
+    torch.optim.Adam([torch.nn.Parameter(torch.ones(1))])  # patches Adam.step, which must not run the hooks again
     optimiser = MaskedAdam([p])
     calls = []
     optimiser.register_step_post_hook(lambda *_: calls.append("after"))
@@ -123,7 +125,7 @@ def test_hooks_run_once_and_the_closure_sees_gradients() -> None:
     assert calls == ["closure", "after"]
 
 
-# 2. None active -----------------------------------------------------------------------------------------------
+# 2. None active -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("decoupled", [False, True])
@@ -169,7 +171,7 @@ def test_isolating_all_of_a_parameter_equals_not_computing_its_gradient(moments:
     assert_same_state(results[0][1], results[1][1])
 
 
-# 3. Some active -----------------------------------------------------------------------------------------------
+# 3. Some active -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -205,11 +207,11 @@ def test_some_active_is_torch_adam_on_the_sub_tensor(
         assert not masked.state[p][name][~wide].any()
 
 
-# 4. The formulas, written out in NumPy -------------------------------------------------------------------------
+# 4. The formulas, written out in NumPy ------------------------------------------------------------------
 
 
 class Oracle:
-    """A vector of weights, each with its own fate; t counts its updates, or the steps that updated any of them."""
+    """Weights, each with its own fate; t counts its updates, or the steps that updated any of them."""
 
     def __init__(
         self, w: np.ndarray, moments: str, correction: str, variant: str, decay: float, decoupled: bool
@@ -226,9 +228,7 @@ class Oracle:
                 self.t[gone] = 0
         self.active = active
 
-    def step(
-        self, g: np.ndarray, lr: float = 1e-2, b1: float = 0.8, b2: float = 0.95, eps: float = 1e-3
-    ) -> None:
+    def step(self, g: np.ndarray, lr: float = 1e-2, b1: float = 0.8, b2: float = 0.95, eps: float = 1e-3) -> None:
         moments, correction, variant, decay, decoupled = self.rule
         a, w = self.active, self.w
         if moments == "decay":
@@ -243,9 +243,7 @@ class Oracle:
         self.v[a] = (b2 * self.v + (1 - b2) * g**2)[a]
         c1, c2 = 1 - b1 ** self.t[a], 1 - b2 ** self.t[a]
         m, root = self.m[a], np.sqrt(self.v[a])
-        move = (
-            m / c1 / (root / np.sqrt(c2) + eps) if variant == "torch" else np.sqrt(c2) / c1 * m / (root + eps)
-        )
+        move = m / c1 / (root / np.sqrt(c2) + eps) if variant == "torch" else np.sqrt(c2) / c1 * m / (root + eps)
         w[a] = start[a] - lr * move
 
 
@@ -309,16 +307,14 @@ def test_formulas(
 
 
 def test_tf15_by_hand() -> None:
-    """One step from zero moments, g = 1: lr_t = lr sqrt(1 - b2) / (1 - b1), so w moves lr sqrt(c2) / (sqrt(c2) + eps)."""
+    """One step from zero moments with g = 1: w moves by lr sqrt(1 - b2) / (sqrt(1 - b2) + eps)."""
     p = torch.nn.Parameter(torch.zeros(1, dtype=torch.double))
     p.grad = torch.ones(1, dtype=torch.double)
     MaskedAdam([p], lr=0.1, betas=(0.9, 0.99), eps=0.05, variant="tf15").step()
-    torch.testing.assert_close(
-        p.detach(), torch.tensor([-0.1 * 0.1 / (0.1 + 0.05)]).double(), rtol=1e-7, atol=0
-    )
+    torch.testing.assert_close(p.detach(), torch.tensor([-0.1 * 0.1 / (0.1 + 0.05)]).double(), rtol=1e-7, atol=0)
 
 
-# Saving, copying, errors --------------------------------------------------------------------------------------
+# Saving, copying, errors --------------------------------------------------------------------------------
 
 
 def through_file(saved: dict[str, Any]) -> dict[str, Any]:

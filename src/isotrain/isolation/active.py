@@ -40,7 +40,7 @@ class ActiveSet:
             whole.copy_(matrix.reshape(whole.shape))
 
 
-def full_mask(param: Tensor, active: Bool[Tensor, "..."] | None) -> Bool[Tensor, "..."]:
+def full_mask(param: Tensor, active: Tensor | None) -> Bool[Tensor, "..."]:
     """A boolean copy of ``active`` in the shape of ``param`` and on its device; None is all True.
 
     Raises:

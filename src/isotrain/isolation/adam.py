@@ -81,7 +81,7 @@ class MaskedAdam(Adam):
             # Only torch's fused kernel skips a step whose gradient overflowed; GradScaler skips the others.
             self._step_supports_amp_scaling = False
 
-    def set_active(self, param: Tensor, active: Bool[Tensor, "..."] | None) -> None:
+    def set_active(self, param: Tensor, active: Tensor | None) -> None:
         """From the next step on update only these weights of ``param``; None updates all of them.
 
         Args:
@@ -113,7 +113,7 @@ class MaskedAdam(Adam):
         return chosen.mask.clone()
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. The closure, if any, runs first: Lightning computes the gradients in it."""
         loss = None
         if closure is not None:

@@ -82,7 +82,7 @@ class Isolation(pl.Callback):
         self.zone, self.mode, self.scope, self.window = zone, mode, scope, window
         self.criterion, self.schedule = criterion, schedule
         self.every, self.reselect, self.modules = every, reselect, modules
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, float | int]] = []
         self.seconds = 0.0
         self._fraction = 0.0
         self._active: dict[str, Tensor] = {}
@@ -151,7 +151,7 @@ class Isolation(pl.Callback):
         for module in self._told.values():
             module.isolate()  # type: ignore[operator]
 
-    def _choose(self, step: int, fraction: float, optimiser: Optimizer) -> dict[str, float] | None:
+    def _choose(self, step: int, fraction: float, optimiser: Optimizer) -> dict[str, float | int] | None:
         before, asked_before = self._active, self._fraction
         chosen = select(self._scores(optimiser), fraction, self.scope)
         self._active = {name: active.cpu() for name, active in chosen.items()}

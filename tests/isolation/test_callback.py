@@ -1,0 +1,305 @@
+"""The callback in real Lightning training: what moves, what is told to whom, and resuming bit for bit."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from isotrain.errors import InputError
+from isotrain.isolation import CRITERIA, SCHEDULES, Isolation, MaskedAdam
+from isotrain.lstm import LSTM
+
+TIME, INPUTS, HIDDEN = 6, 3, 4
+
+
+def data() -> tuple[Tensor, Tensor]:
+    x = torch.randn(40, TIME, INPUTS, generator=torch.Generator().manual_seed(1))
+    return x, x.sum((1, 2))[:, None]
+
+
+class Stack(nn.LSTM):
+    """Two layers that leave the gradients of isolated layers uncomputed, the simplest way there is."""
+
+    def __init__(self) -> None:
+        super().__init__(INPUTS, HIDDEN, 2, batch_first=True)
+        self.told: list[dict[str, Any]] = []
+
+    def isolate(self, layer: Sequence[int] = (), steps: int | None = None) -> None:
+        self.told.append({"layer": tuple(layer), "steps": steps})
+        for name, p in self.named_parameters():
+            p.requires_grad_(int(name[-1]) not in layer)
+
+
+class Forecaster(pl.LightningModule):
+    def __init__(self, lstm: nn.Module | None = None, optimiser: Any = MaskedAdam, **settings: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.lstm = Stack() if lstm is None else lstm
+        self.head = nn.Linear(HIDDEN, 1)
+        self.optimiser, self.settings = optimiser, settings
+        self.data = list(zip(*(part.split(5) for part in data()), strict=True))
+
+    def training_step(self, _: Tensor, batch_idx: int) -> Tensor:
+        """By number: Lightning restarts a plain DataLoader from its beginning when it resumes in an epoch."""
+        x, y = self.data[batch_idx]
+        return (self.head(self.lstm(x)[0][:, -1]) - y).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        optimiser = self.optimiser(self.parameters(), lr=1e-2, **self.settings)
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.97)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def fit(
+    model: Forecaster, *callbacks: pl.Callback, steps: int = 5, resume: Path | None = None, **more: Any
+) -> pl.Trainer:
+    quiet = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing")
+    settings: dict[str, Any] = dict.fromkeys(quiet, False) | {"accelerator": "cpu", "max_steps": steps} | more
+    trainer = pl.Trainer(callbacks=list(callbacks), **settings)
+    trainer.fit(model, DataLoader(TensorDataset(torch.arange(8))), ckpt_path=resume)
+    return trainer
+
+
+def constant(fraction: float = 0.5, start: float = 0.0) -> Any:
+    return SCHEDULES["constant"](fraction=fraction, start=start)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.1, "fused": True}, {"moments": "decay"}])
+@pytest.mark.parametrize("zone", ["arc", "gate", "unit", "layer"])
+def test_isolated_arcs_stay_and_active_ones_move(zone: str, settings: dict[str, Any]) -> None:
+    model = Forecaster(**settings)
+    before = weights(model)
+    isolation = Isolation(zone, "random", constant(), every=1, reselect=False)
+    trainer = fit(model, isolation)
+    (optimiser,) = trainer.optimizers
+    isolated = 0
+    for name, p in model.named_parameters():
+        active = optimiser.active(p)
+        assert torch.equal(p[~active], before[name][~active])
+        assert (p[active] != before[name][active]).all()
+        isolated += int((~active).sum())
+    arcs = sum(p.numel() for p in model.lstm.parameters())
+    assert isolation.isolated_share == pytest.approx(isolated / arcs)
+    assert 0.4 < isolation.isolated_share < 0.6
+    assert [entry["step"] for entry in isolation.history] == [0]
+    assert isolation.history[0]["churn"] == 0.5
+    assert isolation.seconds >= isolation.history[0]["seconds"] > 0
+
+
+def test_nothing_isolated_is_the_same_training_as_without() -> None:
+    plain, isolating = Forecaster(optimiser=torch.optim.Adam), Forecaster()
+    fit(plain)
+    isolation = Isolation("unit", "update_norm", constant(0.5, start=1.0), every=1)
+    fit(isolating, isolation)
+    assert all(torch.equal(p, weights(plain)[name]) for name, p in isolating.named_parameters())
+    assert isolation.history == []
+    assert isolation.isolated_share == 0
+
+
+def test_a_ramp_grows_and_looks_only_every_so_often() -> None:
+    isolation = Isolation("unit", "update_norm", SCHEDULES["ramp"](fraction=0.5, start=0.0, stop=0.8), every=5)
+    fit(Forecaster(), isolation, steps=20)
+    assert [entry["step"] for entry in isolation.history] == [5, 10, 15]
+    assert [entry["fraction"] for entry in isolation.history] == pytest.approx([0.15625, 0.3125, 0.46875])
+    assert [entry["share"] for entry in isolation.history] == [0.25, 0.25, 0.5]  # 1, 1, 2 of 4 units a layer
+
+
+def test_reselection_draws_anew_and_its_absence_does_not() -> None:
+    again, once = (Isolation("arc", "random", constant(), every=1, reselect=flag) for flag in (True, False))
+    for isolation in (again, once):
+        fit(Forecaster(), isolation, steps=4)
+    assert len(again.history) == 4
+    assert all(0.3 < entry["churn"] < 0.7 for entry in again.history)
+    assert len(once.history) == 1
+
+
+def test_global_scope_follows_depth() -> None:
+    model = Forecaster()
+    trainer = fit(model, Isolation("unit", CRITERIA["depth"], constant(), every=1, scope="global"))
+    active = {name: trainer.optimizers[0].active(p) for name, p in model.lstm.named_parameters()}
+    assert not any(mask.any() for name, mask in active.items() if name.endswith("l0"))
+    assert all(mask.all() for name, mask in active.items() if name.endswith("l1"))
+
+
+def test_exact_layers_give_the_same_weights_as_masked_ones() -> None:
+    exact, masked = Forecaster(weight_decay=0.1), Forecaster(weight_decay=0.1)
+    isolation = Isolation("layer", "depth", constant(start=0.4), mode="exact", every=1)
+    fit(exact, isolation, steps=10)
+    fit(masked, Isolation("layer", "depth", constant(start=0.4), every=1), steps=10)
+    assert all(torch.equal(p, weights(masked)[name]) for name, p in exact.named_parameters())
+    assert isinstance(exact.lstm, Stack)
+    thaw = {"layer": (), "steps": None}
+    assert exact.lstm.told == [thaw, {"layer": (0,), "steps": None}, thaw]  # at the start, chosen, at the end
+    assert masked.lstm.told == []
+    assert isolation.isolated_share == pytest.approx(4 * 4 * (3 + 4 + 2) / (4 * 4 * (3 + 4 + 2 + 4 + 4 + 2)))
+
+
+def test_the_projects_own_lstm_understands_what_it_is_told() -> None:
+    def model() -> Forecaster:
+        torch.manual_seed(0)
+        return Forecaster(lstm=LSTM(INPUTS, HIDDEN, 2, batch_first=True))
+
+    exact, masked, short = model(), model(), model()
+    fit(exact, Isolation("layer", "depth", constant(start=0.4), mode="exact", every=1), steps=10)
+    fit(masked, Isolation("layer", "depth", constant(start=0.4), every=1), steps=10)
+    for name, p in exact.named_parameters():
+        torch.testing.assert_close(p.detach(), weights(masked)[name])
+    isolation = Isolation("step", "depth", constant(), mode="exact", every=1, window=TIME)
+    fit(short, isolation, steps=10)
+    assert isolation.isolated_share == 0.5
+
+
+def test_steps_are_told_to_the_module_and_need_no_masking_optimiser() -> None:
+    model = Forecaster(optimiser=torch.optim.Adam)
+    isolation = Isolation("step", "depth", constant(0.75), mode="exact", every=1, window=TIME)
+    fit(model, isolation)
+    assert isinstance(model.lstm, Stack)
+    assert [order["steps"] for order in model.lstm.told] == [None, 1, None]  # 6 - round(4.5)
+    assert isolation.isolated_share == pytest.approx(5 / 6)
+
+
+def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "isotrain.isolation.callback")
+    fit(Forecaster(), Isolation("unit", "random", constant(start=0.4), every=1), steps=5)
+    fit(Forecaster(), Isolation("layer", "depth", constant(), mode="exact"), steps=2)
+    fit(Forecaster(), Isolation("step", "depth", constant(), mode="exact", window=TIME), steps=2)
+    assert [record.message for record in caplog.records if record.name.startswith("isotrain")] == [
+        "step 2: 4 of 8 units isolated (50 % of the LSTM's arcs), saves nothing: masked",
+        "step 0: layer 0 of 2 isolated: its weight gradients are not computed",
+        "step 0: backward over the last 3 of 6 time steps",
+    ]
+
+
+# 6. Resuming --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("isolation", "settings"),
+    [
+        (("unit", "random", "masked"), {"moments": "reset", "correction": "per_weight"}),
+        (("arc", "update_norm", "masked"), {"moments": "decay", "variant": "tf15"}),
+        (("gate", "update_norm", "masked"), {"weight_decay": 0.1, "amsgrad": True}),
+        (("layer", "random", "exact"), {"fused": True}),
+    ],
+)
+def test_resuming_in_the_middle_of_an_epoch_is_the_same_run(
+    tmp_path: Path, isolation: tuple[str, str, str], settings: dict[str, Any]
+) -> None:
+    """With accumulation, clipping and an LR scheduler: 4 steps an epoch, stopped after step 6 of 14."""
+    zone, criterion, mode = isolation
+    more: dict[str, Any] = {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1}
+
+    def start() -> tuple[Forecaster, Isolation]:
+        schedule = SCHEDULES["ramp"](fraction=0.5, start=0.1, stop=0.6)
+        return Forecaster(**settings), Isolation(zone, criterion, schedule, mode=mode, every=2)
+
+    whole, whole_isolation = start()
+    keep = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=6, save_top_k=-1, filename="{step}")
+    one = fit(whole, whole_isolation, keep, steps=14, enable_checkpointing=True, **more)
+    resumed, resumed_isolation = start()
+    two = fit(resumed, resumed_isolation, steps=14, resume=tmp_path / "step=6.ckpt", **more)
+
+    assert one.global_step == two.global_step == 14
+    assert all(torch.equal(p, weights(whole)[name]) for name, p in resumed.named_parameters())
+    left, right = one.optimizers[0].state_dict()["state"], two.optimizers[0].state_dict()["state"]
+    assert left.keys() == right.keys()
+    for key in left:
+        assert left[key].keys() == right[key].keys()
+        assert all(torch.equal(left[key][name], right[key][name]) for name in left[key])
+    assert any("active" in value for value in left.values())
+    timeless = [
+        [{key: value for key, value in entry.items() if key != "seconds"} for entry in run.history]
+        for run in (whole_isolation, resumed_isolation)
+    ]
+    assert timeless[0] == timeless[1]
+    assert len(timeless[0]) > 1
+    if mode == "exact":
+        assert isinstance(whole.lstm, Stack)
+        assert isinstance(resumed.lstm, Stack)
+        assert resumed.lstm.told == whole.lstm.told[-len(resumed.lstm.told) :]
+
+
+# Errors -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"zone": "tile"}, "zone='tile' is unknown; choose one of arc, gate, unit, layer, step"),
+        ({"criterion": "best"}, "criterion='best' is unknown; choose one of random, update_norm, depth"),
+        ({"mode": "cut"}, "mode='cut' is unknown; choose one of masked, exact"),
+        ({"scope": "layer"}, "scope='layer' is unknown; choose one of local, global"),
+        ({"mode": "exact"}, "mode='exact' has no zone='unit', only layer, step; use mode='masked' for it"),
+        (
+            {"zone": "step"},
+            "mode='masked' has no zone='step', only arc, gate, unit, layer; use mode='exact' for it",
+        ),
+        ({"every": 0}, "every=0: give a number of optimiser steps, 1 or more"),
+    ],
+)
+def test_settings_that_do_not_go_together(arguments: dict[str, Any], message: str) -> None:
+    settings = {"zone": "unit", "criterion": "random", "schedule": constant()} | arguments
+    with pytest.raises(InputError) as raised:
+        Isolation(**settings)
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "model", "message"),
+    [
+        ({}, {"optimiser": torch.optim.Adam}, "optimiser Adam cannot leave weights out; use .*MaskedAdam"),
+        (
+            {"zone": "layer", "mode": "exact"},
+            {"lstm": nn.LSTM(INPUTS, HIDDEN, 2, batch_first=True)},
+            "cannot isolate in 'lstm': LSTM has no isolate",
+        ),
+        (
+            {"schedule": constant(1.0)},
+            {},
+            "fraction=1.0 would isolate all of the 8 zones of kind 'unit': nothing",
+        ),
+        (
+            {"zone": "step", "mode": "exact", "window": 6, "schedule": constant(0.95)},
+            {},
+            "fraction=0.95 would isolate all of the 6 zones of kind 'step': nothing would train",
+        ),
+        ({"modules": ["encoder"]}, {}, "Forecaster has no submodule 'encoder'"),
+        ({"zone": "step", "mode": "exact"}, {}, "zone='step' needs window="),
+    ],
+)
+def test_what_cannot_work_is_refused_when_the_fit_starts(
+    arguments: dict[str, Any], model: dict[str, Any], message: str
+) -> None:
+    settings: dict[str, Any] = {"zone": "unit", "criterion": "random", "schedule": constant()} | arguments
+    with pytest.raises(InputError, match=message):
+        fit(Forecaster(**model), Isolation(**settings))
+
+
+def test_a_training_without_an_end_and_a_checkpoint_of_another_network_are_refused() -> None:
+    with pytest.raises(InputError, match="the schedule needs the length of training"):
+        fit(Forecaster(), Isolation("unit", "random", constant()), steps=-1, max_epochs=-1)
+    stranger = Isolation("unit", "random", constant())
+    fit(Forecaster(lstm=nn.LSTM(INPUTS, HIDDEN, 1, batch_first=True)), stranger)
+    isolation = Isolation("unit", "random", constant())
+    isolation.load_state_dict(stranger.state_dict())
+    with pytest.raises(InputError, match="the checkpoint isolates in other zones than"):
+        fit(Forecaster(), isolation)
+
+
+def test_a_diverged_training_is_named() -> None:
+    def poisoned(view: Any) -> Tensor:
+        return view.mean(view.weight / 0 - view.weight / 0)
+
+    with pytest.raises(InputError, match=r"zones 'lstm.l0': a score is not a number"):
+        fit(Forecaster(), Isolation("unit", poisoned, constant()))
