@@ -1,0 +1,1 @@
+"""Pages and figures for people: what the stages found, said in words and drawn."""

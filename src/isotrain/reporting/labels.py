@@ -1,0 +1,156 @@
+"""Names beside lines and points, moved by a simple rule until none covers another."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+
+Label = tuple[float, float, str, str]  # x and y in the units of the axes, text, colour
+Values = npt.NDArray[np.float64]
+Place = tuple[float, float, str]  # offset in points, side that the text is aligned at
+FAR = 15.0  # points; a name further from its point than this gets a leader
+
+
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """Positions near ``wanted``, in their order, no two closer than ``gap``.
+
+    Neighbours that are too close are merged into a block centred on its members' mean, until no two blocks
+    touch (pool adjacent violators).
+    """
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    blocks: list[list[int]] = []
+    for index in order:
+        blocks.append([index])
+        while len(blocks) > 1 and _first(blocks[-1], wanted, gap) - _last(blocks[-2], wanted, gap) < gap:
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    placed = [0.0] * len(wanted)
+    for block in blocks:
+        for rank, index in enumerate(block):
+            placed[index] = _first(block, wanted, gap) + rank * gap
+    return placed
+
+
+def label_ends(axes: Axes, ends: Sequence[Label], size: float = 8.5) -> None:
+    """Name lines beside the right edge, with a thin leader from each line's end to its name."""
+    low, high = axes.get_ylim()
+    height = axes.get_position().height * _figure(axes).get_figheight()
+    gap = 1.25 * size / 72 / height * (high - low)
+    inside = [min(max(y, low), high) for _, y, _, _ in ends]
+    for (x, y, text, colour), at in zip(ends, spread(inside, gap), strict=True):
+        axes.annotate(
+            text,
+            xy=(x, y),
+            xytext=(1.03, (at - low) / (high - low)),
+            textcoords="axes fraction",
+            fontsize=size,
+            color=colour,
+            va="center",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "lw": 0.6,
+                "alpha": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 1,
+            },
+        )
+
+
+def label_points(
+    axes: Axes, points: Sequence[Label], line: Sequence[tuple[float, float]] = (), size: float = 9
+) -> None:
+    """Give every point's name the free place nearest to it, off the ``line`` through these vertices too.
+
+    Tried are places around the point, then further out; the first that covers no point and no earlier name
+    and stays in the frame wins, else the one that offends least. Call it after the limits are final.
+    """
+    figure = _figure(axes)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    reach = 6 * figure.dpi / 72
+    frame = axes.get_window_extent()
+    marks = [axes.transData.transform((x, y)) for x, y, _, _ in points]
+    taken = [Bbox.from_extents(x - reach, y - reach, x + reach, y + reach) for x, y in marks]
+    taken += _dots([axes.transData.transform(vertex) for vertex in line])
+    for x, y, text, colour in points:
+        tried: list[tuple[float, int, Place, Bbox]] = []
+        for place in _places():
+            name = _name(axes, (x, y), text, colour, size, place)
+            name.update_positions(renderer)
+            box = Text.get_window_extent(name, renderer)  # the text alone, without its leader
+            name.remove()
+            outside = box.width * box.height - _overlap(box, frame)
+            tried.append((sum((_overlap(box, other) for other in taken), outside), len(tried), place, box))
+        _, _, place, box = min(tried, key=lambda trial: trial[:2])
+        _name(axes, (x, y), text, colour, size, place)
+        taken.append(box)
+
+
+def _name(
+    axes: Axes,
+    point: tuple[float, float],
+    text: str,
+    colour: str,
+    size: float,
+    place: tuple[float, float, str],
+) -> Annotation:
+    dx, dy, side = place
+    name = axes.annotate(
+        text,
+        point,
+        (dx, dy),
+        textcoords="offset points",
+        fontsize=size,
+        color=colour,
+        ha=side,
+        va="center",
+        fontweight="bold",
+        path_effects=[Stroke(linewidth=3, foreground="white"), Normal()],
+        arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6} if abs(dy) > FAR else None,
+    )
+    name.set_in_layout(False)  # a name must not move the axes that its place was found in
+    return name
+
+
+def _dots(vertices: Sequence[Values]) -> list[Bbox]:
+    """Small boxes along the line through ``vertices`` (pixels)."""
+    dots = []
+    for start, stop in pairwise(vertices):
+        for x, y in np.linspace(start, stop, 2 + int(np.hypot(*(stop - start)) / 5)):
+            dots.append(Bbox.from_extents(x - 1.5, y - 1.5, x + 1.5, y + 1.5))
+    return dots
+
+
+def _figure(axes: Axes) -> Figure:
+    return cast(Figure, axes.get_figure(root=True))
+
+
+def _places() -> list[Place]:
+    near = [(9, 0, "left"), (-9, 0, "right"), (0, 13, "center"), (0, -13, "center")]
+    near += [(7, 10, "left"), (7, -10, "left"), (-7, 10, "right"), (-7, -10, "right")]
+    far = [(dx, dy, ha) for d in (24, 36, 50) for dx, ha in ((6, "left"), (-6, "right")) for dy in (d, -d)]
+    return [(float(dx), float(dy), ha) for dx, dy, ha in near + far]
+
+
+def _overlap(a: Bbox, b: Bbox) -> float:
+    shared = Bbox.intersection(a, b)
+    return 0.0 if shared is None else float(shared.width * shared.height)
+
+
+def _first(block: Sequence[int], wanted: Sequence[float], gap: float) -> float:
+    centre = sum(wanted[index] for index in block) / len(block)
+    return centre - gap * (len(block) - 1) / 2
+
+
+def _last(block: Sequence[int], wanted: Sequence[float], gap: float) -> float:
+    return _first(block, wanted, gap) + gap * (len(block) - 1)

@@ -1,0 +1,115 @@
+"""The comparison as a page, a contract and a set of figures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from isotrain.files import write_json, write_text
+from isotrain.reporting.figures import draw_all
+from isotrain.reporting.page import html_page
+from isotrain.reporting.tables import (
+    Baselines,
+    baseline_table,
+    cell,
+    difference_table,
+    differences,
+    entries,
+    method_table,
+    run_entry,
+)
+from isotrain.reporting.words import QUESTION, Verdict, answer, masked_lines, notes, verdicts
+from isotrain.tradeoff.comparison import Comparison, Settings
+from isotrain.tradeoff.results import Run, check_comparable
+from isotrain.tradeoff.statistics import Interval
+
+CAPTIONS = {
+    "learning_curves": "Validation error against training time, one line a seed",
+    "isolated_share": "Share of the zones left out of training as it goes on",
+    "forecasts": "Forecasts of the tuned reference and of the best isolated method beside the truth",
+    "error_by_lead": "Test error at each lead",
+    "phases": "Where the training seconds went",
+}
+
+
+def write_report(runs: Sequence[Run], baselines: Baselines, folder: str | Path, settings: Settings) -> Path:
+    """Write tradeoff.json, .md and .html, metrics.json and figures/ into ``folder``; the path of the HTML page.
+
+    Raises :class:`~isotrain.errors.InputError` if the runs' data or hardware differ, or if a forecast cannot be
+    read. The JSON comes last: where it lies, everything else does too.
+    """
+    folder = Path(folder)
+    check_comparable(runs)
+    comparison = Comparison(runs, settings)
+    found = differences(comparison)
+    drawn = draw_all(comparison, baselines, folder / "figures")
+    text = _markdown(comparison, baselines, found, verdicts(comparison, found), drawn)
+    write_text(folder / "tradeoff.md", text)
+    write_text(folder / "tradeoff.html", html_page(text, folder))
+    write_json(folder / "metrics.json", _metrics(comparison))
+    write_json(folder / "tradeoff.json", _contract(comparison, baselines))
+    return folder / "tradeoff.html"
+
+
+def _contract(comparison: Comparison, baselines: Baselines) -> dict[str, Any]:
+    first = comparison.runs[0]
+    unit = str(first.data.get("unit", "kW"))
+    return {
+        "data": {key: first.data[key] for key in ("source", "simulated", "rows", "sha256")},
+        "hardware": dict(first.hardware),
+        "target": {"metric": "val_mae", "value": comparison.targets.get("streamed"), "unit": unit},
+        "methods": entries(comparison),
+        "baselines": [{key: b[key] for key in ("name", "test_mae", "test_rmse")} for b in baselines],
+        "targets_by_regime": comparison.targets,
+        "runs": [run_entry(method, run) for method in comparison.methods for run in method.runs],
+        "notes": notes(comparison),
+    }
+
+
+def _metrics(comparison: Comparison) -> dict[str, dict[str, float | None]]:
+    """Medians for `dvc metrics`."""
+    names = ("val_mae", "test_mae", "train_seconds", "seconds_to_target")
+    return {entry["name"]: {name: entry[name]["median"] for name in names} for entry in entries(comparison)}
+
+
+def _markdown(
+    comparison: Comparison,
+    baselines: Baselines,
+    found: dict[str, Interval],
+    judged: Sequence[Verdict],
+    drawn: Sequence[str],
+) -> str:
+    data = comparison.runs[0].data
+    title = "Isolation: training time against forecast accuracy"
+    blocks = [f"# SIMULATED series. {title}" if data["simulated"] else f"# {title}"]
+    blocks += [f"**The question.** {QUESTION}", f"> **The answer.** {answer(comparison, judged)}"]
+    blocks += ["![Training time against test error of every method](figures/tradeoff.png)", "## The figures"]
+    blocks.append(f"Data: {cell(str(data['source']))}, {data['rows']:,} hours. {_reading(comparison)}")
+    for regime, target in comparison.targets.items():
+        goal = "no target" if target is None else f"target: validation MAE {target:.3f} kW"
+        blocks += [f"### {regime.capitalize()} training ({goal})", method_table(comparison, regime)]
+    blocks += ["### Baselines", baseline_table(baselines)] if baselines else []
+    blocks += ["### What each method is", _bullets(_legend(comparison))]
+    blocks += ["## Verdicts", _bullets([v.text for v in judged] + masked_lines(comparison))]
+    if found:
+        blocks += ["### Against the tuned reference, week by week", difference_table(comparison, found)]
+    blocks.append("## The other figures")
+    blocks += [f"![{caption}](figures/{name}.png)" for name, caption in CAPTIONS.items() if name in drawn]
+    blocks += ["## How it was measured", _bullets(notes(comparison))]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _reading(comparison: Comparison) -> str:
+    percent = f"{100 * comparison.settings.confidence:g} %"
+    return (
+        f"Medians over the seeds, in brackets the {percent} interval (the range, up to three seeds). "
+        "“× stock” and “× tuned”: how many times sooner the target is reached than by that reference."
+    )
+
+
+def _legend(comparison: Comparison) -> list[str]:
+    about = comparison.settings.about
+    return [f"`{m.name}` ({m.regime}): {cell(about.get(m.name, 'not described'))}" for m in comparison.methods]
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) if lines else "Nothing to say: no such method was run."
