@@ -29,7 +29,7 @@ reproduce: $(READY) ## run the study (DATA=path/or/url.csv for your own series) 
 	@test -z "$(DATA)" || $(BIN)/python pipelines/fetch.py "$(DATA)" params.yaml
 	@$(BIN)/dvc repro
 	@echo
-	@echo "report:  reports/tradeoff/tradeoff.html (and .md, .json beside it); the data: reports/data/data_report.md"
+	@echo "report:  reports/tradeoff.html (and .md, .json beside it); the data: reports/data/data_report.md"
 	@echo "runs:    $(BIN)/mlflow ui    then open http://127.0.0.1:5000"
 
 test: $(READY) ## run the tests

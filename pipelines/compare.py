@@ -1,4 +1,4 @@
-"""Compare the fits: baselines on the same origins, then the report."""
+"""Stage compare: baselines on the same origins, then the report of all fits."""
 
 from pathlib import Path
 
@@ -8,20 +8,22 @@ from isotrain.errors import run_as_command
 from isotrain.files import write_json
 from isotrain.forecast.baselines import score_baselines
 from isotrain.reporting.report import write_report
+from isotrain.tracking import tracked
 from isotrain.tradeoff.comparison import Settings
 from isotrain.tradeoff.results import read_runs
 
 
-def main(windows_folder: str, runs_folder: str, report_folder: str, params_path: str = "params.yaml") -> None:
-    """Read the windows and the fits, write the report."""
-    view = load(params_path, view=CompareView)
-    runs = [run for run in read_runs(runs_folder) if run.method in view.compare.methods]
-    baselines = score_baselines(Windows.load(windows_folder))
-    write_json(Path(runs_folder).parent / "baselines.json", {"baselines": baselines})
-    about = {name: view.methods[name].about for name in view.compare.methods}
-    references = (dict(view.compare.reference_stock), dict(view.compare.reference_tuned))
-    settings = Settings(*references, view.compare.confidence, view.compare.bootstrap, about)
-    print(f"report: {write_report(runs, baselines, report_folder, settings)}")
+def main(windows: str, runs: str, report: str, params: str) -> None:
+    view = load(params, view=CompareView)
+    wanted = view.compare
+    fits = [run for run in read_runs(runs) if run.method in wanted.methods and run.seed in wanted.seeds]
+    baselines = score_baselines(Windows.load(windows))
+    write_json(Path(report) / "baselines.json", {"baselines": baselines})
+    about = {name: view.methods[name].about for name in wanted.methods}
+    references = (dict(wanted.reference_stock), dict(wanted.reference_tuned))
+    page = write_report(fits, baselines, report, Settings(*references, wanted.confidence, wanted.bootstrap, about))
+    with tracked(view.tracking.experiment, view.tracking.uri, "report", {"kind": "report"}) as run:
+        run.artifacts(page.parent)
 
 
 if __name__ == "__main__":

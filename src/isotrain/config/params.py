@@ -88,6 +88,7 @@ class CompareView(Section):
 
     compare: Compare
     methods: dict[str, Method]
+    tracking: Tracking
 
 
 VIEWS: dict[str, type[Section]] = {

@@ -1,0 +1,43 @@
+"""Process-wide settings, each seen at work in a process of its own."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PAGE_FAULTS = """
+import resource, torch
+from isotrain.lstm.runtime import prepare
+print(prepare(keep_allocator={keep}, flush_denormals=False, threads=1)["keep_allocator"])
+for _ in range(3): torch.ones(2**23)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(50): torch.ones(2**23)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+DENORMALS = """
+import torch
+from isotrain.lstm.runtime import prepare
+effect = prepare(keep_allocator=False, flush_denormals={flush}, threads=1)
+print(effect["flush_denormals"], effect["threads"], torch.get_num_threads())
+print((torch.full((64,), 1e-30) * torch.full((64,), 1e-12)).count_nonzero().item())
+"""
+
+
+def lines(code: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_kept_pages_are_not_faulted_in_again() -> None:
+    kept, stock = (lines(PAGE_FAULTS.format(keep=keep)) for keep in (True, False))
+    assert (kept[0], stock[0]) == ("on", "off")
+    assert int(kept[1]) * 10 < int(stock[1])
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="torch flushes denormals there only")
+def test_denormals_are_flushed_when_asked_and_threads_are_set() -> None:
+    assert lines(DENORMALS.format(flush=True)) == ["on 1 1", "0"]
+    assert lines(DENORMALS.format(flush=False)) == ["off 1 1", "64"]
