@@ -17,7 +17,9 @@ from typing import Any
 
 import torch
 
-from isotrain.isolation import SCHEDULES, Isolation, MaskedAdam
+from isotrain.isolation import CRITERIA, SCHEDULES, Isolation, MaskedAdam
+from isotrain.isolation.criteria import view_of
+from isotrain.isolation.selection import select
 from isotrain.isolation.zones import zones
 
 
@@ -45,6 +47,24 @@ def masked(module: torch.nn.Module, kind: str | None) -> Callable[[], Any]:
         optimiser.step()
 
     return step
+
+
+def selection(module: torch.nn.Module, kind: str) -> Callable[[], Any]:
+    """One selection by update norm, from the scores to the optimiser being told."""
+    (zone_map,) = zones(module, kind)
+    named = dict(module.named_parameters())
+    optimiser = MaskedAdam(named.values())
+    for p in named.values():
+        p.grad = torch.randn_like(p)
+    optimiser.step()
+
+    def choose() -> None:
+        score = CRITERIA["update_norm"](view_of(zone_map, named, optimiser, torch.Generator()))
+        active = select({zone_map.name: score}, 0.5)[zone_map.name]
+        for name, mask in zone_map.expand(active).items():
+            optimiser.set_active(named[name], mask)
+
+    return choose
 
 
 def stock_step(module: torch.nn.LSTM) -> Callable[[], Any]:
@@ -97,6 +117,10 @@ def main() -> None:
         print(
             f"{name:28s} {ms:7.3f} ms   x{ms / adam_ms:5.2f} Adam   {100 * (ms - adam_ms) / step_ms:+6.2f} % of a step"
         )
+    for kind in ("unit", "layer", "arc"):
+        choose = selection(torch.nn.LSTM(7, settings.hidden), kind)
+        ms = 1e3 * statistics.median(seconds(choose) for _ in range(9))
+        print(f"one selection, kind {kind:12s} {ms:7.3f} ms")
 
 
 if __name__ == "__main__":

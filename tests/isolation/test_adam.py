@@ -188,8 +188,9 @@ def test_some_active_is_torch_adam_on_the_sub_tensor(
 ) -> None:
     start = torch.randn((33, 17), dtype=dtype, generator=torch.Generator().manual_seed(0))
     mask = random_mask((33, 1)) if whole_rows else random_mask((33, 17))
-    p = torch.nn.Parameter(start.clone() if contiguous else start.T.clone().T)
+    p = torch.nn.Parameter(start.clone() if contiguous else start.T.contiguous().T)
     sub = torch.nn.Parameter(start[mask.expand_as(start)])
+    assert p.is_contiguous() == contiguous
     masked = MaskedAdam([p], **COMMON, **extra, **implementation)
     alone = torch.optim.Adam([sub], **COMMON, **extra, **implementation)
     masked.set_active(p, mask)

@@ -111,23 +111,18 @@ class Isolation(pl.Callback):
         for optimiser in trainer.optimizers:
             if self.zone != "step" and not hasattr(optimiser, "set_active"):
                 raise InputError(
-                    f"optimiser {type(optimiser).__name__} cannot leave weights out; "
-                    "use isotrain.isolation.MaskedAdam"
+                    f"optimiser {type(optimiser).__name__} cannot leave weights out; use isotrain.isolation.MaskedAdam"
                 )
         self._refuse_everything()
         counts = {zone_map.name: zone_map.count for zone_map in self._maps}
         if self._active and {name: len(active) for name, active in self._active.items()} != counts:
-            raise InputError(
-                f"the checkpoint isolates in other zones than {counts}; resume it with the same model"
-            )
+            raise InputError(f"the checkpoint isolates in other zones than {counts}; resume it with the same model")
         self._active = self._active or {name: torch.ones(n, dtype=torch.bool) for name, n in counts.items()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._planned = trainer.estimated_stepping_batches
         if not 0 < self._planned < float("inf"):
-            raise InputError(
-                "the schedule needs the length of training: give the Trainer max_steps or max_epochs"
-            )
+            raise InputError("the schedule needs the length of training: give the Trainer max_steps or max_epochs")
         for optimiser in trainer.optimizers:  # after a resume; nothing is isolated in a fresh run
             self._tell(optimiser)
 
@@ -189,9 +184,7 @@ class Isolation(pl.Callback):
         if self.zone == "step":
             return f"backward over the last {total - count} of {total} time steps"
         if self.mode == "exact":
-            which = (
-                ", ".join(str(k) for k in (~self._active["layers"]).nonzero().flatten().tolist()) or "none"
-            )
+            which = ", ".join(str(k) for k in (~self._active["layers"]).nonzero().flatten().tolist()) or "none"
             noun, whose = ("layers", "their") if count > 1 else ("layer", "its")
             return f"{noun} {which} of {total} isolated: {whose} weight gradients are not computed"
         share = f"{100 * self.isolated_share:.0f} % of the LSTM's arcs"

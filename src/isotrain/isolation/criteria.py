@@ -61,9 +61,7 @@ def view_of(
     states: dict[str, dict[str, Any]] = {name: optimiser.state.get(p, {}) for name, p in chosen.items()}
 
     def gather(key: str) -> Tensor:
-        return zone_map.gather(
-            {name: state.get(key, torch.zeros_like(chosen[name])) for name, state in states.items()}
-        )
+        return zone_map.gather({name: state.get(key, torch.zeros_like(chosen[name])) for name, state in states.items()})
 
     def updates(name: str) -> Tensor:
         count = states[name].get("updates", states[name].get("step", 0))
@@ -75,9 +73,7 @@ def view_of(
         zone=zone_map.numbers().to(first.device),
         depth=zone_map.depth.to(first.device),
         weight=zone_map.gather({name: p.detach() for name, p in chosen.items()}),
-        grad=zone_map.gather(
-            {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in chosen.items()}
-        ),
+        grad=zone_map.gather({name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in chosen.items()}),
         exp_avg=gather("exp_avg"),
         exp_avg_sq=gather("exp_avg_sq"),
         updates=zone_map.gather({name: updates(name) for name in chosen}),

@@ -53,16 +53,12 @@ class ZoneMap:
 
     def gather(self, tensors: Mapping[str, Shaped[Tensor, "..."]]) -> Shaped[Tensor, " arcs"]:
         """One vector of what belongs to each arc (weights, gradients, moments), parameter after parameter."""
-        return torch.cat(
-            [tensors[name].broadcast_to(shape).reshape(-1) for name, shape in self.shapes.items()]
-        )
+        return torch.cat([tensors[name].broadcast_to(shape).reshape(-1) for name, shape in self.shapes.items()])
 
     def scatter(self, arcs: Shaped[Tensor, " arcs"]) -> dict[str, Shaped[Tensor, "..."]]:
         """The inverse of :meth:`gather`: one tensor a parameter, in its shape."""
         parts = torch.split(arcs, [shape.numel() for shape in self.shapes.values()])
-        return {
-            name: part.reshape(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
-        }
+        return {name: part.reshape(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
     def expand(self, active: Bool[Tensor, " zones"]) -> dict[str, Bool[Tensor, "..."]]:
         """A choice of zones as a boolean tensor a parameter, which broadcasts to the parameter's shape."""
@@ -106,9 +102,7 @@ def zones(
     """
     if kind not in KINDS:
         raise InputError(f"zone={kind!r} is unknown; choose one of {', '.join(KINDS)}")
-    layers = [
-        layer for name, part in chosen_modules(module, modules).items() for layer in _layers(name, part, kind)
-    ]
+    layers = [layer for name, part in chosen_modules(module, modules).items() for layer in _layers(name, part, kind)]
     if kind == "step":
         return [_time(window, layers)]
     if kind == "layer":
@@ -119,18 +113,14 @@ def zones(
 def chosen_modules(module: nn.Module, modules: Sequence[str] | None) -> dict[str, nn.Module]:
     """The submodules named, or every LSTM. Raises InputError where there is none."""
     if modules is None:
-        found: dict[str, nn.Module] = {
-            name: part for name, part in module.named_modules() if isinstance(part, nn.LSTM)
-        }
+        found: dict[str, nn.Module] = {name: part for name, part in module.named_modules() if isinstance(part, nn.LSTM)}
         if not found:
             raise InputError(f"{type(module).__name__} has no nn.LSTM; name the modules to isolate in")
         return found
     known = dict(module.named_modules())
     for name in modules:
         if name not in known:
-            raise InputError(
-                f"modules: {type(module).__name__} has no submodule {name!r}; it has {', '.join(known)}"
-            )
+            raise InputError(f"modules: {type(module).__name__} has no submodule {name!r}; it has {', '.join(known)}")
     return {name: known[name] for name in modules}
 
 
@@ -188,11 +178,7 @@ def _within(layer: Layer, kind: str, depth: int) -> ZoneMap:
 
 
 def _whole_layers(layers: Sequence[Layer]) -> ZoneMap:
-    zone = {
-        name: torch.tensor(depth)
-        for depth, layer in enumerate(layers)
-        for name, p in layer.parameters.items()
-    }
+    zone = {name: torch.tensor(depth) for depth, layer in enumerate(layers) for name, p in layer.parameters.items()}
     shapes = {name: p.shape for layer in layers for name, p in layer.parameters.items()}
     return ZoneMap("layers", "layer", len(layers), zone, shapes, _names(layers), torch.arange(len(layers)))
 
