@@ -35,16 +35,16 @@ class MadeUp:
 
 
 METHODS = {
-    "stock": MadeUp("streamed", 160, 5.03),
+    "stock": MadeUp("streamed", 160, 4.98),
     "tuned": MadeUp("streamed", 42, 5.02),
     "masked-unit-50": MadeUp("streamed", 43, 5.04, isolated=0.5),
-    "layer": MadeUp("streamed", 27, 5.00, isolated=0.45, ramp=True),
+    "layer": MadeUp("streamed", 27, 4.97, isolated=0.45, ramp=True),
     "small": MadeUp("streamed", 21, 5.06, decay=75),
     "tuned-short": MadeUp("streamed", 42, 5.10, decay=45, steps=190),
     "state-zeroed": MadeUp("streamed", 18, 5.60),
-    "stock-windowed": MadeUp("windowed", 640, 5.05),
+    "stock-windowed": MadeUp("windowed", 640, 4.98),
     "tuned-windowed": MadeUp("windowed", 170, 5.04),
-    "steps-24": MadeUp("windowed", 60, 5.03, isolated=0.86),
+    "steps-24": MadeUp("windowed", 60, 4.99, isolated=0.86),
 }
 ABOUT = {name: f"What {name} changes, in a sentence." for name in METHODS}
 BASELINES = [
@@ -66,7 +66,7 @@ def make_runs(folder: Path, methods: dict[str, MadeUp] = METHODS, seeds: tuple[i
     for seed in seeds:
         for number, (name, made_up) in enumerate(methods.items()):
             rng = np.random.default_rng([seed, number])
-            write_run(folder, *fit(name, seed, made_up, rng))
+            write_run(folder, *fit(name, seed, made_up, rng, number))
     return folder
 
 
@@ -84,7 +84,9 @@ def change(folder: Path, run: str, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def fit(name: str, seed: int, method: MadeUp, rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
+def fit(
+    name: str, seed: int, method: MadeUp, rng: np.random.Generator, hour: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """``result.json`` and the arrays of ``forecasts.npz`` of one made-up fit."""
     step_ms = method.step_ms * rng.uniform(0.97, 1.03)
     steps = np.arange(20, method.steps + 1, 20)
@@ -108,8 +110,8 @@ def fit(name: str, seed: int, method: MadeUp, rng: np.random.Generator) -> tuple
         "method": name,
         "seed": seed,
         "regime": method.regime,
-        "started_at": f"2026-03-0{seed + 1}T10:00:00+00:00",
-        "finished_at": f"2026-03-0{seed + 1}T10:10:00+00:00",
+        "started_at": f"2026-03-0{seed + 1}T{hour:02}:00:00+00:00",
+        "finished_at": f"2026-03-0{seed + 1}T{hour:02}:10:00+00:00",
         "commit": "0123456789abcdef",
         "data": {
             "source": "simulated",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from isotrain.errors import InputError
 from isotrain.files import write_json, write_text
 from isotrain.reporting.figures import draw_all
 from isotrain.reporting.page import html_page
@@ -34,10 +35,12 @@ CAPTIONS = {
 def write_report(runs: Sequence[Run], baselines: Baselines, folder: str | Path, settings: Settings) -> Path:
     """Write tradeoff.json, .md and .html, metrics.json and figures/ into ``folder``; the path of the HTML page.
 
-    Raises :class:`~isotrain.errors.InputError` if the runs' data or hardware differ, or if a forecast cannot be
-    read. The JSON comes last: where it lies, everything else does too.
+    Raises :class:`~isotrain.errors.InputError` if there is no run, if the runs' data or hardware differ, or if a
+    forecast cannot be read. The JSON comes last: where it lies, everything else does too.
     """
     folder = Path(folder)
+    if not runs:
+        raise InputError("there is no fit to report: run `dvc repro train` first")
     check_comparable(runs)
     comparison = Comparison(runs, settings)
     found = differences(comparison)

@@ -30,7 +30,7 @@ class Verdict:
 
 
 def verdicts(comparison: Comparison, differences: Mapping[str, Interval]) -> list[Verdict]:
-    """One for every isolated method: it pays only if it beats tuned and every control of its regime, for all seeds."""
+    """One a method under test: it pays if the interval against tuned and every control run is above 1."""
     return [_judge(comparison, method, differences.get(method.name)) for method in comparison.isolated()]
 
 
@@ -73,7 +73,9 @@ def notes(comparison: Comparison) -> list[str]:
     """How it was measured and what weakens it."""
     runs, settings = comparison.runs, comparison.settings
     seeds = sorted({run.seed for run in runs})
-    hardware = "; ".join(f"{key.replace('_', ' ')} {cell(str(value))}" for key, value in runs[0].hardware.items())
+    hardware = "; ".join(
+        f"{key.replace('_', ' ')} {cell(str(value or 'none'))}" for key, value in runs[0].hardware.items()
+    )
     machine = [run.machine_seconds for run in runs]
     percent = f"{100 * settings.confidence:g} %"
     lines = [
@@ -122,7 +124,8 @@ def _when(runs: Sequence[Run]) -> str:
     text = f"Fits made from {spans[0][0]:%Y-%m-%d %H:%M} to {max(end for _, end, _ in spans):%Y-%m-%d %H:%M} UTC"
     overlaps = [f"{a.name} and {b.name}" for (_, end, a), (start, _, b) in pairwise(spans) if start < end]
     if overlaps:
-        return f"{text}. Some ran side by side and disturbed each other's times: {', '.join(overlaps)}."
+        some = ", ".join(overlaps[:3]) + (f" and {len(overlaps) - 3} more pairs" if len(overlaps) > 3 else "")
+        return f"{text}. Some ran side by side and disturbed each other's times: {some}."
     seeds = [run.seed for _, _, run in spans]
     order = ", every method of one seed before the next seed" if seeds == sorted(seeds) else ""
     return f"{text}, one at a time{order}."
@@ -154,7 +157,7 @@ def _judge(comparison: Comparison, method: Method, difference: Interval | None) 
     elif len(absent) == len(RIVALS):
         pays, end = None, f"**Undecided**: no control of equal cost ({_join(absent)}) was run in this regime."
     elif all(s.low > 1 for s in speedups.values()):
-        pays, end = True, f"**It pays here**, against {_listed(speedups)}{missing}."
+        pays, end = True, f"**It pays here**, against {_join([f'`{rival}`' for rival in speedups])}{missing}."
     else:
         pays, end = None, "**Undecided**: an interval includes no gain, so more seeds are needed."
     return Verdict(method, pays, f"{'; '.join(parts)}. {end}", to_tuned)
@@ -238,10 +241,6 @@ def _pairs(comparison: Comparison) -> list[str]:
 
 def _speed(verdict: Verdict) -> float:
     return verdict.speedup.median if verdict.speedup else -math.inf
-
-
-def _listed(names: Mapping[str, object]) -> str:
-    return _join([f"`{name}`" for name in names])
 
 
 def _join(names: Sequence[str]) -> str:
