@@ -53,15 +53,10 @@ def aggregates(frame: pd.DataFrame, raw: pd.DataFrame) -> dict[str, float]:
         "MAE of the same hour last week": load.diff(168).abs().mean(),
         "MAE of the same hour yesterday, last 20 %": load.diff(24).abs()[late].mean(),
         "MAE of the same hour last week, last 20 %": load.diff(168).abs()[late].mean(),
-        **{
-            f"Monday to Friday {h} h local / mean": load[working & s].mean() / load.mean()
-            for h, s in at.items()
-        },
+        **{f"Monday to Friday {h} h local / mean": load[working & s].mean() / load.mean() for h, s in at.items()},
         **{f"weekend {h} h local / mean": load[~working & s].mean() / load.mean() for h, s in at.items()},
         "slope on temperature below 15 degC, kW/K": _slope(load, air, (air < 15).to_numpy() & before),
-        "slope on temperature above 23 degC, kW/K": _slope(
-            load, air, (air > 23).to_numpy() & working & before
-        ),
+        "slope on temperature above 23 degC, kW/K": _slope(load, air, (air > 23).to_numpy() & working & before),
         "TGBT less its zones": (load - zones.sum(axis=1)).mean(),
         **{f"{name} mean": zones[name].mean() for name in zones},
         "AirTemp mean": air.mean(),

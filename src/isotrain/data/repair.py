@@ -63,7 +63,8 @@ def find_faults(raw: Values, check: Check, *, load: bool, off: Hours) -> Faults:
     gap = np.isnan(raw)
     begun = np.logical_or.accumulate(raw > 0 if load else ~gap)
     start = int(begun.argmax()) if begun.any() else len(raw)
-    impossible = (raw < check.lowest) | (raw > check.highest) | _spikes(raw, check.jump)
+    impossible = (raw < check.lowest) | (raw > check.highest)
+    impossible |= _spikes(np.where(impossible, np.nan, raw), check.jump)
     outage = off | (raw < check.outage_below) if check.outage_below is not None else off
     so_far, in_all = _equal_hours(raw, check.stuck_above)
     limit = len(raw) + 1 if check.stuck_hours is None else check.stuck_hours
@@ -95,17 +96,17 @@ def fill(raw: Values, faults: Faults, before_start: float, *, load: bool) -> Val
 def _meter_off(hourly: pd.DataFrame, settings: Ingest) -> Hours:
     """Hours (hours,) at which a whole-building meter reads as good as nothing: so do the zones behind it."""
     loads = [name for name, column in settings.columns.items() if column.kind == "load"]
-    threshold = settings.checks.load.outage_below
+    lowest, threshold = settings.checks.load.lowest, settings.checks.load.outage_below
     if threshold is None:
         return np.zeros(len(hourly), dtype=bool)
-    return np.asarray((hourly[loads] < threshold).to_numpy().any(axis=1))
+    readings = hourly[loads].to_numpy()
+    return np.asarray(((readings >= lowest) & (readings < threshold)).any(axis=1))
 
 
 def _spikes(raw: Values, jump: float | None) -> Hours:
     """Values (hours,) further than ``jump`` from each of the two before; real jumps last longer."""
     spikes = np.zeros(len(raw), dtype=bool)
     if jump is not None:
-        raw = np.where(np.isinf(raw), np.nan, raw)
         one, two = np.abs(raw[2:] - raw[1:-1]), np.abs(raw[2:] - raw[:-2])
         spikes[2:] = (one > jump) & (two > jump)
     return spikes

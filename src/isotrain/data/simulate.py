@@ -98,12 +98,7 @@ def heating_and_cooling(hours: pd.DatetimeIndex, temperature: Values, sun: Value
     """kW of the whole building, (hours,). Walls answer slowly, so the last 18 h of weather count."""
     felt = pd.Series(temperature + 0.004 * sun).ewm(halflife=6).mean().to_numpy()
     working = hours.tz_convert(LOCAL).day_of_week.to_numpy() < 5
-    heating = (
-        HEATING
-        * np.maximum(HEATS_BELOW - felt, 0)
-        * SETBACK[hours.hour]
-        * np.where(working, 1.0, IDLE_HEATING)
-    )
+    heating = HEATING * np.maximum(HEATS_BELOW - felt, 0) * SETBACK[hours.hour] * np.where(working, 1.0, IDLE_HEATING)
     cooling = COOLING * np.maximum(temperature - COOLS_ABOVE, 0) * np.where(working, 1.0, 0.3)
     return np.asarray(heating + cooling)
 

@@ -63,9 +63,7 @@ def _sine_of_elevation(hours: pd.DatetimeIndex) -> Values:
     """Of the sun, in the middle of the hour, at 2.2 degrees east."""
     declination = np.radians(-23.44) * np.cos(2 * np.pi * (hours.day_of_year.to_numpy() + 10) / 365.25)
     angle = 2 * np.pi * (hours.hour.to_numpy() + 0.5 - 12 + 2.2 / 15) / 24
-    sine: Values = np.sin(LATITUDE) * np.sin(declination) + np.cos(LATITUDE) * np.cos(declination) * np.cos(
-        angle
-    )
+    sine: Values = np.sin(LATITUDE) * np.sin(declination) + np.cos(LATITUDE) * np.cos(declination) * np.cos(angle)
     return sine
 
 

@@ -59,15 +59,12 @@ def check_is_table(path: Path, file: File) -> None:
         raise InputError(f"{path} is empty: fetch it again")
     start = content[:200].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise InputError(
-            f"{path} is a web page, not a table: give the address of the raw file and fetch it again"
-        )
+        raise InputError(f"{path} is a web page, not a table: give the address of the raw file and fetch it again")
     try:
         content.decode(file.encoding)
     except (UnicodeDecodeError, LookupError) as problem:
         raise InputError(
-            f"{path} cannot be read as ingest.file.encoding = {file.encoding}: {problem}; "
-            "set another, such as latin-1"
+            f"{path} cannot be read as ingest.file.encoding = {file.encoding}: {problem}; set another, such as latin-1"
         ) from None
     if b'"' not in content:  # quoted fields may hold separators: left to the parser
         _check_widths(content, file, path)
@@ -112,10 +109,10 @@ def _read_table(settings: Ingest, path: Path) -> pd.DataFrame:
             skipinitialspace=True,
             low_memory=False,
         )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as problem:
-        raise InputError(
-            f"{path} cannot be read as a table: {problem}; mend the line or fetch it again"
-        ) from None
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path} holds a heading and no rows: fetch it again") from None
+    except pd.errors.ParserError as problem:
+        raise InputError(f"{path} cannot be read as a table: {problem}; mend the line or fetch it again") from None
     table = table.rename(columns=positions).dropna(how="all")
     if table.empty:
         raise InputError(f"{path} holds a heading and no rows: fetch it again")
@@ -179,18 +176,14 @@ def _in_stored_unit(values: pd.Series, key: str, settings: Ingest, path: Path) -
 def _suspicion(values: pd.Series, column: Column, key: str, *, target: bool) -> str | None:
     median = float(values[values != 0].median())
     if median > PROBABLY_WATTS:
-        return (
-            f"half of the values exceed {median:.0f} kW, probably watts: set ingest.columns.{key}.unit to W"
-        )
+        return f"half of the values exceed {median:.0f} kW, probably watts: set ingest.columns.{key}.unit to W"
     if target and column.unit == "W" and median < PROBABLY_KILOWATTS and median > 0:
         return (
             f"half of the values are below {median:.4f} kW, probably kilowatts already: "
             f"set ingest.columns.{key}.unit to kW"
         )
     if median < 0:
-        return (
-            f"half of the values are below {median:.2f} kW: set ingest.columns.{key}.sign to {-column.sign}"
-        )
+        return f"half of the values are below {median:.2f} kW: set ingest.columns.{key}.sign to {-column.sign}"
     return None
 
 
@@ -202,14 +195,13 @@ def _check_step(stamps: pd.Series, minutes: int, path: Path) -> None:
     usual, close, far = float(np.median(steps)), steps * 2 < minutes, steps > LONGEST_GAP
     if abs(usual - minutes) * 2 > minutes:
         raise InputError(
-            f"{path}: rows are {usual:g} minutes apart, ingest.file.step_minutes says {minutes}: "
-            f"set it to {usual:g}"
+            f"{path}: rows are {usual:g} minutes apart, ingest.file.step_minutes says {minutes}: set it to {usual:g}"
         )
     if close.any() or far.any():
         row = int(np.argmax(close | far)) + 1
         raise InputError(
             f"{path} line {stamps.index[row] + FIRST_ROW}: {stamps.iloc[row]:%Y-%m-%d %H:%M} UTC comes "
-            f"{steps[row - 1]:g} minutes after the row before, ingest.file.step_minutes says {minutes}: "
+            f"{steps[row - 1]:.10g} minutes after the row before, ingest.file.step_minutes says {minutes}: "
             "mend the stamp, or split the file there"
         )
 

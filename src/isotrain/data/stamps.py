@@ -23,10 +23,10 @@ def utc_stamps(text: pd.Series, file: File, path: Path) -> pd.Series:
     text = text.str.strip()
     offsets = text.str.extract(OFFSET, expand=False)
     naive = offsets.isna() & text.notna()
+    instants = _parsed(text, file, path, aware=not naive.all())
     if naive.any() and not naive.all():
-        row = first_true(naive if not naive.iloc[0] else ~naive)
+        row = first_true(naive != naive.iloc[0])
         raise _problem(path, row, text, "offset present on some stamps only: write all of them alike")
-    instants = _parsed(text, file, path, aware=not naive.any())
     if naive.any():
         instants = _localised(instants, text, file, path)
     elif offsets.nunique() > 1:
@@ -114,9 +114,7 @@ def _check_order(instants: pd.Series, text: pd.Series, path: Path) -> None:
     if len(wrong):
         row, before = int(instants.index[wrong[0] + 1]), int(instants.index[wrong[0]])
         if steps[wrong[0]] == 0:
-            raise _problem(
-                path, row, text, f"the same instant as line {before + FIRST_ROW}: keep one of the two"
-            )
+            raise _problem(path, row, text, f"the same instant as line {before + FIRST_ROW}: keep one of the two")
         raise _problem(path, row, text, f"earlier than {text[before]!r} before it: sort the rows by time")
 
 

@@ -45,8 +45,7 @@ def page(tidy: Tidy) -> str:
     simulated = facts["simulated"]
     title = "SIMULATED series, as ingested" if simulated else f"Series {facts['source']}, as ingested"
     origin = (
-        "**This series is SIMULATED: no building was measured.** "
-        "What is learnt on it says nothing about a real one."
+        "**This series is SIMULATED: no building was measured.** What is learnt on it says nothing about a real one."
         if simulated
         else f"Source: `{facts['source']}`, SHA-256 `{facts['sha256']}`."
     )
@@ -114,9 +113,7 @@ def longest_repair(tidy: Tidy) -> tuple[str, pd.Timestamp, pd.Timestamp] | None:
 def _draw_target(axes: Axes, tidy: Tidy) -> None:
     target, unit = tidy.facts["target"], _unit(tidy, tidy.facts["target"])
     days = tidy.frame.set_index(TIME)[target].resample("D").agg(["mean", "min", "max"])
-    axes.fill_between(
-        days.index, days["min"], days["max"], color=LOAD, alpha=0.2, lw=0, label="range of the day"
-    )
+    axes.fill_between(days.index, days["min"], days["max"], color=LOAD, alpha=0.2, lw=0, label="range of the day")
     axes.plot(days.index, days["mean"], color=LOAD, lw=0.9, label="mean of the day")
     axes.margins(x=0.01)
     axes.set(ylabel=f"{target} ({unit})", ylim=(0, None))
@@ -186,14 +183,8 @@ def _column_rows(tidy: Tidy) -> list[list[str]]:
     rows = [head]
     for name in tidy.facts["columns"]:
         read = tidy.raw[name].dropna()
-        ends = (
-            [f"{hour:%Y-%m-%d %H:%M}" for hour in (read.index.min(), read.index.max())]
-            if len(read)
-            else ["", ""]
-        )
-        rows.append(
-            [name, _unit(tidy, name), f"{len(read):,}", *ends, *_spread(read), *_spread(tidy.frame[name])]
-        )
+        ends = [f"{hour:%Y-%m-%d %H:%M}" for hour in (read.index.min(), read.index.max())] if len(read) else ["", ""]
+        rows.append([name, _unit(tidy, name), f"{len(read):,}", *ends, *_spread(read), *_spread(tidy.frame[name])])
     return rows
 
 

@@ -1,0 +1,271 @@
+"""Every relative of the plain file is read to the same hourly table; every broken file is refused by name."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from isotrain.config.ingest import Column, File, Ingest, Simulated
+from isotrain.data.simulate import building
+from isotrain.data.source import read_hourly
+from isotrain.errors import InputError
+
+TIME = "Date and time (UTC)"
+COLUMNS = {"TGBT": Column(kind="load"), "T1": Column(kind="sub_load"), "AirTemp": Column(kind="temperature")}
+
+
+@pytest.fixture(scope="module", params=["2019-03-10", "2019-10-05"], ids=["spring change", "autumn change"])
+def plain(request: pytest.FixtureRequest) -> pd.DataFrame:
+    """Four weeks around a change of clocks."""
+    return building(Simulated(seed=3, start=request.param, hours=28 * 24))[list(COLUMNS)]
+
+
+@pytest.fixture(scope="module")
+def small() -> pd.DataFrame:
+    """Two days without a fault."""
+    hours = pd.date_range("2019-06-03", periods=48, freq="h", tz="UTC", unit="us")
+    return pd.DataFrame({"TGBT": np.arange(48) + 10.5, "T1": 2.5, "AirTemp": -1.5}, index=hours)
+
+
+def settings(columns: dict[str, Column] = COLUMNS, **file: Any) -> Ingest:
+    return Ingest(source="series.csv", columns=columns, file=File(**file))
+
+
+def write(table: pd.DataFrame, path: Path, sep: str = ",", heading: str = TIME, **options: Any) -> Path:
+    table.rename_axis(heading).to_csv(path, sep=sep, **options)
+    return path
+
+
+def finer(table: pd.DataFrame, minutes: int) -> pd.DataFrame:
+    """Samples every ``minutes`` whose mean over each hour is the value in ``table``."""
+    each = 60 // minutes
+    stamps = pd.date_range(table.index[0], periods=len(table) * each, freq=f"{minutes}min")
+    ripple = np.tile(np.linspace(-1, 1, each), len(table))
+    return pd.DataFrame(table.to_numpy().repeat(each, axis=0) + ripple[:, None], index=stamps, columns=table.columns)
+
+
+def local(table: pd.DataFrame, layout: str) -> pd.DataFrame:
+    return table.set_axis(pd.DatetimeIndex(table.index).tz_convert("Europe/Paris").strftime(layout))
+
+
+def test_the_plain_file_is_read_as_it_stands(plain: pd.DataFrame, tmp_path: Path) -> None:
+    read = read_hourly(settings(), write(plain, tmp_path / "series.csv"))
+    pd.testing.assert_frame_equal(read, plain, check_freq=False)
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 15, 30])
+def test_finer_steps_become_hourly_means(plain: pd.DataFrame, tmp_path: Path, minutes: int) -> None:
+    path = write(finer(plain, minutes), tmp_path / "series.csv")
+    read = read_hourly(settings(step_minutes=minutes), path)
+    pd.testing.assert_frame_equal(read, plain, check_freq=False)
+
+
+def test_watts_and_negative_sub_loads(plain: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(plain.assign(TGBT=plain["TGBT"] * 1000, T1=plain["T1"] * -1000), tmp_path / "series.csv")
+    columns = COLUMNS | {
+        "TGBT": Column(kind="load", unit="W"),
+        "T1": Column(kind="sub_load", unit="W", sign=-1),
+    }
+    pd.testing.assert_frame_equal(read_hourly(settings(columns), path), plain, check_freq=False)
+
+
+def test_other_names_stray_blanks_and_tabs(plain: pd.DataFrame, tmp_path: Path) -> None:
+    spoilt = plain.rename(columns={"TGBT": "Usage [kW]  ", "T1": " T1", "AirTemp": "  temp "})
+    path = write(spoilt, tmp_path / "series.csv", sep="\t", heading=" Date & Time ")
+    columns = {
+        "TGBT": Column(kind="load", name="Usage [kW]"),
+        "T1": Column(kind="sub_load"),
+        "AirTemp": Column(kind="temperature", name="temp"),
+    }
+    read = read_hourly(settings(columns, separator="\t", time_column="Date & Time"), path)
+    pd.testing.assert_frame_equal(read, plain, check_freq=False)
+
+
+def test_decimal_commas_other_encoding_and_own_time_format(plain: pd.DataFrame, tmp_path: Path) -> None:
+    stamped = plain.set_axis(pd.DatetimeIndex(plain.index).strftime("%d/%m/%Y %H:%M"))
+    path = write(
+        stamped.rename(columns={"AirTemp": "Température"}),
+        tmp_path / "series.csv",
+        sep=";",
+        decimal=",",
+        encoding="latin-1",
+    )
+    columns = COLUMNS | {"AirTemp": Column(kind="temperature", name="Température")}
+    file = {"separator": ";", "decimal": ",", "encoding": "latin-1", "time_format": "%d/%m/%Y %H:%M"}
+    pd.testing.assert_frame_equal(read_hourly(settings(columns, **file), path), plain, check_freq=False)
+
+
+def test_a_byte_order_mark_quotes_and_blank_lines_at_the_end(plain: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(plain, tmp_path / "series.csv", encoding="utf-8-sig", quoting=1)
+    path.write_bytes(path.read_bytes() + b"\n\n")
+    pd.testing.assert_frame_equal(read_hourly(settings(), path), plain, check_freq=False)
+
+
+@pytest.mark.parametrize("layout", ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"], ids=["naive", "with offsets"])
+@pytest.mark.parametrize("minutes", [15, 60])
+def test_local_stamps_across_the_change_of_clocks(
+    plain: pd.DataFrame, tmp_path: Path, layout: str, minutes: int
+) -> None:
+    table = finer(plain, minutes) if minutes < 60 else plain
+    path = write(local(table, layout), tmp_path / "series.csv")
+    read = read_hourly(settings(time_zone="Europe/Paris", step_minutes=minutes), path)
+    pd.testing.assert_frame_equal(read, plain, check_freq=False)
+
+
+def test_an_ambiguous_hour_present_once_is_refused_or_left_out(tmp_path: Path) -> None:
+    table = building(Simulated(start="2019-10-05", hours=28 * 24))[list(COLUMNS)]
+    once = table.drop(pd.Timestamp("2019-10-27 01:00", tz="UTC"))
+    path = write(local(once, "%Y-%m-%d %H:%M"), tmp_path / "series.csv")
+    with pytest.raises(InputError, match=r"line \d+.*'2019-10-27 02:00'.*twice.*clock_change to gap"):
+        read_hourly(settings(time_zone="Europe/Paris"), path)
+    read = read_hourly(settings(time_zone="Europe/Paris", clock_change="gap"), path)
+    expected = table.copy()
+    expected.loc["2019-10-27 00:00":"2019-10-27 01:00"] = np.nan  # type: ignore[misc]
+    pd.testing.assert_frame_equal(read, expected, check_freq=False)
+
+
+def test_an_hour_that_no_clock_showed_is_refused_or_left_out(tmp_path: Path) -> None:
+    table = building(Simulated(start="2019-03-10", hours=28 * 24))[list(COLUMNS)]
+    path = write(table.set_axis(pd.DatetimeIndex(table.index).tz_localize(None)), tmp_path / "series.csv")
+    with pytest.raises(InputError, match=r"'2019-03-31 02:00:00'.*spring change.*time_zone"):
+        read_hourly(settings(time_zone="Europe/Paris"), path)
+    assert len(read_hourly(settings(time_zone="Europe/Paris", clock_change="gap"), path)) == len(table) - 1
+
+
+def test_an_hour_needs_enough_of_its_samples(small: pd.DataFrame, tmp_path: Path) -> None:
+    samples = finer(small, 15)
+    samples.iloc[4:6, 0] = np.nan  # two of four are missing
+    samples.iloc[8, 0] = np.nan  # one of four
+    samples = samples.drop(samples.index[12:15])  # one row of four is left
+    path = write(samples, tmp_path / "series.csv")
+    read = read_hourly(settings(step_minutes=15), path)["TGBT"]
+    assert np.isnan(read.iloc[1])
+    assert read.iloc[2] == pytest.approx(samples["TGBT"].iloc[9:12].mean())
+    assert np.isnan(read.iloc[3])
+    assert not read.drop(read.index[[1, 3]]).isna().any()
+    assert read_hourly(settings(step_minutes=15, enough=0.5), path)["TGBT"].isna().sum() == 1
+
+
+def test_absent_rows_are_gaps_and_the_target_alone_is_enough(small: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(small[["TGBT"]].drop(small.index[5:9]), tmp_path / "series.csv")
+    read = read_hourly(settings({"TGBT": COLUMNS["TGBT"]}), path)
+    assert list(read.index) == list(small.index)
+    assert np.flatnonzero(read["TGBT"].isna()).tolist() == [5, 6, 7, 8]
+
+
+def lines(change: Callable[[list[str]], list[str]]) -> Callable[[bytes], bytes]:
+    return lambda content: "\n".join(change(content.decode().splitlines())).encode() + b"\n"
+
+
+def cell(line: int, column: int, text: str) -> Callable[[bytes], bytes]:
+    """Replace one cell; lines count from 1 as an editor does, columns from 0."""
+
+    def change(rows: list[str]) -> list[str]:
+        fields = rows[line - 1].split(",")
+        fields[column] = text
+        return [*rows[: line - 1], ",".join(fields), *rows[line:]]
+
+    return lines(change)
+
+
+def times(factor: float) -> Callable[[bytes], bytes]:
+    def change(rows: list[str]) -> list[str]:
+        fields = [row.split(",") for row in rows[1:]]
+        return [rows[0], *(",".join([f[0], str(float(f[1]) * factor), *f[2:]]) for f in fields)]
+
+    return lines(change)
+
+
+BROKEN: dict[str, tuple[Callable[[bytes], bytes], str, dict[str, Any]]] = {
+    "empty": (lambda _: b"", r"series\.csv is empty: fetch it again", {}),
+    "heading alone": (lines(lambda rows: rows[:1]), r"series\.csv holds a heading and no rows", {}),
+    "one row": (lines(lambda rows: rows[:2]), r"series\.csv holds one row only", {}),
+    "web page": (lambda _: b"\n<!DOCTYPE html><html></html>", r"series\.csv is a web page.*raw file", {}),
+    "cut short": (lambda b: b[:-14], r"series\.csv line 49 \(the last\) has 2 fields instead of 4.*cut short", {}),
+    "ragged": (lines(lambda rows: [*rows[:7], rows[7] + ",1", *rows[8:]]), r"line 8 has 5 fields instead of 4", {}),
+    "missing column": (
+        cell(1, 2, "T9"),
+        rf"no column 'T1'; it has {re.escape(TIME)}, TGBT, T9, AirTemp: mend ingest.columns",
+        {},
+    ),
+    "missing time": (cell(1, 0, "when"), r"no column 'Date and time .*'; it has when.*ingest.file.time_column", {}),
+    "column twice": (cell(1, 2, "TGBT"), r"has 2 columns headed 'TGBT'", {}),
+    "separator": (lambda b: b.replace(b",", b";"), r"line 1 has one column only.*comma.*semicolon.*separator", {}),
+    "encoding": (lambda b: b.replace(b"T1", b"\xe9"), r"cannot be read as ingest.file.encoding = utf-8", {}),
+    "word": (cell(5, 1, "n/d"), r"line 5, column 'TGBT': 'n/d' is not a number: mend it", {}),
+    "stamp": (cell(6, 0, "yesterday"), r"line 6, time stamp 'yesterday': cannot be read as ISO 8601", {}),
+    "date": (cell(6, 0, "2019-06-99 04:00:00+00:00"), r"line 6, time stamp '2019-06-99.*cannot be read", {}),
+    "no stamp": (cell(6, 0, ""), r"line 6, time stamp an empty cell: cannot be read", {}),
+    "offset on some": (cell(6, 0, "2019-06-03 04:00:00"), r"line 6, .*offset present on some stamps only", {}),
+    "mixed offsets": (cell(6, 0, "2019-06-03 09:00:00+05:00"), r"line 6.*mixed offsets \(\+00:00, \+05:00\)", {}),
+    "twice": (
+        lines(lambda rows: [*rows[:9], rows[8], *rows[9:]]),
+        r"line 10, .*the same instant as line 9: keep one",
+        {},
+    ),
+    "unsorted": (
+        lines(lambda rows: [*rows[:9], rows[10], rows[9], *rows[11:]]),
+        r"line 11, .*earlier than '2019-06-03 09:00:00\+00:00' before it: sort",
+        {},
+    ),
+    "step": (
+        lambda b: b,
+        r"rows are 60 minutes apart, ingest.file.step_minutes says 15: set it to 60",
+        {"step_minutes": 15},
+    ),
+    "odd step": (cell(6, 0, "2019-06-03 03:10:00+00:00"), r"line 6: 2019-06-03 03:10 UTC comes 10 minutes after", {}),
+    "far": (cell(49, 0, "2031-06-03 03:00:00+00:00"), r"line 49: 2031-06-03 03:00 UTC comes \d+ minutes after", {}),
+    "no target": (
+        lines(lambda rows: [rows[0], *(",".join([r.split(",")[0], "", *r.split(",")[2:]]) for r in rows[1:])]),
+        r"column 'TGBT' has no value at all: choose another target",
+        {},
+    ),
+    "watts": (
+        times(1000),
+        r"column 'TGBT': half .* exceed 34000 kW, probably watts: set ingest.columns.TGBT.unit to W",
+        {},
+    ),
+    "sign": (
+        times(-1),
+        r"column 'TGBT': half of the values are below -34.00 kW: set ingest.columns.TGBT.sign to -1",
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_refused_by_name_and_remedy(name: str, small: pd.DataFrame, tmp_path: Path) -> None:
+    spoil, message, file = BROKEN[name]
+    path = write(small, tmp_path / "series.csv")
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(InputError, match=message) as problem:
+        read_hourly(settings(**file), path)
+    assert str(path) in str(problem.value)
+
+
+def test_kilowatts_taken_for_watts_are_suspected(small: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(small, tmp_path / "series.csv")
+    columns = COLUMNS | {"TGBT": Column(kind="load", unit="W")}
+    with pytest.raises(InputError, match=r"below 0.0340 kW, probably kilowatts.*unit to kW"):
+        read_hourly(settings(columns), path)
+
+
+def test_decimal_commas_read_with_points_hint_at_the_setting(small: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(small, tmp_path / "series.csv", sep=";", decimal=",")
+    with pytest.raises(InputError, match=r"line 2, column 'TGBT': '10,5' is not a number.*ingest.file.decimal"):
+        read_hourly(settings(separator=";"), path)
+
+
+def test_a_missing_file_says_how_to_fetch_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"series\.csv does not exist: fetch it \(dvc import-url"):
+        read_hourly(settings(), tmp_path / "series.csv")
+
+
+def test_a_weather_column_without_values_is_to_be_removed(small: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(small.assign(AirTemp=np.nan), tmp_path / "series.csv")
+    with pytest.raises(InputError, match=r"column 'AirTemp' has no value at all: remove AirTemp from ingest.columns"):
+        read_hourly(settings(), path)
