@@ -43,18 +43,20 @@ def test_missing_the_target_counts_as_infinite() -> None:
     comparison = Comparison([*TUNED, *layer], SETTINGS)
     method = comparison.methods[1]
     assert comparison.seconds_to_target(method) == Interval(math.inf, math.inf, math.inf)
-    assert comparison.speedup(method, comparison.tuned("streamed")) == Interval(
-        -math.inf, -math.inf, -math.inf
-    )
+    assert comparison.speedup(method, comparison.tuned("streamed")) == Interval(-math.inf, -math.inf, -math.inf)
 
 
 def test_a_method_is_judged_by_the_reference_of_its_own_regime() -> None:
-    windowed = a_run((5, 5.0), method="steps-24", regime="windowed")
-    comparison = Comparison([*TUNED, windowed], SETTINGS)
+    steps = a_run((5, 4.0), method="steps-24", regime="windowed")
+    without = Comparison([*TUNED, steps], SETTINGS)
+    assert without.targets == {"streamed": 5.0, "windowed": None}
+    assert without.seconds_to_target(without.methods[1]) is None
+    windowed = a_run((10, 4.0), method="tuned-windowed", regime="windowed")
+    comparison = Comparison([*TUNED, steps, windowed], SETTINGS)
     method = comparison.find("steps-24")
     assert method is not None
-    assert comparison.targets == {"streamed": 5.0, "windowed": None}
-    assert comparison.seconds_to_target(method) is None
+    assert comparison.targets == {"streamed": 5.0, "windowed": 4.0}
+    assert comparison.speedup(method, comparison.tuned("windowed")) == Interval(2.0, 2.0, 2.0)
     assert comparison.speedup(method, comparison.find("tuned")) is None
 
 
@@ -103,9 +105,7 @@ def test_equal_fits_are_comparable_without_a_warning() -> None:
         ({"data": {"source": "simulated", "sha256": "b" * 64}}, "data"),
     ],
 )
-def test_different_data_or_hardware_are_refused_by_name_with_the_remedy(
-    changes: dict[str, object], what: str
-) -> None:
+def test_different_data_or_hardware_are_refused_by_name_with_the_remedy(changes: dict[str, object], what: str) -> None:
     with pytest.raises(InputError, match=rf"different {what}.*tuned-0.*layer-0.*dvc repro"):
         check_comparable(alike(**changes))  # type: ignore[arg-type]
 

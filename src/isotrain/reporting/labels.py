@@ -59,8 +59,7 @@ def label_ends(axes: Axes, ends: Sequence[Label], size: float = 8.5) -> None:
                 "color": colour,
                 "lw": 0.6,
                 "alpha": 0.6,
-                "shrinkA": 1,
-                "shrinkB": 1,
+                "relpos": (0, 0.5),
             },
         )
 
