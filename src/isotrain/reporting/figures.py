@@ -202,11 +202,10 @@ def _frame_the_ends(axes: Axes, curves: Sequence[Sequence[tuple[float, float]]])
 def _draw_baselines(axes: Axes, levels: Sequence[tuple[str, float]]) -> str:
     """Horizontal lines, named at the right; returns the names of those that would squeeze the methods."""
     low, high = axes.get_ylim()
-    reach = 0.6 * (high - low)
-    near = [(name, y) for name, y in levels if low - reach <= y <= high + reach]
+    near = [(name, y) for name, y in levels if 0.75 * low <= y <= max(1.35 * low, high + 0.3 * (high - low))]
     far = [(name, y) for name, y in levels if (name, y) not in near]
-    edge = 0.06 * (high - low)
-    axes.set_ylim(min([low, *(y - edge for _, y in near)]), max([high, *(y + edge for _, y in near)]))
+    low, high = min([low, *(y for _, y in near)]), max([high, *(y for _, y in near)])
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     right = axes.get_xlim()[1]
     for _, y in near:
         axes.axhline(y, color=GREY, lw=1, ls=(0, (1, 2)), zorder=1)

@@ -88,7 +88,9 @@ def titled(run: Run, title: str) -> str:
 
 
 def seconds_axis(axes: Axes) -> None:
-    """Plain numbers of seconds along a logarithmic x axis, at 1, 2 and 5 times the powers of ten."""
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Plain numbers of seconds along a logarithmic x axis, more where it is short. Set its limits first."""
+    low, high = axes.get_xlim()
+    steps = tuple(range(1, 10)) if high < 6 * low else (1, 2, 3, 5) if high < 30 * low else (1, 2, 5)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
