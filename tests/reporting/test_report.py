@@ -288,6 +288,8 @@ def test_the_notes_tell_what_weakens_the_comparison(tmp_path: Path, runs: Path) 
     assert "speed changed during the comparison" in text
     assert "2026-03-01" in text
     assert "range of the seeds" in text
+    page = write_report(comparison.runs, BASELINES, tmp_path / "report", SETTINGS).read_text(encoding="utf-8")
+    assert page.index("speed changed") < page.index("<img")
 
 
 # labels and weeks

@@ -81,7 +81,8 @@ def label_points(
     marks = [axes.transData.transform((x, y)) for x, y, _, _ in points]
     taken = [Bbox.from_extents(x - reach, y - reach, x + reach, y + reach) for x, y in marks]
     taken += _dots([axes.transData.transform(vertex) for vertex in line])
-    for x, y, text, colour in points:
+    names: list[Bbox] = []
+    for (x, y, text, colour), mark in zip(points, marks, strict=True):
         tried: list[tuple[float, int, Place, Bbox]] = []
         for place in _places():
             name = _name(axes, (x, y), text, colour, size, place)
@@ -89,10 +90,13 @@ def label_points(
             box = Text.get_window_extent(name, renderer)  # the text alone, without its leader
             name.remove()
             outside = box.width * box.height - _overlap(box, frame)
-            tried.append((sum((_overlap(box, other) for other in taken), outside), len(tried), place, box))
+            leader = _dots([mark, np.array([(box.x0 + box.x1) / 2, box.y0 if place[1] > 0 else box.y1])])
+            crossed = sum(_overlap(dot, other) for dot in leader for other in names) if abs(place[1]) > FAR else 0
+            tried.append((sum((_overlap(box, other) for other in taken), outside + crossed), len(tried), place, box))
         _, _, place, box = min(tried, key=lambda trial: trial[:2])
         _name(axes, (x, y), text, colour, size, place)
         taken.append(box)
+        names.append(box)
 
 
 def _name(

@@ -85,6 +85,8 @@ def _markdown(
     title = "Isolation: training time against forecast accuracy"
     blocks = [f"# SIMULATED series. {title}" if data["simulated"] else f"# {title}"]
     blocks += [f"**The question.** {QUESTION}", f"> **The answer.** {answer(comparison, judged)}"]
+    if warnings := check_comparable(comparison.runs):
+        blocks.append(f"> **Before believing it.** {' '.join(warnings)}")
     blocks += ["![Training time against test error of every method](figures/tradeoff.png)", "## The figures"]
     blocks.append(f"Data: {cell(str(data['source']))}, {data['rows']:,} hours. {_reading(comparison)}")
     for regime, target in comparison.targets.items():

@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from isotrain.files import replacing
 from isotrain.tradeoff.results import Run
@@ -90,7 +90,6 @@ def titled(run: Run, title: str) -> str:
 def seconds_axis(axes: Axes) -> None:
     """Plain numbers of seconds along a logarithmic x axis, more where it is short. Set its limits first."""
     low, high = axes.get_xlim()
-    steps = tuple(range(1, 10)) if high < 6 * low else (1, 2, 3, 5) if high < 30 * low else (1, 2, 5)
-    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_locator(MaxNLocator(6) if high < 6 * low else LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
