@@ -89,9 +89,7 @@ def test_a_diverged_fit_has_infinite_errors(tmp_path: Path) -> None:
         (None, {"phase_seconds": {"forward": 1}}, "backward"),
     ],
 )
-def test_a_bad_result_is_refused_by_name(
-    tmp_path: Path, text: str | None, changes: dict[str, Any], words: str
-) -> None:
+def test_a_bad_result_is_refused_by_name(tmp_path: Path, text: str | None, changes: dict[str, Any], words: str) -> None:
     write(tmp_path, text, **changes)
     with pytest.raises(InputError, match=words) as refusal:
         read_runs(tmp_path)

@@ -33,9 +33,7 @@ def test_up_to_three_values_have_their_range(values: list[float], expected: tupl
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=9), st.floats(0.5, 0.99))
-def test_the_interval_holds_the_median_and_stays_within_the_values(
-    values: list[float], confidence: float
-) -> None:
+def test_the_interval_holds_the_median_and_stays_within_the_values(values: list[float], confidence: float) -> None:
     interval = median_interval(values, confidence, 400)
     assert min(values) <= interval.low <= interval.high <= max(values)
     assert interval.low <= interval.median + 1e-9

@@ -46,9 +46,7 @@ def test_the_best_error_is_the_smallest_seen_not_the_last() -> None:
         ([5.3, 5.0, 5.1, 5.2], 5.2),
     ],
 )
-def test_the_target_is_the_median_best_of_the_reference_and_occurred(
-    bests: list[float], target: float
-) -> None:
+def test_the_target_is_the_median_best_of_the_reference_and_occurred(bests: list[float], target: float) -> None:
     assert reference_target([a_run((1, 9.0), (2, best)) for best in bests]) == target
 
 

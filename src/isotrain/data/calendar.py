@@ -21,7 +21,7 @@ def calendar_features(hours: pd.DatetimeIndex, time_zone: str, country: str) -> 
     columns = {
         f"{function.__name__}_{k}_per_day": function(k * clock) for k in (1, 2, 3) for function in (np.sin, np.cos)
     }
-    columns |= {f"weekday_{day}": (local.dayofweek == day).astype(float) for day in range(7)}
+    columns |= {f"weekday_{day}": (local.day_of_week == day).astype(float) for day in range(7)}
     days = pd.Index(local.date)
     kinds = pd.DataFrame.from_dict({d: day_kinds(d, country) for d in days.unique()}, orient="index")
     return pd.DataFrame(columns, index=hours).join(kinds.loc[days].set_axis(hours)).astype(np.float32)

@@ -77,7 +77,7 @@ class LSTM(nn.LSTM):
     def _precision(self) -> AbstractContextManager[Any]:
         if self.compute == "fp32":
             return nullcontext()
-        return torch.autocast(self.weight_ih_l0.device.type, dtype=torch.bfloat16)
+        return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
 
     def _isolated_forward(self, x: Tensor, hx: States | None) -> tuple[Tensor, States]:
         batched = x.dim() == 3
@@ -123,6 +123,6 @@ class LSTM(nn.LSTM):
         if isolated:
             weights = [weight.detach() for weight in weights]
         states = [hx[0][rows].contiguous(), hx[1][rows].contiguous()]
-        return torch._VF.lstm(  # type: ignore[attr-defined, no-any-return]
+        return torch._VF.lstm(
             x, states, weights, self.bias, len(layers), self.dropout, self.training, False, self.batch_first
         )

@@ -119,9 +119,7 @@ class Comparison:
         runs = tuple(sorted((run for run in self.runs if run.method == name), key=lambda run: run.seed))
         regimes = {run.regime for run in runs}
         if len(regimes) > 1:
-            raise InputError(
-                f"{name} was fitted in two regimes: give each its own name and run `dvc repro train`"
-            )
+            raise InputError(f"{name} was fitted in two regimes: give each its own name and run `dvc repro train`")
         target = self.targets[runs[0].regime]
         goal = float("-inf") if target is None else target
         return Method(name, runs[0].regime, runs, {run.seed: seconds_to_target(run, goal) for run in runs})

@@ -79,9 +79,7 @@ def read_runs(folder: str | Path) -> list[Run]:
     Raises :class:`InputError` if a file is missing, is not JSON, lacks a key or holds a value of the wrong
     type, if a method and seed occur twice, or if there is no fit at all.
     """
-    folders = sorted(
-        path for path in Path(folder).glob("*") if path.is_dir() and not path.name.startswith(".")
-    )
+    folders = sorted(path for path in Path(folder).glob("*") if path.is_dir() and not path.name.startswith("."))
     runs = sorted((read_run(path) for path in folders), key=lambda run: (run.method, run.seed))
     if not runs:
         raise InputError(f"{folder} holds no fit: run `dvc repro train` first")
@@ -99,13 +97,9 @@ def read_run(folder: str | Path) -> Run:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: the fit did not finish; run `dvc repro train`") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise InputError(
-            f"{path} is not JSON ({problem}): remove the folder and run `dvc repro train`"
-        ) from None
+        raise InputError(f"{path} is not JSON ({problem}): remove the folder and run `dvc repro train`") from None
     except KeyError as problem:
-        raise InputError(
-            f"{path} lacks the key {problem}: remove the folder and run `dvc repro train`"
-        ) from None
+        raise InputError(f"{path} lacks the key {problem}: remove the folder and run `dvc repro train`") from None
     except (TypeError, ValueError, AttributeError) as problem:
         raise InputError(f"{path}: {problem}; remove the folder and run `dvc repro train`") from None
 
@@ -134,9 +128,7 @@ def read_forecasts(run: Run) -> Forecasts:
         zipfile.BadZipFile,
         zlib.error,
     ) as e:
-        raise InputError(
-            f"{path} cannot be read ({e}): remove the folder and run `dvc repro train`"
-        ) from None
+        raise InputError(f"{path} cannot be read ({e}): remove the folder and run `dvc repro train`") from None
     if forecasts.truth.shape != forecasts.prediction.shape or len(np.unique(forecasts.origins)) < len(order):
         raise InputError(f"{path}: prediction and truth differ in shape, or an origin occurs twice")
     return forecasts
@@ -194,9 +186,7 @@ def _run(folder: Path, result: dict[str, Any]) -> Run:
         return math.inf if value is None and diverged else _finite(value)
 
     history = tuple(
-        Validation(
-            int(v["step"]), _finite(v["train_seconds"]), error(v["val_mae"]), _finite(v["isolated_fraction"])
-        )
+        Validation(int(v["step"]), _finite(v["train_seconds"]), error(v["val_mae"]), _finite(v["isolated_fraction"]))
         for v in result["history"] or ()
     )
     missing = {"source", "simulated", "rows", "sha256"} - set(result["data"])

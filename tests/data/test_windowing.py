@@ -1,0 +1,144 @@
+"""Origins, parts, scaling and calendar: nothing of the future reaches an input, no hour is a target twice."""
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isotrain.config import Ingest, Window
+from isotrain.config.ingest import Simulated
+from isotrain.data.calendar import calendar_features, day_kinds
+from isotrain.data.ingest import Tidy, ingest
+from isotrain.data.windowing import make_windows, split
+from isotrain.data.windows import PARTS, Windows, daily_lags
+from isotrain.errors import InputError
+
+HOURS = 24 * 7 * 20
+SPLIT = Window(history=48, horizon=24, train=0.6, validation=0.2, stride=1)
+
+
+@pytest.fixture(scope="module")
+def tidy() -> Tidy:
+    return ingest(Ingest(simulated=Simulated(seed=3, hours=HOURS)), Path())
+
+
+@settings(deadline=None, max_examples=15)
+@given(at=st.integers(int(0.6 * HOURS), HOURS - 1), poison=st.sampled_from([np.inf, -1e9, 0.0]))
+def test_what_comes_after_the_training_part_changes_no_input_before_it(at: int, poison: float) -> None:
+    series = ingest(Ingest(simulated=Simulated(seed=3, hours=HOURS)), Path())
+    clean = make_windows(series.frame, series.facts, SPLIT)
+    table = series.frame.copy()
+    measured = [name for name in series.facts["columns"]]
+    table.loc[at:, measured] = poison
+    with np.errstate(invalid="ignore"):
+        spoilt = make_windows(table, series.facts, SPLIT)
+    for name in ("inputs", "target", "level", "spread", "truth"):
+        np.testing.assert_array_equal(getattr(clean, name)[:at], getattr(spoilt, name)[:at], err_msg=name)
+    assert clean.meta["scale"] == spoilt.meta["scale"]
+    assert clean.meta["mase_scale"] == spoilt.meta["mase_scale"]
+    np.testing.assert_array_equal(clean.calendar, spoilt.calendar)
+
+
+def test_no_hour_is_a_target_of_two_parts(windows: Windows) -> None:
+    leads = np.arange(windows.meta["horizon"])
+    hours = [set((windows.origins(part)[:, None] + leads).ravel().tolist()) for part in PARTS]
+    assert not hours[0] & hours[1] and not hours[1] & hours[2] and not hours[0] & hours[2]
+    assert max(hours[0]) + 1 == min(hours[1]) and max(hours[1]) + 1 == min(hours[2])
+    assert max(hours[2]) == len(windows.target) - 1
+
+
+def test_every_origin_has_its_whole_past() -> None:
+    for history, horizon in ((24, 24), (168, 24), (500, 24), (24, 72)):
+        first = split(10_000, Window(history=history, horizon=horizon, train=0.7, validation=0.1, stride=1))["train"][0]
+        assert first >= history
+        assert first >= max(daily_lags(horizon))
+        assert min(daily_lags(horizon)) >= horizon
+
+
+def test_scaling_is_the_training_parts_alone(tidy: Tidy) -> None:
+    made = make_windows(tidy.frame, tidy.facts, SPLIT)
+    first, last = made.meta["origins"]["train"]
+    hours = last + SPLIT.horizon - 1
+    assert hours == int(0.6 * HOURS)
+    assert made.meta["scale"] == pytest.approx(tidy.frame["TGBT"][:hours].std())
+    column = made.meta["inputs"].index("AirTemp")
+    assert made.inputs[:hours, column].mean() == pytest.approx(0, abs=1e-4)
+    assert made.inputs[:hours, column].std() == pytest.approx(1, abs=1e-3)
+
+
+def test_flagged_hours_are_no_truth(tidy: Tidy) -> None:
+    made = make_windows(tidy.frame, tidy.facts, SPLIT)
+    flagged = tidy.frame["TGBT__flag"].to_numpy() != 0
+    assert flagged.any()
+    np.testing.assert_array_equal(np.isnan(made.truth), flagged)
+    assert not np.isnan(made.target).any()
+
+
+def test_windows_are_indices_whatever_their_length(tidy: Tidy) -> None:
+    sizes = []
+    for history in (24, 500):
+        made = make_windows(tidy.frame, tidy.facts, SPLIT.model_copy(update={"history": history}))
+        sizes.append(sum(getattr(made, name).nbytes for name in ("inputs", "calendar", "target", "truth")))
+    assert sizes[0] == sizes[1]
+
+
+def test_only_a_target_is_enough(tidy: Tidy) -> None:
+    facts = tidy.facts | {"columns": {"TGBT": tidy.facts["columns"]["TGBT"]}}
+    made = make_windows(tidy.frame[["time", "TGBT", "TGBT__flag"]], facts, SPLIT)
+    assert made.meta["inputs"][0] == "load" and made.inputs.shape[1] == 1 + made.calendar.shape[1]
+
+
+def test_what_does_not_fit_is_refused(tidy: Tidy) -> None:
+    with pytest.raises(InputError, match=r"validation part has no room.*shorten the window"):
+        make_windows(tidy.frame, tidy.facts, SPLIT.model_copy(update={"validation": 0.005}))
+    flat = tidy.frame.assign(TGBT=5.0)
+    with pytest.raises(InputError, match="TGBT is constant"):
+        make_windows(flat, tidy.facts, SPLIT)
+
+
+def test_saved_and_loaded_is_the_same(windows: Windows, tmp_path: Path) -> None:
+    windows.save(tmp_path)
+    again = Windows.load(tmp_path)
+    np.testing.assert_array_equal(windows.inputs, again.inputs)
+    assert windows.meta == again.meta
+    with pytest.raises(InputError, match="dvc repro window"):
+        Windows.load(tmp_path / "nowhere")
+
+
+def test_the_clock_is_the_buildings_through_both_changes() -> None:
+    hours = pd.date_range("2021-03-27", "2021-03-29", freq="h", tz="UTC")
+    table = calendar_features(hours, "Europe/Paris", "FR")
+    angle = np.arctan2(table["sin_1_per_day"], table["cos_1_per_day"])
+    local = (np.round(angle / (2 * np.pi) * 24) % 24).astype(int)
+    assert local["2021-03-28 00:00+00:00"] == 1
+    assert local["2021-03-28 01:00+00:00"] == 3  # 2 o'clock did not exist
+    assert table.loc["2021-03-27 23:00+00:00", "weekday_6"] == 1  # midnight in Paris: Sunday already
+
+
+@pytest.mark.parametrize(
+    ("day", "kinds"),
+    [
+        (date(2019, 7, 14), {"holiday"}),
+        (date(2019, 5, 31), {"bridge", "off_before", "off_after"}),  # Friday after Ascension
+        (date(2019, 12, 24), {"year_end", "off_after"}),
+        (date(2019, 8, 7), {"august", "working"}),
+        (date(2019, 10, 2), {"working"}),
+        (date(2019, 10, 4), {"working", "off_after"}),
+    ],
+)
+def test_kinds_of_day(day: date, kinds: set[str]) -> None:
+    found = {name for name, value in day_kinds(day, "FR").items() if value}
+    assert found - ({"off_before", "off_after"} if day.weekday() >= 5 else set()) == kinds
+
+
+@pytest.mark.real
+def test_the_real_series_splits_where_its_card_says(real_series: Path) -> None:
+    tidy = ingest(Ingest(source=str(real_series)), real_series.parent)
+    made = make_windows(tidy.frame, tidy.facts, Window(history=168, horizon=24, train=0.7, validation=0.1, stride=1))
+    first_test_hour = pd.Timestamp(made.time[made.origins("test")[0]], unit="s")
+    assert first_test_hour.date() == date(2020, 5, 31)
+    assert len(made.origins("train")) > 29_000
