@@ -32,7 +32,7 @@ def test_what_comes_after_the_training_part_changes_no_input_before_it(at: int, 
     series = ingest(Ingest(simulated=Simulated(seed=3, hours=HOURS)), Path())
     clean = make_windows(series.frame, series.facts, SPLIT)
     table = series.frame.copy()
-    measured = [name for name in series.facts["columns"]]
+    measured = list(series.facts["columns"])
     table.loc[at:, measured] = poison
     with np.errstate(invalid="ignore"):
         spoilt = make_windows(table, series.facts, SPLIT)
@@ -61,7 +61,7 @@ def test_every_origin_has_its_whole_past() -> None:
 
 def test_scaling_is_the_training_parts_alone(tidy: Tidy) -> None:
     made = make_windows(tidy.frame, tidy.facts, SPLIT)
-    first, last = made.meta["origins"]["train"]
+    _first, last = made.meta["origins"]["train"]
     hours = last + SPLIT.horizon - 1
     assert hours == int(0.6 * HOURS)
     assert made.meta["scale"] == pytest.approx(tidy.frame["TGBT"][:hours].std())
