@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from isotrain.tracking import Run, tracked
 from isotrain.tradeoff.timing import alone, machine_seconds
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to pass on
+warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning")  # Lightning's own to mend
 log = logging.getLogger(__name__)
 SAVE_EVERY_SECONDS = 30.0  # of training, between two checkpoints to resume from
 
@@ -55,7 +57,7 @@ def fit(settings: Settings, seed: int, windows: Windows, out: str | Path) -> dic
     interrupted fit leaves a checkpoint under ``checkpoints/``; the same call resumes it.
     """
     job = Fit(settings, seed, windows, Path(out))
-    effect = runtime.prepare(**settings.runtime.model_dump(include={"keep_allocator", "flush_denormals", "threads"}))
+    effect = runtime.prepare(**settings.runtime.model_dump(exclude={"bf16", "fused_adam"}))
     module, callbacks = prepare(job)
     tracking = settings.tracking
     with tracked(tracking.experiment, tracking.uri, job.name, _tags(job)) as run:

@@ -1,5 +1,6 @@
 """Process-wide settings, each seen at work in a process of its own."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -41,3 +42,23 @@ def test_kept_pages_are_not_faulted_in_again() -> None:
 def test_denormals_are_flushed_when_asked_and_threads_are_set() -> None:
     assert lines(DENORMALS.format(flush=True)) == ["on 1 1", "0"]
     assert lines(DENORMALS.format(flush=False)) == ["off 1 1", "64"]
+
+
+PINNED = """
+import os
+import torch
+from isotrain.lstm.runtime import prepare, usable_cores
+given = os.sched_getaffinity(0)
+effect = prepare(keep_allocator=False, flush_denormals=False, pin_threads=True, threads={threads})
+masks = [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
+print(effect["pin_threads"], sum(len(mask) == 1 for mask in masks))
+print(len(set().union(*(mask for mask in masks if len(mask) == 1))), usable_cores() == len(given))
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="threads are listed in /proc")
+def test_each_thread_of_the_pool_has_a_core_of_its_own() -> None:
+    threads = min(2, len(os.sched_getaffinity(0)))
+    if threads == 2:  # with one core there is nothing to pin; the process's only thread is on it anyway
+        assert lines(PINNED.format(threads=2)) == ["on 2", "2 True"]
+    assert lines(PINNED.format(threads=10_000))[0].startswith("not available")

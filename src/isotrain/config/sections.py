@@ -72,6 +72,7 @@ class Runtime(Section):
     flush_denormals: bool
     bf16: bool  # autocast
     fused_adam: bool
+    pin_threads: bool  # one core a thread: else two of them now and then share one, and a step takes twice as long
     threads: int = Field(ge=0)  # 0 = every core that this process may use
 
 

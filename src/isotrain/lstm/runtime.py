@@ -7,6 +7,7 @@ when the pool is made.
 import ctypes
 import logging
 import os
+from pathlib import Path
 
 import torch
 
@@ -18,12 +19,20 @@ M_MMAP_THRESHOLD = -3
 KEEP_BYTES = 2**30
 
 
+# as the process was given them: pinning narrows what the kernel says later
+_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+_TASKS = Path("/proc/self/task")  # Linux: one entry a thread
+_pinned_threads = 0
+
+
 def usable_cores() -> int:
     """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(_CORES)
 
 
-def prepare(*, keep_allocator: bool, flush_denormals: bool, threads: int = 0) -> dict[str, str]:
+def prepare(
+    *, keep_allocator: bool, flush_denormals: bool, pin_threads: bool = False, threads: int = 0
+) -> dict[str, str]:
     """Apply the settings; returns what took effect, in words, under the settings' names.
 
     ``threads = 0`` takes every core that the process may use. What the machine does not offer is logged as a
@@ -33,11 +42,33 @@ def prepare(*, keep_allocator: bool, flush_denormals: bool, threads: int = 0) ->
     effect = {
         "keep_allocator": _keep_pages() if keep_allocator else "off",
         "flush_denormals": _flush_denormals(flush_denormals),
+        "pin_threads": _pin(torch.get_num_threads()) if pin_threads else "off",
         "threads": str(torch.get_num_threads()),
     }
     for name, what in effect.items():
         log.log(logging.WARNING if what == "not available" else logging.INFO, "runtime: %s %s", name, what)
     return effect
+
+
+def _pin(threads: int) -> str:
+    """One core a thread of torch's pool. Two threads of an LSTM step that share a core for a while take twice as long.
+
+    The pool's threads are those that appear when it first runs, so this must come before any other parallel work.
+    Threads and processes started later by this thread inherit its core.
+    """
+    global _pinned_threads
+    if not _TASKS.is_dir() or threads > len(_CORES):
+        return "not available"
+    if _pinned_threads != threads:
+        before = {task.name for task in _TASKS.iterdir()}
+        torch.ones(2**20).exp()  # large enough to be shared out: starts the pool
+        started = sorted({int(task.name) for task in _TASKS.iterdir() if task.name not in before})
+        if len(started) != threads - 1:
+            return "not available"  # the pool was running already: which threads are its own cannot be told
+        for task, core in zip([0, *started], _CORES, strict=False):  # 0: the calling thread
+            os.sched_setaffinity(task, {core})
+        _pinned_threads = threads
+    return "on"
 
 
 def _keep_pages() -> str:

@@ -1,0 +1,192 @@
+"""The one way to train: stock when nothing is isolated, resumable bit for bit, whole results or none."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from isotrain import training
+from isotrain.config import MethodsView, Settings, load
+from isotrain.data.windows import Windows
+from isotrain.errors import InputError
+from isotrain.files import read_json
+from isotrain.forecast.module import ForecastModule
+from isotrain.tracking import Run
+from isotrain.training import Fit, fit, prepare
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+SMALL = {
+    "model.hidden": 6,
+    "model.decoder": 8,
+    "training.steps": 30,
+    "training.stretches": 2,
+    "training.stretch": 100,
+    "training.origins": 4,
+    "training.windows": 4,
+    "training.validate_every": 10,
+    "training.accelerator": "cpu",
+    "isolation.every": 5,
+    "window.history": 48,
+    "runtime.threads": 1,
+}
+METHODS = tuple(load(PARAMS).methods)
+
+
+def small(method: str, **changes: object) -> Settings:
+    overrides = {**SMALL, **{key.replace("__", "."): value for key, value in changes.items()}}
+    for name in METHODS:  # a method's own sizes would be the real ones
+        for path in ("training.steps", "model.hidden"):
+            overrides |= {f"methods.{name}.{path}": overrides[path]}
+    return load(PARAMS, view=MethodsView, overrides=overrides).settings(method)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / "model.ckpt", weights_only=True)["state_dict"]
+    return state
+
+
+@pytest.mark.parametrize("masked", [None, {"moments": "hold", "correction": "global"}])
+@pytest.mark.parametrize("method", ["stock", "stock-windowed"])
+def test_isolation_off_is_a_plain_loop_over_nn_lstm_and_adam(
+    method: str, masked: dict[str, str] | None, windows: Windows, tmp_path: Path
+) -> None:
+    module, _ = prepare(Fit(small(method), 3, windows, tmp_path))
+    module.masked = masked
+    plain = copy.deepcopy(module.net)
+    stock = nn.LSTM(plain.encoder.lstm.input_size, 6, 2, batch_first=True)
+    stock.load_state_dict(plain.encoder.lstm.state_dict())
+    plain.encoder.lstm = stock
+
+    torch.manual_seed(11)
+    _trainer(20).fit(module)
+
+    torch.manual_seed(11)
+    matrices = [p for p in plain.parameters() if p.dim() > 1]
+    others = [p for p in plain.parameters() if p.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": module.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, lr=module.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        adam, module.learning_rate, total_steps=20, pct_start=module.rise, cycle_momentum=False, final_div_factor=100
+    )
+    plain.train()
+    for step in range(20):
+        at = module.sampler(step)
+        truth = plain.series.truth_at(at.origins)
+        known = ~truth.isnan()
+        loss = ((plain(at) - truth.nan_to_num()) * known).abs().sum() / known.sum() / plain.series.scale
+        adam.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        adam.step()
+        schedule.step()
+    for (name, p), q in zip(module.net.named_parameters(), plain.parameters(), strict=True):
+        assert torch.equal(p, q), name
+
+
+def _trainer(steps: int) -> pl.Trainer:
+    return pl.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        gradient_clip_val=1.0,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("method", ["masked-unit-50", "layer", "tuned"])
+def test_interrupted_and_called_again_it_is_the_same_fit(
+    method: str, windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = small(method)
+    whole = fit(settings, 0, windows, tmp_path / "whole")
+    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", -1.0)
+    log_metrics = Run.metrics
+
+    def interrupting(self: Run, values: dict[str, float], step: int = 0) -> None:
+        log_metrics(self, values, step)
+        if step == 20:
+            raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "metrics", interrupting)
+        with pytest.raises(Interrupted):
+            fit(settings, 0, windows, tmp_path / "again")
+    assert not (tmp_path / "again" / "result.json").exists()
+    assert len(list(Path("checkpoints").iterdir())) == 1
+    resumed = fit(settings, 0, windows, tmp_path / "again")
+
+    expected = weights(tmp_path / "whole")
+    assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "again").items())
+    assert [row["step"] for row in resumed["history"]] == [10, 20, 30]
+    assert [row["val_mae"] for row in resumed["history"]] == [row["val_mae"] for row in whole["history"]]
+    assert resumed["isolated_fraction"] == whole["isolated_fraction"]
+    assert resumed["selections"][-1]["step"] == whole["selections"][-1]["step"] if whole["selections"] else True
+    assert not list(Path("checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_of_params_yaml_trains_and_says_what_it_did(method: str, windows: Windows, tmp_path: Path) -> None:
+    settings = small(method)
+    result = fit(settings, 0, windows, tmp_path / "run")
+    assert read_json(tmp_path / "run" / "result.json") == result
+    assert (result["method"], result["seed"], result["steps"]) == (method, 0, 30)
+    assert result["regime"] == settings.training.regime
+    assert (result["isolated_fraction"] > 0) == (settings.isolation is not None)
+    assert sum(result["phase_seconds"].values()) == pytest.approx(result["train_seconds"])
+    assert result["data"]["simulated"] is True
+    with np.load(tmp_path / "run" / "forecasts.npz") as arrays:
+        error = np.nanmean(np.abs(arrays["prediction"] - arrays["truth"]))
+        assert error == pytest.approx(result["test_mae"], rel=1e-5)
+        assert len(arrays["origins"]) == len(windows.origins("test"))
+
+
+def test_the_same_seed_is_the_same_fit_and_another_is_not(windows: Windows, tmp_path: Path) -> None:
+    settings = small("tuned")
+    first, again, other = (fit(settings, seed, windows, tmp_path / f"{n}") for n, seed in enumerate((0, 0, 1)))
+    assert first["val_mae"] == again["val_mae"] != other["val_mae"]
+
+
+def test_isolated_units_share_of_time_is_measured(windows: Windows, tmp_path: Path) -> None:
+    assert fit(small("masked-unit-50"), 0, windows, tmp_path / "a")["isolated_fraction"] == pytest.approx(0.5)
+    half = fit(small("layer"), 0, windows, tmp_path / "b")
+    lower, whole = half["selections"][-1]["share"], half["isolated_fraction"]
+    assert whole == pytest.approx(lower / 2)  # the lower layer, for the second half
+
+
+def test_a_fit_that_diverges_says_so_and_stops(windows: Windows, tmp_path: Path) -> None:
+    result = fit(small("stock", training__learning_rate=1e30), 0, windows, tmp_path / "run")
+    assert result["diverged"] is True
+    assert result["val_mae"] is None and result["test_mae"] is None
+    assert read_json(tmp_path / "run" / "result.json") == result
+
+
+def test_what_the_series_cannot_serve_is_refused_before_training(windows: Windows, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"training.stretch of 9000 h.*fit into the training part"):
+        fit(small("tuned", training__stretch=9000), 0, windows, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_lowers_the_error(windows: Windows, tmp_path: Path) -> None:
+    result = fit(small("tuned", training__steps=120), 0, windows, tmp_path / "run")
+    untrained, _ = prepare(Fit(small("tuned"), 0, windows, tmp_path))
+    assert isinstance(untrained, ForecastModule)
+    origins = torch.from_numpy(windows.origins("validation"))
+    start = np.nanmean(np.abs(untrained.forecast(origins).numpy() - windows.targets(windows.origins("validation"))))
+    assert result["val_mae"] < 0.95 * start
