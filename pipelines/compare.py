@@ -20,9 +20,9 @@ def main(windows: str, runs: str, report: str, params: str) -> None:
     baselines = score_baselines(Windows.load(windows))
     write_json(Path(report) / "baselines.json", {"baselines": baselines})
     about = {name: view.methods[name].about for name in wanted.methods}
-    references = (dict(wanted.reference_stock), dict(wanted.reference_tuned))
-    page = write_report(fits, baselines, report, Settings(*references, wanted.confidence, wanted.bootstrap, about))
-    with tracked(view.tracking.experiment, view.tracking.uri, "report", {"kind": "report"}) as run:
+    settings = Settings(**wanted.model_dump(exclude={"methods", "seeds"}), about=about)
+    page = write_report(fits, baselines, report, settings)
+    with tracked(view.tracking.experiment, view.tracking.uri, "report", {"kind": "report"}, whole_pipeline=True) as run:
         run.artifacts(page.parent)
 
 

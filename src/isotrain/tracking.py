@@ -65,18 +65,21 @@ class Run:
 
 
 @contextmanager
-def tracked(experiment: str, uri: str | None, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
+def tracked(
+    experiment: str, uri: str | None, name: str, tags: Mapping[str, str], *, whole_pipeline: bool = False
+) -> Iterator[Run]:
     """Open a run called ``name``; it ends FINISHED, FAILED (an exception) or KILLED (a signal), never RUNNING.
 
     ``uri = None`` takes ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the project's root. Runs that a killed
-    process of this machine left RUNNING are marked KILLED first: nobody else can.
+    process of this machine left RUNNING are marked KILLED first: nobody else can. The run that ``mlflow run`` opened
+    is taken up by the fit that it was asked for, or, ``whole_pipeline``, by the report of the pipeline.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or uri or f"sqlite:///{project_root() / 'mlflow.db'}"
     with _first_come(uri):
         client = MlflowClient(uri)
         experiment_id = _experiment(client, experiment, uri)
         _bury_the_dead(client, experiment_id)
-    run_id = _open_run(client, experiment_id, name, {**tags, **_process_tags()})
+    run_id = _open_run(client, experiment_id, name, {**tags, **_process_tags()}, whole_pipeline)
     log.info("MLflow run %s in %s", run_id, uri)
     status = "FAILED"
     try:
@@ -106,10 +109,12 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
     return str(client.create_experiment(name, artifact_location=location))
 
 
-def _open_run(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-    """A new run, or the one that ``mlflow run`` opened for this very process (not for a pipeline around it)."""
+def _open_run(
+    client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str], whole_pipeline: bool
+) -> str:
+    """A new run, or the one that ``mlflow run`` opened for this very work."""
     given = os.environ.get("MLFLOW_RUN_ID")
-    if given and "DVC_STAGE" not in os.environ:
+    if given and (whole_pipeline or "DVC_STAGE" not in os.environ):
         for key, value in {**tags, "mlflow.runName": name}.items():
             client.set_tag(given, key, value)
         return given

@@ -121,6 +121,7 @@ class Compare(Section):
     seeds: list[int] = Field(min_length=1)
     reference_stock: dict[Literal["streamed", "windowed"], str]
     reference_tuned: dict[Literal["streamed", "windowed"], str]
+    tolerance: Fraction  # the target is so far above the tuned reference's median best validation error, as a share
     confidence: float = Field(gt=0.0, lt=1.0)  # of the bootstrap intervals
     bootstrap: Count  # resamples
 

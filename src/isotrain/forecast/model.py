@@ -1,12 +1,13 @@
 """The forecaster: an LSTM over the past, a decoder over the leads that knows their calendar, a learnt skip.
 
 Legend: B stretches, L hours of a stretch, M origins in a stretch, K leads (the horizon), H hidden units,
-F inputs of an hour, C calendar columns, S daily lags.
+F inputs of an hour, C calendar columns, S daily lags, R recent hours, D = C + S what is known of a lead.
 """
 
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from isotrain.data.windows import Windows, daily_lags
@@ -35,20 +36,23 @@ class Series(nn.Module):
     level: Tensor  # (n,), kW
     spread: Tensor  # (n,), kW
 
-    def truth_at(self, origins: Tensor) -> Tensor:
-        """(..., K) true load of every lead, kW."""
+    def truth_at(self, origins: Int[Tensor, "*at"]) -> Float[Tensor, "*at leads"]:
+        """True load of every lead, kW."""
         return self.truth[origins[..., None] + torch.arange(self.horizon, device=origins.device)]
 
 
 class Encoder(nn.Module):
-    """(B, L, F) to (B, L, H). ``zeroed`` keeps every parameter and answers zero: the control without recurrence."""
+    """Inputs of each hour to a state of each hour.
+
+    ``zeroed`` keeps every parameter and answers zero: the control without recurrence.
+    """
 
     def __init__(self, inputs: int, hidden: int, layers: int, zeroed: bool) -> None:
         super().__init__()
         self.lstm = LSTM(inputs, hidden, layers, batch_first=True)
         self.zeroed = zeroed
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
         if self.zeroed:
             return x.new_zeros(*x.shape[:2], self.lstm.hidden_size)
         states: Tensor = self.lstm(x)[0]
@@ -56,7 +60,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """State (B, M, H) and what is known of each lead (B, M, K, D) to (B, M, K): two hidden layers, a bias a lead."""
+    """The state at an origin and what is known of each lead to each lead: two hidden layers, a bias a lead."""
 
     def __init__(self, hidden: int, known: int, width: int, horizon: int, dropout: float) -> None:
         super().__init__()
@@ -69,7 +73,7 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.out.weight)  # the untrained forecast is the skip alone
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, state: Tensor, known: Tensor) -> Tensor:
+    def forward(self, state: Float[Tensor, "B M H"], known: Float[Tensor, "B M K D"]) -> Float[Tensor, "B M K"]:
         z = nn.functional.gelu(self.of_state(state)[..., None, :] + self.of_known(known) + self.of_lead)
         z = nn.functional.gelu(self.middle(self.dropout(z)))
         return self.out(z)[..., 0].float()
@@ -89,12 +93,12 @@ class Skip(nn.Module):
             self.of_lags[:, 0] = 0.5
             self.of_lags[:, 6] = 0.5
 
-    def forward(self, lags: Tensor, recent: Tensor) -> Tensor:
+    def forward(self, lags: Float[Tensor, "B M K S"], recent: Float[Tensor, "B M R"]) -> Float[Tensor, "B M K"]:
         return (lags * self.of_lags).sum(-1) + recent @ self.of_recent.T
 
 
 class Forecaster(nn.Module):
-    """Forecasts of every lead at every origin of some stretches: (B, M, K), kW."""
+    """Forecasts of every lead at every origin of some stretches, kW."""
 
     def __init__(
         self, series: Series, *, hidden: int, layers: int, decoder: int, dropout: float, encoder: str = "lstm"
@@ -113,7 +117,7 @@ class Forecaster(nn.Module):
     lags: Tensor
     recent: Tensor
 
-    def forward(self, at: Stretches) -> Tensor:
+    def forward(self, at: Stretches) -> Float[Tensor, "B M K"]:
         s = self.series
         last_hour = len(s.inputs) - 1
         states = self.encoder(s.inputs[at.hours.clamp(max=last_hour)])
@@ -128,7 +132,7 @@ class Forecaster(nn.Module):
         change = z * OUTPUT_GAIN * spread[..., None] + self.skip(lags, recent) * s.scale
         return level[..., None] + change
 
-    def _relative(self, hours: Tensor, level: Tensor) -> Tensor:
+    def _relative(self, hours: Int[Tensor, "*at"], level: Float[Tensor, "*#at"]) -> Float[Tensor, "*at"]:
         """Load at ``hours`` above the origin's level, in training standard deviations."""
         s = self.series
         return (s.target[hours.clamp(max=len(s.target) - 1)] - level) / s.scale

@@ -92,7 +92,7 @@ def notes(comparison: Comparison) -> list[str]:
         reference = comparison.tuned(regime)
         goal = (
             f"target {target:.3f} kW, the median best validation MAE of `{reference.name}` (of an even number "
-            "of seeds the higher middle value, one that occurred)"
+            f"of seeds the higher middle value, one that occurred) plus a tolerance of {100 * settings.tolerance:g} %"
             if target is not None and reference
             else "no target: its tuned reference is absent or diverged, so seconds to target and speed-ups are too"
         )

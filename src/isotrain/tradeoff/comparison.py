@@ -17,6 +17,7 @@ MASKED = "masked-"
 class Settings:
     """What is compared with what: method names by regime, and how the intervals are made.
 
+    ``tolerance``: how far above the tuned reference's median best validation error the target lies, as a share of it.
     ``about`` gives each method's sentence for the legend; its order is the order of the tables.
     """
 
@@ -24,6 +25,7 @@ class Settings:
     reference_tuned: Mapping[str, str]
     confidence: float = 0.9
     bootstrap: int = 2000
+    tolerance: float = 0.0
     about: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -113,7 +115,8 @@ class Comparison:
 
     def _target(self, regime: str) -> float | None:
         name = self.settings.reference_tuned.get(regime)
-        return reference_target([run for run in self.runs if run.method == name and run.regime == regime])
+        best = reference_target([run for run in self.runs if run.method == name and run.regime == regime])
+        return None if best is None else best * (1 + self.settings.tolerance)
 
     def _method(self, name: str) -> Method:
         runs = tuple(sorted((run for run in self.runs if run.method == name), key=lambda run: run.seed))
