@@ -1,6 +1,7 @@
 """The one way to train: stock when nothing is isolated, resumable bit for bit, whole results or none."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,11 @@ def small(method: str, **changes: object) -> Settings:
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    yield
+    torch.set_flush_denormal(False)  # a fit's process-wide setting, which other tests would feel
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -88,7 +88,7 @@ class ForecastModule(pl.LightningModule):
 
     def val_dataloader(self) -> Iterable[tuple[Stretches, Tensor]]:
         batches = list(cover(self.validation, self.sampler.regime, self.net.series.history))
-        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # Lightning takes a bare list for several loaders
+        return DataLoader(batches, batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]  # Lightning takes a bare list for several loaders
 
     def configure_optimizers(self) -> Any:
         matrices = [p for p in self.parameters() if p.dim() > 1]
@@ -128,3 +128,7 @@ class ForecastModule(pl.LightningModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Indices are moved where they are used."""
         return batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
