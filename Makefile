@@ -18,7 +18,7 @@ $(READY): constraints.txt pyproject.toml
 	UV_FIND_LINKS="$$links" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --compile-bytecode -e '.[dev]'
 	@touch $@
 
-.PHONY: help setup reproduce test check
+.PHONY: help setup reproduce record test check
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -31,6 +31,12 @@ reproduce: $(READY) ## run the study (DATA=path/or/url.csv for your own series) 
 	@echo
 	@echo "report:  reports/tradeoff.html (and .md, .json beside it); the data: reports/data/data_report.md"
 	@echo "runs:    $(BIN)/mlflow ui    then open http://127.0.0.1:5000"
+
+record: ## keep the report of the last run as docs/results/NAME (no slice of a series is in it)
+	@test -n "$(NAME)" || { echo "error: say what it is: make record NAME=drahix"; exit 1; }
+	@mkdir -p docs/results/$(NAME)/figures
+	@cp reports/tradeoff.md reports/tradeoff.json docs/results/$(NAME)/ && cp reports/figures/*.png docs/results/$(NAME)/figures/
+	@cp params.yaml docs/results/$(NAME)/params.yaml
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest

@@ -1,5 +1,6 @@
 """The one exception that means "mend your input", and how a command shows it."""
 
+import gc
 import logging
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ def run_as_command(main: Callable[..., None]) -> None:
         main(*sys.argv[1:])
     except InputError as problem:
         sys.exit(_refusal(problem))
+    gc.freeze()  # at exit Python would tidy up every object of torch and Lightning, for over a second a stage
 
 
 def _refusal(problem: InputError) -> int:

@@ -22,7 +22,8 @@ from isotrain.reporting.labels import label_points, spread
 from isotrain.reporting.report import write_report
 from isotrain.reporting.style import new_figure
 from isotrain.reporting.tables import differences
-from isotrain.reporting.words import answer, masked_lines, notes, verdicts
+from isotrain.reporting.verdicts import verdicts
+from isotrain.reporting.words import answer, masked_lines, notes
 from isotrain.tradeoff.comparison import Comparison, Settings
 from isotrain.tradeoff.results import Forecasts, read_runs
 from isotrain.tradeoff.statistics import week_of
@@ -341,3 +342,19 @@ def test_weeks_are_chosen_by_rule() -> None:
     one.truth[:100] = np.nan  # the first week is no longer full
     assert [week - first for _, week in chosen_weeks(one)] == [1, 3]
     assert chosen_weeks(hourly(2, [1.0, 1.0], stride=48)) == []
+
+
+def test_a_windowed_verdict_names_what_streamed_training_needs_for_the_same_error(runs: Path) -> None:
+    found = judged(Comparison(read_runs(runs), SETTINGS))
+    assert re.search(r"`tuned`, streamed and isolating nothing, reaches this error in [\d.]+ s", found["steps-24"][1])
+    assert "isolating nothing" not in found["layer"][1]
+
+
+def test_worse_by_less_than_the_tolerance_is_not_a_reason_against(tmp_path: Path) -> None:
+    methods = {"tuned": TUNED, "layer": MadeUp("streamed", 20, 5.03, isolated=0.5)}
+    texts = [
+        judged(compared(tmp_path / f"{share}", methods, replace(SETTINGS, tolerance=share)))["layer"][1]
+        for share in (0.0, 0.5)
+    ]
+    assert "by no more than the tolerance" not in texts[0]
+    assert "clearly worse" not in texts[1]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isotrain.tradeoff.comparison import Comparison, Settings
 from isotrain.tradeoff.results import Run, Validation
 from isotrain.tradeoff.target import best_validation, reference_target, seconds_to_target
 
@@ -78,3 +79,12 @@ def test_at_least_half_of_the_reference_reaches_its_own_target(bests: list[float
     assert target is not None
     reached = [math.isfinite(seconds_to_target(run, target)) for run in runs]
     assert 2 * sum(reached) >= len(runs)
+
+
+def test_the_tolerance_lifts_the_target_for_every_method_alike() -> None:
+    runs = [a_run((1.0, 5.0)), a_run((1.0, 5.2), seed=1), a_run((0.5, 5.21), method="layer")]
+    for tolerance, expected in ((0.0, math.inf), (0.005, 0.5)):
+        comparison = Comparison(runs, Settings({}, {"streamed": "tuned"}, tolerance=tolerance))
+        assert comparison.targets["streamed"] == pytest.approx(5.2 * (1 + tolerance))
+        layer = comparison.find("layer")
+        assert layer is not None and layer.to_target[0] == expected

@@ -121,7 +121,9 @@ def isolated_share(comparison: Comparison) -> Figure | None:
             axes.plot(*zip(*seen, strict=True), color=colour[method.name], lw=1.6, alpha=0.8, drawstyle="steps-pre")
         ends.append((*seen[-1], method.name, colour[method.name]))
     axes.set(ylim=(-3, 103), xlim=(-1, 101))
-    axes.set(xlabel="Training progress (% of the fit's own steps)", ylabel="Isolated share (% of zones)")
+    axes.set(
+        xlabel="Training progress (% of the fit's own steps)", ylabel="Isolated share (% of arcs or of time steps)"
+    )
     label_ends(axes, ends)
     rest = [method.name for method in comparison.methods if method not in isolating]
     if rest:

@@ -18,14 +18,15 @@ from isotrain.reporting.tables import (
     method_table,
     run_entry,
 )
-from isotrain.reporting.words import QUESTION, Verdict, answer, masked_lines, notes, verdicts
+from isotrain.reporting.verdicts import Verdict, verdicts
+from isotrain.reporting.words import QUESTION, answer, masked_lines, notes
 from isotrain.tradeoff.comparison import Comparison, Settings
 from isotrain.tradeoff.results import Run, check_comparable
 from isotrain.tradeoff.statistics import Interval
 
 CAPTIONS = {
     "learning_curves": "Validation error against training time, one line a seed",
-    "isolated_share": "Share of the zones left out of training as it goes on",
+    "isolated_share": "Share of the arcs, or of the time steps, left out of training as it goes on",
     "forecasts": "Forecasts of the tuned reference and of the best isolated method beside the truth",
     "error_by_lead": "Test error at each lead",
     "phases": "Where the training seconds went",

@@ -1,37 +1,20 @@
 """What the figures say, in sentences computed from them: the answer, a verdict a method, how it was measured."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import median
 
 from isotrain.reporting.tables import cell, three_digits
-from isotrain.tradeoff.comparison import Comparison, Method
+from isotrain.reporting.verdicts import RIVALS, Verdict, elsewhere, joined
+from isotrain.tradeoff.comparison import Comparison
 from isotrain.tradeoff.results import Run, check_comparable, machine_drift
-from isotrain.tradeoff.statistics import Interval
 
 QUESTION = (
     "Which parts of the network may be left out of training, and does leaving them out save time "
     "without costing accuracy?"
 )
-RIVALS = ("small", "tuned-short")  # controls that cost about as little as isolation does
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """``pays`` is ``None`` where the seeds do not decide, or where there is nothing to compare with."""
-
-    method: Method
-    pays: bool | None
-    text: str
-    speedup: Interval | None  # against tuned
-
-
-def verdicts(comparison: Comparison, differences: Mapping[str, Interval]) -> list[Verdict]:
-    """One a method under test: it pays if the interval against tuned and every control run is above 1."""
-    return [_judge(comparison, method, differences.get(method.name)) for method in comparison.isolated()]
 
 
 def masked_lines(comparison: Comparison) -> list[str]:
@@ -135,51 +118,6 @@ def _at(stamp: str) -> datetime:
     return datetime.fromisoformat(stamp).astimezone(UTC)
 
 
-def _judge(comparison: Comparison, method: Method, difference: Interval | None) -> Verdict:
-    name, tuned = f"`{method.name}`", comparison.tuned(method.regime)
-    to_tuned = comparison.speedup(method, tuned)
-    if tuned is None or to_tuned is None:
-        why = "has no tuned reference with a target and a common seed in its regime"
-        return Verdict(method, None, f"{name} {why}, so it cannot be judged.", None)
-    reached = sum(math.isfinite(seconds) for seconds in method.to_target.values())
-    parts = [f"{name} reaches the target with {reached} of {len(method.seeds)} seeds"]
-    rivals = [tuned, *(c for kind in RIVALS if (c := comparison.control(kind, method.regime)))]
-    speedups = {rival.name: s for rival in rivals if (s := comparison.speedup(method, rival))}
-    absent = [f"`{kind}`" for kind in RIVALS if comparison.control(kind, method.regime) is None]
-    if reached:
-        parts += [_against(rival, s) for rival, s in speedups.items()]
-    if difference:
-        parts.append(_accuracy(tuned.name, difference))
-    missing = f" ({_join(absent)} was not run in this regime)" if absent else ""
-    worse = difference is not None and difference.low > 0
-    if worse or any(s.median <= 1 for s in speedups.values()):
-        pays, end = False, "**Isolation does not pay here.**"
-    elif len(absent) == len(RIVALS):
-        pays, end = None, f"**Undecided**: no control of equal cost ({_join(absent)}) was run in this regime."
-    elif all(s.low > 1 for s in speedups.values()):
-        pays, end = True, f"**It pays here**, against {_join([f'`{rival}`' for rival in speedups])}{missing}."
-    else:
-        pays, end = None, "**Undecided**: an interval includes no gain, so more seeds are needed."
-    return Verdict(method, pays, f"{'; '.join(parts)}. {end}", to_tuned)
-
-
-def _against(rival: str, s: Interval) -> str:
-    if s.median == math.inf:
-        return f"sooner than `{rival}`, which misses it"
-    if s.median == -math.inf:
-        return f"not comparable with `{rival}` at the median, which it misses"
-    pace = "faster than" if s.median > 1 else "slower than" if s.median < 1 else "as fast as"
-    low = "missed" if math.isinf(s.low) else f"{s.low:.2f}"
-    high = "unbounded" if math.isinf(s.high) else f"{s.high:.2f}"
-    noise = ", which includes equal" if s.low <= 1 <= s.high and s.low < s.high else ""
-    return f"{pace} `{rival}`: {s.median:.2f} times its speed ({low} to {high}{noise})"
-
-
-def _accuracy(tuned: str, d: Interval) -> str:
-    clear = "clearly worse" if d.low > 0 else "clearly better" if d.high < 0 else "no clear difference"
-    return f"test MAE {d.median:+.3f} kW against `{tuned}` ({d.low:+.3f} to {d.high:+.3f}: {clear})"
-
-
 def _summary(comparison: Comparison, verdict: Verdict) -> str:
     """The best method of its kind in a sentence, and what beats it in another."""
     method, s = verdict.method, verdict.speedup
@@ -203,7 +141,9 @@ def _summary(comparison: Comparison, verdict: Verdict) -> str:
         and (rival := comparison.speedup(method, control))
         and rival.median <= 1
     ]
-    return text + (f" But {_join(better)} reaches it at least as soon without isolating anything." if better else "")
+    if better:
+        text += f" But {joined(better)} reaches it at least as soon without isolating anything."
+    return " ".join([text, *(f"{sentence[0].upper()}{sentence[1:]}." for sentence in elsewhere(comparison, method))])
 
 
 def _software(comparison: Comparison) -> list[str]:
@@ -241,7 +181,3 @@ def _pairs(comparison: Comparison) -> list[str]:
 
 def _speed(verdict: Verdict) -> float:
     return verdict.speedup.median if verdict.speedup else -math.inf
-
-
-def _join(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -75,16 +75,12 @@ def alone(name: str = "isotrain-timing.lock") -> Iterator[None]:
         yield
 
 
-def machine_seconds(repeats: int = 5) -> float:
-    """Median seconds of a fixed computation (matrix products, memory traffic): drifts as the machine's speed does."""
-    generator = np.random.default_rng(0)
-    a = generator.standard_normal((384, 384), dtype=np.float32)
-    b = generator.standard_normal(4_000_000, dtype=np.float32)
+def machine_seconds(repeats: int = 15) -> float:
+    """Median seconds of a fixed computation on one core (sorting, arithmetic): drifts as the machine's speed does."""
+    numbers = np.random.default_rng(0).standard_normal(100_000, dtype=np.float32)
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
-        for _ in range(8):
-            a @ a
-        np.tanh(b).sum()
+        np.tanh(np.sort(numbers)).sum()
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds))
