@@ -8,23 +8,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from isotrain.config import Settings, flatten
+from isotrain.config import Settings
 from isotrain.config.sections import Isolation as IsolationSettings
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
-from isotrain.files import replacing, sha256_text, write_json
+from isotrain.files import sha256_text, write_json
 from isotrain.forecast.clock import Clock, RandomState, Row, StopWhenDiverged
 from isotrain.forecast.model import Forecaster, Series
 from isotrain.forecast.module import ForecastModule
-from isotrain.forecast.scores import scores
 from isotrain.forecast.stretches import Sampler
 from isotrain.isolation import SCHEDULES, Isolation
 from isotrain.lstm import runtime
+from isotrain.outcome import flat, log_result, scored, timed
 from isotrain.provenance import commit, hardware
 from isotrain.tracking import Run, tracked
 from isotrain.tradeoff.timing import alone, machine_seconds
@@ -61,11 +60,11 @@ def fit(settings: Settings, seed: int, windows: Windows, out: str | Path) -> dic
     module, callbacks = prepare(job)
     tracking = settings.tracking
     with tracked(tracking.experiment, tracking.uri, job.name, _tags(job)) as run:
-        run.params({**_flat(settings), "seed": seed, **{f"runtime.effect.{k}": v for k, v in effect.items()}})
+        run.params({**flat(settings), "seed": seed, **{f"runtime.effect.{k}": v for k, v in effect.items()}})
         run.dataset(windows.meta)
         with alone():
             result = _train(job, module, callbacks, run)
-        _log_result(run, result)
+        log_result(run, result)
         run.artifacts(job.out)
     return result
 
@@ -160,7 +159,6 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
         log.warning("resuming from %s", saved)
     trainer.fit(module, ckpt_path=str(saved) if saved.exists() else None, weights_only=True)
     speed = (speed + machine_seconds()) / 2
-    diverged = any(c.diverged for c in callbacks if isinstance(c, StopWhenDiverged))
     result = {
         "method": s.method,
         "seed": job.seed,
@@ -170,65 +168,23 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
         "commit": commit(),
         "data": {key: job.windows.meta[key] for key in ("source", "simulated", "rows", "sha256", "target", "unit")},
         "hardware": hardware(),
-        "params": _flat(s),
+        "params": flat(s),
         "parameters": sum(p.numel() for p in module.parameters()),
-        "steps": trainer.global_step,
-        "train_seconds": clock.watch.total,
-        "phase_seconds": clock.watch.seconds,
-        "step_ms_median": clock.step_ms_median,
         "machine_seconds": speed,
-        "history": clock.rows,
-        "isolated_fraction": clock.isolated_fraction,
         "selections": [row for c in chosen for row in c.history],
-        "diverged": diverged,
-        **_errors(job, module, clock, diverged),
+        **timed(clock),
+        **scored(module, clock, job.windows, job.out),
     }
-    job.out.mkdir(parents=True, exist_ok=True)
     trainer.save_checkpoint(job.out / "model.ckpt")
     write_json(job.out / "result.json", result)
     saved.unlink(missing_ok=True)
     return result
 
 
-def _errors(job: Fit, module: ForecastModule, clock: Clock, diverged: bool) -> dict[str, Any]:
-    if diverged:
-        log.error("the fit diverged at step %s: lower training.learning_rate", clock.rows[-1]["step"])
-        clock.rows = [row for row in clock.rows if np.isfinite(row["val_mae"]) and np.isfinite(row["train_loss"])]
-        names = ("best_val_mae", "val_mae", "test_mae", "test_rmse", "test_mase", "mae_by_lead")
-        return {**dict.fromkeys(names), "history": clock.rows}
-    windows = job.windows
-    forecasts = {
-        part: module.forecast(torch.from_numpy(windows.origins(part))).numpy() for part in ("validation", "test")
-    }
-    validation, test = (
-        scores(forecasts[part], windows.targets(windows.origins(part)), windows.meta["mase_scale"])
-        for part in forecasts
-    )
-    origins = windows.origins("test")
-    with replacing(job.out / "forecasts.npz") as draft, draft.open("wb") as stream:
-        np.savez(
-            stream,
-            origins=origins,
-            prediction=forecasts["test"],
-            truth=windows.targets(origins),
-            time=windows.time[origins],
-        )
-    return {
-        "best_val_mae": min(row["val_mae"] for row in clock.rows),
-        "val_mae": validation["mae"],
-        **{f"test_{name}": test[name] for name in ("mae", "rmse", "mase")},
-        "mae_by_lead": test["mae_by_lead"],
-    }
-
-
 def checkpoint_to_resume(job: Fit) -> Path:
     """Where an interrupted fit of exactly these settings, seed and data left its state."""
-    key = sha256_text(repr((_flat(job.settings), job.seed, job.windows.meta["sha256"])))[:16]
+    key = sha256_text(repr((flat(job.settings), job.seed, job.windows.meta["sha256"])))[:16]
     return Path("checkpoints") / f"{job.name}-{key}.ckpt"
-
-
-def _flat(settings: Settings) -> dict[str, Any]:
-    return flatten(settings.model_dump(exclude={"method", "tracking"}))
 
 
 def _tags(job: Fit) -> dict[str, str]:
@@ -242,13 +198,3 @@ def _tags(job: Fit) -> dict[str, str]:
         "dvc.stage": os.environ.get("DVC_STAGE", "none"),
         "regime": job.settings.training.regime,
     }
-
-
-def _log_result(run: Run, result: dict[str, Any]) -> None:
-    names = ("train_seconds", "step_ms_median", "machine_seconds", "isolated_fraction", "parameters")
-    errors = ("best_val_mae", "val_mae", "test_mae", "test_rmse", "test_mase")
-    seconds = {f"seconds/{phase}": value for phase, value in result["phase_seconds"].items()}
-    final = {f"final/{name}": result[name] for name in (*names, *errors) if result[name] is not None}
-    run.metrics({**final, **seconds}, result["steps"])
-    run.tags({f"hardware.{key}": str(value) for key, value in result["hardware"].items()})
-    run.tags({"diverged": "yes" if result["diverged"] else "no"})

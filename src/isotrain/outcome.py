@@ -1,0 +1,76 @@
+"""What a finished fit leaves behind: its times, its errors, its forecasts, and their copy in MLflow."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from isotrain.config import Settings, flatten
+from isotrain.data.windows import Windows
+from isotrain.files import replacing
+from isotrain.forecast.clock import Clock
+from isotrain.forecast.module import ForecastModule
+from isotrain.forecast.scores import scores
+from isotrain.tracking import Run
+
+log = logging.getLogger(__name__)
+ERRORS = ("best_val_mae", "val_mae", "test_mae", "test_rmse", "test_mase")
+TIMES = ("train_seconds", "step_ms_median", "machine_seconds", "isolated_fraction", "parameters")
+
+
+def flat(settings: Settings) -> dict[str, Any]:
+    """What decides a fit, seed and data apart: dotted path -> value."""
+    return flatten(settings.model_dump(exclude={"method", "tracking"}))
+
+
+def timed(clock: Clock) -> dict[str, Any]:
+    """Steps and seconds."""
+    return {
+        "steps": len(clock.step_seconds),
+        "train_seconds": clock.watch.total,
+        "phase_seconds": dict(clock.watch.seconds),
+        "step_ms_median": clock.step_ms_median,
+        "isolated_fraction": clock.isolated_fraction,
+    }
+
+
+def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path) -> dict[str, Any]:
+    """Errors (kW) on validation and test; writes the test forecasts into ``out``.
+
+    A diverged fit has ``None`` for errors, no forecasts, and a history up to its last finite validation.
+    """
+    history = [row for row in clock.rows if np.isfinite(row["val_mae"]) and np.isfinite(row["train_loss"])]
+    diverged = len(history) < len(clock.rows)
+    common = {"diverged": diverged, "history": history}
+    if diverged:
+        log.error("the fit diverged at step %s: lower training.learning_rate", clock.rows[-1]["step"])
+        return {**common, **dict.fromkeys((*ERRORS, "mae_by_lead"))}
+    answers = {
+        part: module.forecast(torch.from_numpy(windows.origins(part))).numpy() for part in ("validation", "test")
+    }
+    validation, test = (
+        scores(answer, windows.targets(windows.origins(part)), windows.meta["mase_scale"])
+        for part, answer in answers.items()
+    )
+    origins = windows.origins("test")
+    with replacing(out / "forecasts.npz") as draft, draft.open("wb") as stream:
+        truth, time = windows.targets(origins), windows.time[origins]
+        np.savez(stream, origins=origins, prediction=answers["test"], truth=truth, time=time)
+    return {
+        **common,
+        "best_val_mae": min(row["val_mae"] for row in history),
+        "val_mae": validation["mae"],
+        **{f"test_{name}": test[name] for name in ("mae", "rmse", "mase")},
+        "mae_by_lead": test["mae_by_lead"],
+    }
+
+
+def log_result(run: Run, result: dict[str, Any]) -> None:
+    """The final figures as metrics, the machine as tags."""
+    final = {f"final/{name}": result[name] for name in (*TIMES, *ERRORS) if result[name] is not None}
+    seconds = {f"seconds/{phase}": value for phase, value in result["phase_seconds"].items()}
+    run.metrics({**final, **seconds}, result["steps"])
+    hardware = {f"hardware.{key}": str(value) for key, value in result["hardware"].items()}
+    run.tags({**hardware, "diverged": "yes" if result["diverged"] else "no"})
