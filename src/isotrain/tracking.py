@@ -21,6 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.tracking import MlflowClient
 
 log = logging.getLogger(__name__)
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on the runs, not on traces
 EXPERIMENTS = (".dvc", "tmp", "exps")  # where DVC runs queued experiments
 
 
@@ -106,7 +107,7 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
         return str(known.experiment_id)
     local = uri.startswith("sqlite:")
     location = (project_root() / "mlruns").as_uri() if local else None
-    return str(client.create_experiment(name, artifact_location=location))
+    return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
 
 
 def _open_run(

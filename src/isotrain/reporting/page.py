@@ -10,20 +10,21 @@ import markdown
 CSS = """
 :root { color-scheme: light; }
 body { margin: 0; background: #f4f5f6; color: #1d2125; font: 16px/1.55 system-ui, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 1.5rem clamp(1rem, 4vw, 3rem) 4rem; background: #fff; }
+main { max-width: 76rem; margin: 0 auto; padding: 1.5rem clamp(1rem, 4vw, 3rem) 4rem; background: #fff; }
 h1 { font-size: clamp(1.4rem, 4vw, 2rem); line-height: 1.2; margin: .6em 0; }
 h2 { font-size: 1.2rem; margin: 2.2em 0 .6em; padding-bottom: .25em; border-bottom: 1px solid #dde1e4; }
 h3 { font-size: 1rem; margin: 1.6em 0 .5em; }
 blockquote { margin: 1em 0; padding: .1em 1.1em; border-left: 4px solid #0072b2; background: #f1f6fa; }
 img { display: block; max-width: 100%; height: auto; margin: 1.2em auto; }
 .table { overflow-x: auto; margin: 1em 0; }
-table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35em .6em; border-bottom: 1px solid #e6e9eb; white-space: nowrap; }
+table { border-collapse: collapse; font-size: .77rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .35em .45em; border-bottom: 1px solid #e6e9eb; white-space: nowrap; }
 th { border-bottom: 2px solid #b9c0c5; vertical-align: bottom; white-space: normal; }
 tbody tr:hover { background: #f7f9fa; }
 code { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .92em; background: #eef1f3;
        padding: .05em .3em; border-radius: 3px; }
 li { margin: .35em 0; }
+p, li { max-width: 60rem; }
 @media print {
   body { background: #fff; font-size: 10pt; } main { max-width: none; padding: 0; }
   h2, h3 { break-after: avoid; } img, table { break-inside: avoid; } .table { overflow: visible; }
