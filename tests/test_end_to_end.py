@@ -40,6 +40,11 @@ def run(project: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
+def script(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A stage's script as DVC would call it, whatever its end."""
+    return subprocess.run([sys.executable, *words], cwd=project, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that git would hand out, in a repository of their own."""
@@ -97,23 +102,11 @@ def test_what_did_not_change_does_not_run_again(project: Path) -> None:
 
 @pytest.mark.slow
 def test_a_bad_setting_stops_in_the_first_stage_with_one_line(project: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "pipelines/methods.py", "data/methods", "params.yaml"],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""
+    done = script(project, "pipelines/methods.py", "data/methods", "params.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
     text = (project / "params.yaml").read_text()
     (project / "broken.yaml").write_text(text.replace("  hidden: 6", "  hiden: 6"))
-    done = subprocess.run(
-        [sys.executable, "pipelines/methods.py", "data/methods", "broken.yaml"],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = script(project, "pipelines/methods.py", "data/methods", "broken.yaml")
     (project / "broken.yaml").unlink()
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
@@ -133,11 +126,5 @@ def test_a_file_of_ones_own_becomes_the_series(project: Path, tmp_path: Path) ->
     assert (project / "data" / "raw" / "mine.csv.dvc").exists()
     run(project, "dvc", "repro", "ingest")
     assert json.loads((project / "data" / "tidy" / "series.json").read_text())["source"] == "mine.csv"
-    refused = subprocess.run(
-        [sys.executable, "pipelines/fetch.py", "nowhere.csv", "params.yaml"],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    refused = script(project, "pipelines/fetch.py", "nowhere.csv", "params.yaml")
     assert refused.returncode == 2 and "nowhere.csv is neither a file nor" in refused.stderr
