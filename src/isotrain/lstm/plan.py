@@ -1,0 +1,140 @@
+"""What is isolated in an LSTM: one value for the whole module, and from it one plan a layer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from isotrain.errors import InputError
+
+Mode = Literal["masked", "exact", "cut", "autonomous"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+Units = Sequence[int] | Tensor  # indices of hidden units
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is left out of one layer's backward pass.
+
+    With T time steps and H hidden units, Z the isolated and A the active units:
+
+    - ``exact``: weight gradients of the rows of Z are not computed; everything else is exact.
+    - ``cut``: the gate gradients of Z are dropped in all but the last ``recent`` steps: they reach neither the
+      recurrence nor the inputs. With ``recent = 0`` the rows of Z get no weight gradient, else that of those steps.
+    - ``autonomous``: the arcs from A into Z are cut in the forward pass too, and Z is a constant: no gradient
+      passes through it, to the inputs neither.
+    - ``masked``: everything is computed (the control).
+
+    Attributes:
+        active: (H,) bool, True = updated; None = all.
+        mode: as above; says nothing while ``active`` is None.
+        recent: for ``cut``.
+        steps: gate gradients exist in the last ``steps`` steps only; None = in all. Earlier outputs, inputs and
+            the initial states then get no gradient.
+        weights: False = the layer is isolated: it gets no weight gradient and passes the gradient on.
+        autonomous_inputs: (I,) bool, True = the input is a constant, computed without active units: the only
+            inputs that Z may see when ``autonomous``. None = all of them (the lowest layer).
+    """
+
+    active: Tensor | None = None
+    mode: Mode = "exact"
+    recent: int = 0
+    steps: int | None = None
+    weights: bool = True
+    autonomous_inputs: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Isolated:
+    """What is isolated in a whole LSTM; see :meth:`isotrain.lstm.LSTM.isolate` for the arguments."""
+
+    layers: frozenset[int] = frozenset()
+    units: tuple[tuple[int, ...], ...] = ()  # a layer; () = none anywhere
+    mode: Mode = "exact"
+    steps: int | None = None
+    recent: int = 0
+
+    @property
+    def nothing(self) -> bool:
+        """Whether the whole backward is asked for."""
+        return not self.layers and self.steps is None and (not any(self.units) or self.mode == "masked")
+
+    @property
+    def by_unit(self) -> bool:
+        """Whether units are isolated in a way that a kernel has to know of."""
+        return any(self.units) and self.mode != "masked"
+
+    def plan(self, layer: int, hidden: int) -> Plan:
+        """The plan of one layer."""
+        below = self._active(layer - 1, hidden) if layer > 0 and self.mode == "autonomous" else None
+        return Plan(
+            active=self._active(layer, hidden) if self.mode != "masked" else None,
+            mode=self.mode,
+            recent=self.recent,
+            steps=self.steps,
+            weights=layer not in self.layers,
+            autonomous_inputs=None if below is None else ~below,
+        )
+
+    def _active(self, layer: int, hidden: int) -> Tensor | None:
+        if not self.units or not self.units[layer]:
+            return None
+        active = torch.ones(hidden, dtype=torch.bool)
+        active[list(self.units[layer])] = False
+        return active
+
+
+def isolated(
+    num_layers: int,
+    hidden: int,
+    layer: int | Iterable[int] = (),
+    units: Units | Mapping[int, Units] = (),
+    mode: Mode = "exact",
+    steps: int | None = None,
+    recent: int = 0,
+) -> Isolated:
+    """The checked form of what :meth:`isotrain.lstm.LSTM.isolate` was asked for; raises :class:`InputError`."""
+    layers = frozenset([layer] if isinstance(layer, int) else layer)
+    if not layers <= set(range(num_layers)):
+        raise InputError(f"cannot isolate layers {sorted(layers)}: the LSTM has layers 0 to {num_layers - 1}")
+    if len(layers) == num_layers:
+        raise InputError(f"all {num_layers} layers isolated: nothing of the LSTM would train")
+    if mode not in MODES:
+        raise InputError(f"mode {mode!r} is unknown: use one of {', '.join(MODES)}")
+    if steps is not None and steps < 1:
+        raise InputError(f"steps = {steps}: the backward needs at least 1 time step")
+    if recent < 0 or (recent and mode != "cut"):
+        raise InputError(f"recent = {recent}: a number of time steps, 0 or more, for mode 'cut' only (mode is {mode!r})")
+    by_layer = units if isinstance(units, Mapping) else dict.fromkeys(range(num_layers), units)
+    if not set(by_layer) <= set(range(num_layers)):
+        raise InputError(f"cannot isolate units of layers {sorted(by_layer)}: the LSTM has layers 0 to {num_layers - 1}")
+    chosen = tuple(_checked(by_layer.get(k, ()), k, hidden) for k in range(num_layers))
+    trains = [k for k in range(num_layers) if k not in layers and len(chosen[k]) < hidden]
+    if not trains and mode != "masked":
+        raise InputError("every unit of every layer isolated: nothing of the LSTM would train")
+    if mode == "autonomous":
+        _require_autonomous_inputs(chosen, layers)
+    return Isolated(layers, chosen if any(chosen) else (), mode, steps, recent)
+
+
+def _checked(units: Units, layer: int, hidden: int) -> tuple[int, ...]:
+    if isinstance(units, Tensor):
+        if units.dtype == torch.bool:
+            raise InputError("units takes the indices of the isolated units, not booleans: use mask.nonzero().flatten()")
+        units = units.tolist()
+    wrong = [u for u in units if not 0 <= u < hidden]
+    if wrong:
+        raise InputError(f"layer {layer} has no unit {wrong[0]}: its units are 0 to {hidden - 1}")
+    return tuple(sorted(set(units)))
+
+
+def _require_autonomous_inputs(units: tuple[tuple[int, ...], ...], layers: frozenset[int]) -> None:
+    """An autonomous zone needs inputs that no active unit has touched: the network's own, or a zone below."""
+    for k in range(1, len(units)):
+        if units[k] and not units[k - 1] and (k - 1) not in layers:
+            raise InputError(
+                f"mode 'autonomous': layer {k} has isolated units but layer {k - 1} below has none, so they would "
+                "see no input at all; isolate units there too, or isolate the whole layer"
+            )
