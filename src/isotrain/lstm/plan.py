@@ -46,6 +46,9 @@ class Plan:
     autonomous_inputs: Tensor | None = None
 
 
+EVERYTHING = Plan()  # nothing is left out
+
+
 @dataclass(frozen=True, eq=False)
 class Isolated:
     """What is isolated in a whole LSTM; see :meth:`isotrain.lstm.LSTM.isolate` for the arguments."""
