@@ -188,13 +188,10 @@ def check(sizes: tuple[int, ...], plan: Plan, seed: int, gates: Gates) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_plan_is_autograd_through_the_cell_with_the_same_cuts(mode: str) -> None:
-    @settings(max_examples=200, deadline=None)
-    @given(case=cases(mode), gates=st.sampled_from(["standard", "as_printed"]))
-    def property_holds(case: tuple[tuple[int, ...], Plan, int], gates: Gates) -> None:
-        check(*case, gates)
-
-    property_holds()
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), gates=st.sampled_from(["standard", "as_printed"]))
+def test_every_plan_is_autograd_through_the_cell_with_the_same_cuts(mode: str, data: Any, gates: Gates) -> None:
+    check(*data.draw(cases(mode)), gates)
 
 
 @pytest.mark.parametrize("steps", [None, 1, 3, 5, 50])
@@ -332,6 +329,21 @@ def test_other_precisions_keep_their_dtype_and_stay_near(dtype: torch.dtype) -> 
         assert gradient.dtype == dtype
         error = (gradient.double() - expected[name]).norm() / expected[name].norm()
         assert error < tolerance, name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("mode", MODES)
+def test_another_device_gives_the_same(mode: str) -> None:
+    arguments = make(SIZES[0])
+    moved = tuple(a.detach().cuda().requires_grad_() for a in arguments)
+    plan = Plan(active=ACTIVE, mode=mode, steps=4)  # type: ignore[arg-type]
+    arriving_there = [a.cuda() for a in arriving(lstm_layer(*arguments, plan))]
+    answer = torch.autograd.grad(lstm_layer(*moved, plan), moved, arriving_there)
+    assert all(a.is_cuda for a in answer)
+    assert_same(
+        dict(zip(NAMES, [a.cpu() for a in answer], strict=True)), gradients(lstm_layer(*arguments, plan), arguments)
+    )
 
 
 def test_a_second_derivative_is_refused() -> None:

@@ -19,7 +19,7 @@ They name the gates differently. Rows of the weights, in PyTorch's order, with t
 So the compte-rendu is the standard LSTM (with i and g exchanged in name only, no forget gate and no biases), and the
 internship as printed is another network: its o and g have each other's nonlinearity (bold). ``gates="standard"`` is
 ``torch.nn.LSTM``; ``gates="as_printed"`` is the internship to the letter. The softmax of (6) belongs to the loss and
-the update (6.6) to the optimiser. docs/lstm-gradient.md derives every line.
+the update (6.6) to the optimiser. docs/lstm-gradient.md sets the equations out.
 
 Names below: T steps, B sequences, I inputs, H hidden units; ``dv`` is the gradient of the loss J with respect to v;
 ``sums`` (…, 4, H) are the arguments of the nonlinearities and ``values`` (…, 4, H) their results, gates i, f, g, o.
