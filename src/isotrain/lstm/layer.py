@@ -1,8 +1,8 @@
-"""A drop-in ``torch.nn.LSTM`` whose layers and early time steps can be left out of the backward pass."""
+"""A drop-in ``torch.nn.LSTM`` that can leave layers, units and early time steps out of the backward pass."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from itertools import groupby
 from typing import Any, Literal
 
 import torch
@@ -10,20 +10,32 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from isotrain.errors import InputError
+from isotrain.lstm import stock
+from isotrain.lstm.backends import BACKENDS, Backend, Choice, choose
+from isotrain.lstm.plan import EVERYTHING, Isolated, Mode, Units, isolated
+from isotrain.lstm.stack import Stack, remembered, splits
 
-Backend = Literal["auto", "torch"]
+log = logging.getLogger(__name__)
+
 Compute = Literal["fp32", "bf16"]
 States = tuple[Tensor, Tensor]  # h and c, each (layers, batch, hidden)
+_NOTHING = Isolated()
 
 
 class LSTM(nn.LSTM):
     """``torch.nn.LSTM``: same parameters, names, state_dict, inputs and outputs, plus :meth:`isolate`.
 
-    With nothing isolated the forward *is* ``nn.LSTM``'s, bit for bit. ``compute="bf16"`` runs the kernels under
-    bfloat16 autocast; ``"fp32"`` leaves the surrounding precision as it is.
+    Args:
+        backend: ``"native"``: our kernels for CPUs (float32 parameters). ``"torch"``: torch's; with nothing
+            isolated the forward then *is* ``nn.LSTM``'s, bit for bit. ``"reference"``: plain torch, any device and
+            precision, slow. ``"auto"``: the fastest that can do what is asked; it says in the log which and why.
+        compute: ``"bf16"``: products in bfloat16, accumulated in float32; ``"fp32"``: as the parameters are, or
+            as a surrounding autocast says.
 
     Raises :class:`InputError` for an unknown backend or precision.
     """
+
+    weight_hh_l0: Tensor  # made by nn.LSTM
 
     def __init__(
         self,
@@ -35,94 +47,172 @@ class LSTM(nn.LSTM):
         backend: Backend = "auto",
         compute: Compute = "fp32",
     ) -> None:
-        if backend not in ("auto", "torch"):
-            raise InputError(f"LSTM backend {backend!r} does not exist: use 'auto' or 'torch'")
+        if backend not in BACKENDS:
+            raise InputError(f"LSTM backend {backend!r} does not exist: use one of {', '.join(BACKENDS)}")
         if compute not in ("fp32", "bf16"):
             raise InputError(f"LSTM compute {compute!r} does not exist: use 'fp32' or 'bf16'")
         super().__init__(input_size, hidden_size, num_layers, batch_first=batch_first, dropout=dropout)
+        self.backend: Backend = backend
         self.compute = compute
-        self.isolated_layers: frozenset[int] = frozenset()
-        self.steps: int | None = None
+        self.chosen: Choice | None = None  # of the last forward
+        self.severed: dict[str, Tensor] = {}  # the arcs that autonomous isolation has set to 0, as they were
+        self._all_others = splits([()] * num_layers, hidden_size)
+        self.isolate()
 
-    def isolate(self, layer: int | Sequence[int] = (), steps: int | None = None) -> None:
+    def isolate(
+        self,
+        layer: int | Iterable[int] = (),
+        units: Units | Mapping[int, Units] = (),
+        mode: Mode = "exact",
+        steps: int | None = None,
+        recent: int = 0,
+    ) -> None:
         """Replace what is isolated; with no argument everything is active again.
 
-        ``layer``: layers (0 = nearest the input) whose weights get no gradient. Layers below the lowest active
-        one run without a graph, so their backward is not computed; an isolated layer above an active one still
-        has to pass the gradient on, and the stock kernels then compute its weight gradients and drop them.
+        Args:
+            layer: layers (0 = nearest the input) whose weights get no gradient. Layers below the lowest active one
+                run without a backward. An isolated layer above an active one passes the gradient on.
+            units: hidden units whose weights (their four gate rows) get no gradient: indices for every layer, or
+                a mapping from layer to indices.
+            mode: of the units. ``"exact"``: all other gradients are what they were. ``"cut"``: no gradient passes
+                through the units any more either. ``"autonomous"``: nor does an active unit feed them in the
+                forward: these arcs are set to 0 (:meth:`mend` puts them back), so that the units are a function
+                of the input alone and can be remembered. ``"masked"``: everything is computed (the control).
+            steps: the backward runs over the last ``steps`` time steps only; earlier outputs, inputs and initial
+                states get no gradient.
+            recent: for ``"cut"``: in so many last time steps the units take part all the same.
 
-        ``steps``: the backward runs over the last ``steps`` time steps only; earlier outputs, inputs and initial
-        states get no gradient.
-
-        Raises :class:`InputError` for a layer that does not exist, for all layers, and for ``steps < 1``.
+        Raises :class:`InputError` for layers and units that do not exist, for everything at once, and for settings
+        that do not go together.
         """
-        layers = frozenset([layer] if isinstance(layer, int) else layer)
-        if not layers <= set(range(self.num_layers)):
-            raise InputError(f"cannot isolate layers {sorted(layers)}: the LSTM has layers 0 to {self.num_layers - 1}")
-        if len(layers) == self.num_layers:
-            raise InputError(f"all {self.num_layers} layers isolated: nothing of the LSTM would train")
-        if steps is not None and steps < 1:
-            raise InputError(f"steps = {steps}: the backward needs at least 1 time step")
-        self.isolated_layers, self.steps = layers, steps
+        asked = isolated(self.num_layers, self.hidden_size, layer, units, mode, steps, recent)
+        self.isolated = asked
+        self._plans = [asked.plan(k, self.hidden_size) for k in range(self.num_layers)]
+        self._splits = splits(asked.constants(self.num_layers, self.hidden_size), self.hidden_size)
+        if asked.autonomous:
+            self._sever()
 
-    def forward(self, input: Any, hx: States | None = None) -> Any:
-        """As ``nn.LSTM.forward``; packed sequences only while nothing is isolated (else :class:`InputError`)."""
-        with self._precision():
-            if not self.training or (not self.isolated_layers and self.steps is None):
+    def mend(self) -> None:
+        """Put back the arcs that ``autonomous`` isolation has cut, on top of what has grown there since."""
+        with torch.no_grad():
+            for name, arcs in self.severed.items():
+                getattr(self, name).add_(arcs)
+        self.severed.clear()
+
+    def remember(self, series: Tensor) -> Tensor:
+        """The isolated units that depend on the input alone, over ``series`` (n, I), in one continuous run.
+
+        Returns the memory (n + 1, W), row 0 before the first step: what ``forward(memory=...)`` takes rows of. It
+        holds for as long as these units' weights do, which is until the next :meth:`isolate`.
+
+        Raises :class:`InputError` if nothing of the kind is isolated: it takes units in mode ``"autonomous"``, or
+        all layers up to some layer.
+        """
+        if not self.memory_width:
+            raise InputError("nothing to remember: isolate units in mode 'autonomous', or the lowest layers")
+        x = series[:, None].to(self.weight_hh_l0.dtype)
+        with self._precision(x):
+            return self._stack(self._choose(x, _NOTHING).name, self.isolated, True).trajectory(x)[:, 0]
+
+    @property
+    def memory_width(self) -> int:
+        """Columns of a memory: 0 if nothing can be remembered."""
+        return max((c.stop for c in remembered(self._splits) if c is not None), default=0)
+
+    def forward(self, input: Any, hx: States | None = None, memory: Tensor | None = None) -> Any:
+        """As ``nn.LSTM.forward``; packed sequences only while nothing is isolated (else :class:`InputError`).
+
+        ``memory`` (T + 1, B, W), or (B, T + 1, W) if ``batch_first``: rows of :meth:`remember`'s answer, from the
+        one before the first step on. The units in it are then not computed; their last cell state, which a memory
+        does not hold, is returned as NaN.
+        """
+        if isinstance(input, PackedSequence):
+            if not self.isolated.nothing or self.backend not in ("auto", "torch"):
+                raise InputError("packed sequences are for torch's kernels with nothing isolated: pad them")
+            with self._precision(input.data):
                 return super().forward(input, hx)
-            if isinstance(input, PackedSequence):
-                raise InputError("packed sequences cannot be isolated: pad them, or call isolate() with no argument")
-            return self._isolated_forward(input, hx)
+        if input.dim() == 3:
+            return self._batched(input, hx, memory)
+        batch = 0 if self.batch_first else 1
+        if hx is not None:
+            hx = (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
+        y, (h, c) = self._batched(input.unsqueeze(batch), hx, memory)
+        return y.squeeze(batch), (h.squeeze(1), c.squeeze(1))
 
-    def _precision(self) -> AbstractContextManager[Any]:
+    def _batched(self, x: Tensor, hx: States | None, memory: Tensor | None) -> tuple[Tensor, States]:
+        asked = self.isolated if self.training else _NOTHING  # a trained network is the same whatever was isolated
+        constants = memory is not None or asked.autonomous
+        choice = self._choose(x, asked)
+        if hx is None:
+            zeros = self.weight_hh_l0.new_zeros(self.num_layers, x.size(0 if self.batch_first else 1), self.hidden_size)
+            hx = (zeros, zeros)
+        self.check_forward_args(x, hx, None)
+        self._check_memory(x, memory)
+        with self._precision(x):
+            if choice.name == "torch" and not constants:
+                return stock.run(self, asked.layers, asked.steps, x, hx)
+            if self.batch_first:
+                x, memory = x.transpose(0, 1), None if memory is None else memory.transpose(0, 1)
+            stack = self._stack(choice.name, asked, constants or bool(asked.layers and not x.requires_grad))
+            h0, c0 = (state.to(self.weight_hh_l0.dtype) for state in hx)
+            y, h, c = stack.run(x, h0, c0, memory)
+        return (y.transpose(0, 1) if self.batch_first else y), (h, c)
+
+    def _stack(self, backend: str, asked: Isolated, constants: bool) -> Stack:
+        weights: list[Any] = []
+        for k, names in enumerate(self._all_weights):
+            layer = [getattr(self, name).detach() if k in asked.layers else getattr(self, name) for name in names]
+            weights.append((*layer, *[None] * (4 - len(layer))))
+        return Stack(
+            backend,
+            self._bf16(self.weight_hh_l0),
+            weights,
+            self._plans if asked is self.isolated else [EVERYTHING] * self.num_layers,
+            self._splits if constants else self._all_others,
+            self.dropout if self.training else 0.0,
+            self.batch_first,
+        )
+
+    def _choose(self, x: Tensor, asked: Isolated) -> Choice:
+        choice = choose(self.backend, x, self.weight_hh_l0.dtype, self._bf16(x), asked.by_unit)
+        if choice != self.chosen:
+            log.info("LSTM(%d, %d, %d layers): %s", self.input_size, self.hidden_size, self.num_layers, choice)
+            self.chosen = choice
+        return choice
+
+    def _bf16(self, x: Tensor) -> bool:
+        kind = x.device.type
+        surrounding = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
+        return self.compute == "bf16" or surrounding
+
+    def _precision(self, x: Tensor) -> AbstractContextManager[Any]:
         if self.compute == "fp32":
             return nullcontext()
-        return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
+        return torch.autocast(x.device.type, dtype=torch.bfloat16)
 
-    def _isolated_forward(self, x: Tensor, hx: States | None) -> tuple[Tensor, States]:
-        batched = x.dim() == 3
-        batch_dim, time_dim = (0, 1) if self.batch_first else (1, 0)
-        if not batched:
-            x = x.unsqueeze(batch_dim)
-            hx = None if hx is None else (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
-        if hx is None:
-            zeros = x.new_zeros(self.num_layers, x.size(batch_dim), self.hidden_size)
-            hx = (zeros, zeros)
-        early = 0 if self.steps is None else max(x.size(time_dim) - self.steps, 0)
-        y, hx = self._truncated(x, hx, early, time_dim)
-        if not batched:
-            return y.squeeze(batch_dim), (hx[0].squeeze(1), hx[1].squeeze(1))
-        return y, hx
+    def _check_memory(self, x: Tensor, memory: Tensor | None) -> None:
+        if memory is None:
+            return
+        if not self.memory_width:
+            raise InputError("memory was given, but nothing isolated can be remembered: see remember()")
+        time = 1 if self.batch_first else 0
+        expected = [*x.shape[:2], self.memory_width]
+        expected[time] += 1
+        if list(memory.shape) != expected:
+            raise InputError(f"memory has shape {tuple(memory.shape)}, expected {tuple(expected)}: one row more than x")
 
-    def _truncated(self, x: Tensor, hx: States, early: int, time_dim: int) -> tuple[Tensor, States]:
-        """Run the first ``early`` steps without a graph, the rest with one."""
-        if early == 0:
-            return self._stack(x, hx)
-        past, recent = x.split([early, x.size(time_dim) - early], time_dim)
-        with torch.no_grad():
-            y_past, hx = self._stack(past, hx)
-        y_recent, hx = self._stack(recent, hx)
-        return torch.cat([y_past, y_recent], time_dim), hx
-
-    def _stack(self, x: Tensor, hx: States) -> tuple[Tensor, States]:
-        """Every layer in turn, neighbours of the same standing in one kernel call."""
-        last_h, last_c = [], []
-        for isolated, group in groupby(range(self.num_layers), key=self.isolated_layers.__contains__):
-            layers = list(group)
-            if layers[0] > 0:
-                x = nn.functional.dropout(x, self.dropout, self.training)
-            x, h, c = self._layers(x, hx, layers, isolated)
-            last_h.append(h)
-            last_c.append(c)
-        return x, (torch.cat(last_h), torch.cat(last_c))
-
-    def _layers(self, x: Tensor, hx: States, layers: list[int], isolated: bool) -> tuple[Tensor, Tensor, Tensor]:
-        rows = slice(layers[0], layers[-1] + 1)
-        names = [name for k in layers for name in self._all_weights[k]]
-        weights = [getattr(self, name) for name in names]
-        if isolated:
-            weights = [weight.detach() for weight in weights]
-        states = [hx[0][rows].contiguous(), hx[1][rows].contiguous()]
-        return torch._VF.lstm(
-            x, states, weights, self.bias, len(layers), self.dropout, self.training, False, self.batch_first
-        )
+    @torch.no_grad()
+    def _sever(self) -> None:
+        """Set the arcs from active into autonomous units to 0, and keep what they were."""
+        for k, split in enumerate(self._splits):
+            rows = (torch.arange(4)[:, None] * self.hidden_size + split.constants).flatten()
+            fed_by = [(f"weight_hh_l{k}", split.others)]
+            if k > 0:
+                fed_by.append((f"weight_ih_l{k}", self._splits[k - 1].others))
+            for name, columns in fed_by:
+                weight = getattr(self, name)
+                arcs = torch.zeros_like(weight)
+                where = (rows[:, None].to(weight.device), columns.to(weight.device))
+                arcs[where] = weight[where]
+                self.severed[name] = self.severed.get(name, 0) + arcs
+                weight[where] = 0.0

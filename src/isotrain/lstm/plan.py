@@ -62,31 +62,32 @@ class Isolated:
     @property
     def nothing(self) -> bool:
         """Whether the whole backward is asked for."""
-        return not self.layers and self.steps is None and (not any(self.units) or self.mode == "masked")
+        return not self.layers and self.steps is None and not self.by_unit and not self.autonomous
 
     @property
     def by_unit(self) -> bool:
-        """Whether units are isolated in a way that a kernel has to know of."""
-        return any(self.units) and self.mode != "masked"
+        """Whether the kernels have to leave units out of the backward."""
+        return any(self.units) and self.mode in ("exact", "cut")
+
+    @property
+    def autonomous(self) -> bool:
+        """Whether there are units that are a function of the input alone."""
+        return any(self.units) and self.mode == "autonomous"
 
     def plan(self, layer: int, hidden: int) -> Plan:
-        """The plan of one layer."""
-        below = self._active(layer - 1, hidden) if layer > 0 and self.mode == "autonomous" else None
-        return Plan(
-            active=self._active(layer, hidden) if self.mode != "masked" else None,
-            mode=self.mode,
-            recent=self.recent,
-            steps=self.steps,
-            weights=layer not in self.layers,
-            autonomous_inputs=None if below is None else ~below,
-        )
+        """The plan of one layer; autonomous units are no part of it, they are inputs to the others."""
+        active = None
+        if self.by_unit and self.units[layer]:
+            active = torch.ones(hidden, dtype=torch.bool)
+            active[list(self.units[layer])] = False
+        mode: Mode = "exact" if self.mode == "autonomous" else self.mode
+        return Plan(active, mode, self.recent, self.steps, weights=layer not in self.layers)
 
-    def _active(self, layer: int, hidden: int) -> Tensor | None:
-        if not self.units or not self.units[layer]:
-            return None
-        active = torch.ones(hidden, dtype=torch.bool)
-        active[list(self.units[layer])] = False
-        return active
+    def constants(self, num_layers: int, hidden: int) -> list[tuple[int, ...]]:
+        """The units of each layer that depend on nothing that trains."""
+        everyone, units = tuple(range(hidden)), self.units if self.autonomous else ((),) * num_layers
+        below = [self.layers.issuperset(range(k + 1)) for k in range(num_layers)]
+        return [everyone if below[k] else units[k] for k in range(num_layers)]
 
 
 def isolated(
@@ -109,23 +110,30 @@ def isolated(
     if steps is not None and steps < 1:
         raise InputError(f"steps = {steps}: the backward needs at least 1 time step")
     if recent < 0 or (recent and mode != "cut"):
-        raise InputError(f"recent = {recent}: a number of time steps, 0 or more, for mode 'cut' only (mode is {mode!r})")
+        raise InputError(
+            f"recent = {recent}: a number of time steps, 0 or more, for mode 'cut' only (mode is {mode!r})"
+        )
     by_layer = units if isinstance(units, Mapping) else dict.fromkeys(range(num_layers), units)
     if not set(by_layer) <= set(range(num_layers)):
-        raise InputError(f"cannot isolate units of layers {sorted(by_layer)}: the LSTM has layers 0 to {num_layers - 1}")
+        raise InputError(
+            f"cannot isolate units of layers {sorted(by_layer)}: the LSTM has layers 0 to {num_layers - 1}"
+        )
     chosen = tuple(_checked(by_layer.get(k, ()), k, hidden) for k in range(num_layers))
     trains = [k for k in range(num_layers) if k not in layers and len(chosen[k]) < hidden]
     if not trains and mode != "masked":
         raise InputError("every unit of every layer isolated: nothing of the LSTM would train")
-    if mode == "autonomous":
-        _require_autonomous_inputs(chosen, layers)
-    return Isolated(layers, chosen if any(chosen) else (), mode, steps, recent)
+    asked = Isolated(layers, chosen if any(chosen) else (), mode, steps, recent)
+    if asked.autonomous:
+        _require_inputs(asked.constants(num_layers, hidden))
+    return asked
 
 
 def _checked(units: Units, layer: int, hidden: int) -> tuple[int, ...]:
     if isinstance(units, Tensor):
         if units.dtype == torch.bool:
-            raise InputError("units takes the indices of the isolated units, not booleans: use mask.nonzero().flatten()")
+            raise InputError(
+                "units takes the indices of the isolated units, not booleans: use mask.nonzero().flatten()"
+            )
         units = units.tolist()
     wrong = [u for u in units if not 0 <= u < hidden]
     if wrong:
@@ -133,11 +141,11 @@ def _checked(units: Units, layer: int, hidden: int) -> tuple[int, ...]:
     return tuple(sorted(set(units)))
 
 
-def _require_autonomous_inputs(units: tuple[tuple[int, ...], ...], layers: frozenset[int]) -> None:
+def _require_inputs(constants: Sequence[Sequence[int]]) -> None:
     """An autonomous zone needs inputs that no active unit has touched: the network's own, or a zone below."""
-    for k in range(1, len(units)):
-        if units[k] and not units[k - 1] and (k - 1) not in layers:
+    for k in range(1, len(constants)):
+        if constants[k] and not constants[k - 1]:
             raise InputError(
                 f"mode 'autonomous': layer {k} has isolated units but layer {k - 1} below has none, so they would "
-                "see no input at all; isolate units there too, or isolate the whole layer"
+                "see no input at all; isolate units there too, or all layers below"
             )

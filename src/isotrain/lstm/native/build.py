@@ -45,7 +45,9 @@ def build() -> Path:
     compiler = os.environ.get("CXX", "c++")
     for tool in (compiler, "ninja"):
         if shutil.which(tool, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) is None:
-            raise InputError(f"the native LSTM kernels need {tool!r}, which is not installed: LSTMs use torch's kernels")
+            raise InputError(
+                f"the native LSTM kernels need {tool!r}, which is not installed: LSTMs use torch's kernels"
+            )
     from torch.utils import cpp_extension  # half a second, needed here only
 
     log.info("compiling the LSTM kernels for this processor: about a quarter of a minute, once")
@@ -86,8 +88,10 @@ def flags() -> list[str]:
     """The compiler's flags: this processor, and the vector width that torch itself chose."""
     capability = torch.backends.cpu.get_cpu_capability()
     known = capability if capability in ("AVX512", "AVX2") else "DEFAULT"
-    machine = {"AVX2": "-march=haswell"}.get(known, "-mcpu=native" if platform.machine() == "aarch64" else "-march=native")
-    return ["-O3", "-std=c++20", machine, "-fopenmp", "-fno-math-errno", f"-DCPU_CAPABILITY={known}", f"-DCPU_CAPABILITY_{known}"]
+    native = "-mcpu=native" if platform.machine() == "aarch64" else "-march=native"
+    machine = "-march=haswell" if known == "AVX2" else native
+    vectors = [f"-DCPU_CAPABILITY={known}", f"-DCPU_CAPABILITY_{known}"]
+    return ["-O3", "-std=c++20", machine, "-fopenmp", "-fno-math-errno", *vectors]
 
 
 def _processor() -> str:

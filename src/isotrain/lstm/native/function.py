@@ -1,4 +1,4 @@
-"""The native kernels as one differentiable layer: what :func:`isotrain.lstm.reference.lstm_layer` says, computed fast."""
+"""The native kernels as one differentiable layer: the fast form of :func:`isotrain.lstm.reference.lstm_layer`."""
 
 from typing import Any
 
@@ -39,9 +39,7 @@ def lstm_layer(
     computes the forward again); it is not itself differentiable.
     """
     build.load()
-    y, h, c = _Layer.apply(
-        plan, bf16, batch_first, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, x, *constants
-    )
+    y, h, c = _Layer.apply(plan, bf16, batch_first, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, x, *constants)
     return y, h, c
 
 
@@ -115,9 +113,7 @@ def _unit_stride(gradient: Tensor | None) -> Tensor | None:
     return gradient.contiguous()
 
 
-def _weight_gradients(
-    plan: Plan, units: Layout, rows: Tensor, gates: Tensor, first: int, cut_before: int
-) -> Tensor:
+def _weight_gradients(plan: Plan, units: Layout, rows: Tensor, gates: Tensor, first: int, cut_before: int) -> Tensor:
     """(4P', K): one product for the places with a gradient in all steps, one for those with it in the last few."""
     if plan.active is None or plan.mode == "masked":
         return _product(rows, gates, 0, len(units.order), first)

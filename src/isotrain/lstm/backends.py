@@ -1,0 +1,111 @@
+"""Which code computes an LSTM: ours for CPUs, torch's kernels, or the reference; and why."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from isotrain.errors import InputError
+from isotrain.lstm import reference
+from isotrain.lstm.native import build
+from isotrain.lstm.native import function as native
+from isotrain.lstm.plan import EVERYTHING, Plan
+
+Backend = Literal["auto", "native", "torch", "reference"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+SMALL = 64  # below so many cells (steps x samples) a call packs weights for longer than it computes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend, and why it was taken."""
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.why})"
+
+
+def choose(wanted: Backend, x: Tensor, dtype: torch.dtype, bf16: bool, by_unit: bool) -> Choice:
+    """The backend for input ``x`` and weights of ``dtype``; ``by_unit``: units are left out of the backward.
+
+    Raises :class:`InputError` where the wanted backend cannot do what is asked.
+    """
+    missing = _native_lacks(x, dtype, bf16)
+    if wanted == "native" and missing:
+        raise InputError(f"LSTM backend 'native': {missing}")
+    if wanted == "torch" and by_unit:
+        raise InputError(
+            "LSTM backend 'torch' always computes every unit's gradient: isolate units with backend 'native' or "
+            "'reference', or with mode 'autonomous' or 'masked'"
+        )
+    if wanted != "auto":
+        return Choice(wanted, "asked for")
+    if not missing and x.shape[0] * x.shape[1] >= SMALL:
+        return Choice("native", f"a float32 CPU network, {'bf16' if bf16 else 'fp32'} products")
+    if by_unit:
+        return Choice(
+            "reference", f"isolated units need our own backward, and for the kernels {missing or 'it is small'}"
+        )
+    return Choice("torch", missing or "too small for our kernels to pay")
+
+
+def _native_lacks(x: Tensor, dtype: torch.dtype, bf16: bool) -> str:
+    """Why the native kernels cannot be used; empty if they can."""
+    if x.device.type != "cpu":
+        return f"the kernels are for CPUs, not {x.device.type}"
+    if dtype != torch.float32:
+        return f"the kernels keep their weights in float32, not {str(dtype).removeprefix('torch.')}"
+    try:
+        build.load()
+    except InputError as problem:
+        return str(problem)
+    if bf16 and not build.has_brgemm(True):
+        return "this processor has no bf16 products"
+    return ""
+
+
+def run_layer(
+    backend: str,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    weights: tuple[Tensor | None, ...],
+    plan: Plan = EVERYTHING,
+    *,
+    constants: tuple[Tensor, ...] = (),
+    bf16: bool = False,
+    batch_first: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One layer, time first: x (T, B, I) and ``constants`` (T, B, I_n) beside it, which get no gradient; h0, c0 (B, H).
+
+    ``weights``: weight_ih, weight_hh, bias_ih, bias_hh (or None). Returns y (T, B, H), and the last h and c.
+    ``batch_first`` says only how y had better lie in memory.
+    """
+    w_ih, w_hh, b_ih, b_hh = weights
+    assert w_ih is not None and w_hh is not None
+    if backend == "native":
+        return native.lstm_layer(
+            x, h0, c0, w_ih, w_hh, b_ih, b_hh, plan, constants=constants, bf16=bf16, batch_first=batch_first
+        )
+    x = torch.cat([x, *constants], -1) if constants else x
+    if backend == "reference":
+        zeros = w_hh.new_zeros(len(w_hh))
+        biases = (zeros, zeros) if b_ih is None or b_hh is None else (b_ih, b_hh)
+        return reference.lstm_layer(x.to(w_hh.dtype), h0, c0, w_ih, w_hh, *biases, plan)
+    return _torch_layer(x, h0, c0, [w for w in weights if w is not None], plan)
+
+
+def _torch_layer(x: Tensor, h0: Tensor, c0: Tensor, weights: list[Tensor], plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+    early = 0 if plan.steps is None else max(len(x) - plan.steps, 0)
+    states = [h0[None].contiguous(), c0[None].contiguous()]
+    with torch.no_grad():
+        past, *states = _kernel(x[:early], states, weights) if early else (x[:0], *states)
+    y, h, c = _kernel(x[early:], states, weights)
+    return (torch.cat([past, y]) if early else y), h[0], c[0]
+
+
+def _kernel(x: Tensor, states: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    return torch._VF.lstm(x, states, weights, len(weights) == 4, 1, 0.0, False, False, False)
