@@ -18,7 +18,7 @@ $(READY): constraints.txt pyproject.toml
 	UV_FIND_LINKS="$$links" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --compile-bytecode -e '.[dev]'
 	@touch $@
 
-.PHONY: help setup reproduce record test check
+.PHONY: help setup reproduce record test check bench
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -43,3 +43,6 @@ test: $(READY) ## run the tests
 
 check: $(READY) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: $(READY) ## time a training step of the LSTM by every method (QUICK=1: two shapes only), results in benchmarks/results
+	@$(BIN)/python -m benchmarks.lstm.run $(if $(QUICK),--quick)
