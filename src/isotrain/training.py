@@ -56,7 +56,7 @@ def fit(settings: Settings, seed: int, windows: Windows, out: str | Path) -> dic
     interrupted fit leaves a checkpoint under ``checkpoints/``; the same call resumes it.
     """
     job = Fit(settings, seed, windows, Path(out))
-    effect = runtime.prepare(**settings.runtime.model_dump(exclude={"bf16", "fused_adam"}))
+    effect = runtime.prepare(**settings.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
     module, callbacks = prepare(job)
     tracking = settings.tracking
     with tracked(tracking.experiment, tracking.uri, job.name, _tags(job)) as run:
@@ -73,7 +73,8 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
     """The module and its callbacks, everything seeded."""
     s = job.settings
     pl.seed_everything(job.seed, verbose=False)
-    net = Forecaster(Series(job.windows), **s.model.model_dump())
+    remember = s.isolation is not None and s.isolation.remember
+    net = Forecaster(Series(job.windows), **s.model.model_dump(), backend=s.runtime.backend, remember=remember)
     module = ForecastModule(
         net,
         sampler(job),

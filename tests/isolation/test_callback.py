@@ -175,10 +175,60 @@ def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     fit(Forecaster(), Isolation("layer", "depth", constant(), mode="exact"), steps=2)
     fit(Forecaster(), Isolation("step", "depth", constant(), mode="exact", window=TIME), steps=2)
     assert [record.message for record in caplog.records if record.name.startswith("isotrain")] == [
-        "step 2: 4 of 8 units isolated (50 % of the LSTM's arcs), saves nothing: masked",
+        "step 2: 4 of 8 units isolated (50 % of the LSTM's arcs): saves nothing: masked",
         "step 0: layer 0 of 2 isolated: its weight gradients are not computed",
         "step 0: backward over the last 3 of 6 time steps",
     ]
+
+
+def test_units_left_out_exactly_train_as_masked_ones() -> None:
+    models = []
+    for mode in ("exact", "masked"):
+        torch.manual_seed(0)
+        models.append(Forecaster(LSTM(INPUTS, HIDDEN, 2, batch_first=True), weight_decay=0.1))
+        isolation = Isolation("unit", "random", constant(start=0.4), mode=mode, every=1, reselect=False)
+        fit(models[-1], isolation, steps=10)
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_zone_thawed_in_a_step_that_did_not_compute_its_gradient_stands_still_in_that_step() -> None:
+    torch.manual_seed(0)
+    model = Forecaster(LSTM(INPUTS, HIDDEN, 2, batch_first=True))
+    told: list[dict[str, Tensor]] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            told.append({name: trainer.optimizers[0].active(p).clone() for name, p in model.lstm.named_parameters()})
+
+    fit(model, Isolation("unit", "random", constant(), mode="exact", every=2), Watch(), steps=4)
+    for name in told[0]:
+        assert torch.equal(told[2][name], told[1][name] & told[3][name])  # chosen anew in step 2
+    assert any((told[3][name] & ~told[2][name]).any() for name in told[0])
+
+
+def test_autonomous_units_are_chosen_once_fed_by_nothing_that_moves_and_stay() -> None:
+    torch.manual_seed(0)
+    model = Forecaster(LSTM(INPUTS, HIDDEN, 2, batch_first=True))
+    isolation = Isolation("unit", "random", constant(), mode="autonomous", every=1)
+    trainer = fit(model, isolation, steps=1)
+    after_one = weights(model)
+    active = {name: trainer.optimizers[0].active(p) for name, p in model.lstm.named_parameters()}
+    into_isolated = {
+        name: ~active[name] & active[f"weight_hh_{below}"].any(1)[:HIDDEN]
+        for name, below in (("weight_hh_l0", "l0"), ("weight_hh_l1", "l1"), ("weight_ih_l1", "l0"))
+    }
+    for name, arcs in into_isolated.items():
+        assert arcs.any()
+        assert (model.lstm.get_parameter(name)[arcs] == 0).all()
+    torch.manual_seed(0)
+    longer = Forecaster(LSTM(INPUTS, HIDDEN, 2, batch_first=True))
+    again = Isolation("unit", "random", constant(), mode="autonomous", every=1)
+    fit(longer, again, steps=4)
+    assert len(again.history) == 1
+    for name, p in longer.lstm.named_parameters():
+        assert torch.equal(p[~active[name]], after_one[f"lstm.{name}"][~active[name]])
+        assert not torch.equal(p[active[name]], after_one[f"lstm.{name}"][active[name]])
 
 
 # 6. Resuming --------------------------------------------------------------------------------------------
@@ -238,9 +288,13 @@ def test_resuming_in_the_middle_of_an_epoch_is_the_same_run(
     [
         ({"zone": "tile"}, "zone='tile' is unknown; choose one of arc, gate, unit, layer, step"),
         ({"criterion": "best"}, "criterion='best' is unknown; choose one of random, update_norm, depth"),
-        ({"mode": "cut"}, "mode='cut' is unknown; choose one of masked, exact"),
+        ({"mode": "some"}, "mode='some' is unknown; choose one of masked, exact, cut, autonomous"),
         ({"scope": "layer"}, "scope='layer' is unknown; choose one of local, global"),
-        ({"mode": "exact"}, "mode='exact' has no zone='unit', only layer, step; use mode='masked' for it"),
+        ({"mode": "cut", "zone": "gate"}, "mode='cut' has no zone='gate', only unit; use mode='masked' for it"),
+        (
+            {"mode": "autonomous", "scope": "global"},
+            "mode='autonomous' needs scope='local': each layer's zone is fed by that of the layer below",
+        ),
         (
             {"zone": "step"},
             "mode='masked' has no zone='step', only arc, gate, unit, layer; use mode='exact' for it",

@@ -66,10 +66,11 @@ class Training(Section):
 
 
 class Runtime(Section):
-    """What separates tuned stock from stock; each can be switched off alone."""
+    """Everything that decides speed but not the model; each can be switched off alone."""
 
     keep_allocator: bool  # glibc keeps freed pages instead of returning them to the system
     flush_denormals: bool
+    backend: Literal["auto", "native", "torch", "reference"]  # what computes the LSTM; auto: ours where it can
     bf16: bool  # autocast
     fused_adam: bool
     pin_threads: bool  # one core a thread: else two of them now and then share one, and a step takes twice as long
@@ -91,24 +92,33 @@ class Schedule(Section):
         return self
 
 
+MODES_OF_ZONE = {
+    "arc": ("masked",),
+    "gate": ("masked",),
+    "unit": ("masked", "exact", "cut", "autonomous"),
+    "layer": ("masked", "exact"),
+    "step": ("exact",),
+}
+
+
 class Isolation(Section):
     """Which zones are left out, chosen how and when."""
 
     zone: Literal["arc", "gate", "unit", "layer", "step"]
-    mode: Literal["masked", "exact"]
+    mode: Literal["masked", "exact", "cut", "autonomous"]
     criterion: Literal["random", "update_norm", "depth"]
     scope: Literal["local", "global"]  # the fraction holds in each layer, or over all
     every: Count  # steps between two selections
+    remember: bool  # what is isolated and sees the input alone is run once over the series, not again in each stretch
     schedule: Schedule
     moments: Literal["hold", "decay", "reset"]
     correction: Literal["global", "per_weight"]
 
     @model_validator(mode="after")
     def _mode_exists_for_zone(self) -> "Isolation":
-        if self.mode == "exact" and self.zone in ("arc", "gate", "unit"):
-            raise ValueError(f"mode exact is not available for zone {self.zone}: use masked, or zone layer or step")
-        if self.mode == "masked" and self.zone == "step":
-            raise ValueError("mode masked is not available for zone step: use exact")
+        modes = MODES_OF_ZONE[self.zone]
+        if self.mode not in modes:
+            raise ValueError(f"mode {self.mode} is not available for zone {self.zone}: use {' or '.join(modes)}")
         if self.zone == "step" and self.schedule.fraction >= 1:
             raise ValueError("schedule.fraction of 1 isolates every step: nothing would train")
         return self

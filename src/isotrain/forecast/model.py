@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from isotrain.data.windows import Windows, daily_lags
 from isotrain.forecast.stretches import Stretches
 from isotrain.lstm import LSTM
+from isotrain.lstm.backends import Backend
+from isotrain.lstm.plan import Isolated
 
 OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
 RECENT = (0, 1, 2, 23, 24, 167)  # hours before the last known one that the linear skip sees
@@ -44,19 +46,39 @@ class Series(nn.Module):
 class Encoder(nn.Module):
     """Inputs of each hour to a state of each hour.
 
-    ``zeroed`` keeps every parameter and answers zero: the control without recurrence.
+    ``zeroed`` keeps every parameter and answers zero: the control without recurrence. With ``remember``, isolated
+    units that see the input alone are run once over the whole series, when they are isolated, and looked up.
     """
 
-    def __init__(self, inputs: int, hidden: int, layers: int, zeroed: bool) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, layers: int, zeroed: bool, backend: Backend = "auto", remember: bool = True
+    ) -> None:
         super().__init__()
-        self.lstm = LSTM(inputs, hidden, layers, batch_first=True)
+        self.lstm = LSTM(inputs, hidden, layers, batch_first=True, backend=backend)
         self.zeroed = zeroed
+        self.remember = remember
+        self._memory: tuple[Isolated, Tensor] | None = None
 
-    def forward(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
+    def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
+        """The states of ``length`` hours from each ``start`` on; hours beyond the series repeat its last."""
+        last = len(inputs) - 1
+        hours = (start[:, None] + torch.arange(length, device=start.device)).clamp(max=last)
         if self.zeroed:
-            return x.new_zeros(*x.shape[:2], self.lstm.hidden_size)
-        states: Tensor = self.lstm(x)[0]
+            return inputs.new_zeros(*hours.shape, self.lstm.hidden_size)
+        memory = self._remembered(inputs)
+        if memory is not None:  # one row more: the state before the first hour
+            memory = memory[torch.cat([hours[:, :1], hours + 1], 1)]
+        states: Tensor = self.lstm(inputs[hours], memory=memory)[0]
         return states
+
+    def _remembered(self, inputs: Tensor) -> Tensor | None:
+        """The memory of what is isolated now, made when it first was; None where there is none to have."""
+        if not (self.remember and self.training and self.lstm.memory_width):
+            self._memory = None
+            return None
+        if self._memory is None or self._memory[0] is not self.lstm.isolated:
+            self._memory = (self.lstm.isolated, self.lstm.remember(inputs))
+        return self._memory[1]
 
 
 class Decoder(nn.Module):
@@ -101,12 +123,21 @@ class Forecaster(nn.Module):
     """Forecasts of every lead at every origin of some stretches, kW."""
 
     def __init__(
-        self, series: Series, *, hidden: int, layers: int, decoder: int, dropout: float, encoder: str = "lstm"
+        self,
+        series: Series,
+        *,
+        hidden: int,
+        layers: int,
+        decoder: int,
+        dropout: float,
+        encoder: str = "lstm",
+        backend: Backend = "auto",
+        remember: bool = True,
     ) -> None:
         super().__init__()
         self.series = series
         lags = daily_lags(series.horizon)
-        self.encoder = Encoder(series.inputs.shape[1], hidden, layers, zeroed=encoder == "zeroed")
+        self.encoder = Encoder(series.inputs.shape[1], hidden, layers, encoder == "zeroed", backend, remember)
         known = series.calendar.shape[1] + len(lags)
         self.decoder = Decoder(hidden, known, decoder, series.horizon, dropout)
         self.dropout = nn.Dropout(dropout)
@@ -120,7 +151,7 @@ class Forecaster(nn.Module):
     def forward(self, at: Stretches) -> Float[Tensor, "B M K"]:
         s = self.series
         last_hour = len(s.inputs) - 1
-        states = self.encoder(s.inputs[at.hours.clamp(max=last_hour)])
+        states = self.encoder(s.inputs, at.start, at.length)
         origins = at.origins.clamp(max=last_hour)  # only padding is beyond
         before = (at.offset - 1)[..., None].expand(-1, -1, states.shape[-1])
         state = self.dropout(states.gather(1, before))

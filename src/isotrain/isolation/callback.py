@@ -18,7 +18,20 @@ from isotrain.isolation.zones import KINDS, ZoneMap, chosen_modules, zones
 
 log = logging.getLogger(__name__)
 
-MODES = {"masked": ("arc", "gate", "unit", "layer"), "exact": ("layer", "step")}
+MODES = {
+    "masked": ("arc", "gate", "unit", "layer"),
+    "exact": ("unit", "layer", "step"),
+    "cut": ("unit",),
+    "autonomous": ("unit",),
+}
+
+
+_SAVES = {
+    "masked": "saves nothing: masked",
+    "exact": "their weight gradients are not computed",
+    "cut": "no gradient passes through them",
+    "autonomous": "fed by the input alone, no gradient passes through them",
+}
 
 
 class Isolation(pl.Callback):
@@ -34,7 +47,10 @@ class Isolation(pl.Callback):
             the oldest time steps first whatever the criterion.
         schedule: progress in [0, 1] to isolated fraction; progress is optimiser steps done over planned.
         mode: ``"masked"``: the gradient is computed and not used, which saves nothing and is the control.
-            ``"exact"``: it is not computed; the modules must have ``isolate(layer=..., steps=...)``.
+            ``"exact"``: it is not computed. ``"cut"`` and ``"autonomous"``: nor does any gradient pass through
+            the isolated units (:meth:`isotrain.lstm.LSTM.isolate`). For these three the modules must have
+            ``isolate(layer=..., units=..., mode=..., steps=...)``. Units once autonomous stay so: they are
+            chosen again only when the scheduled fraction changes.
         scope: the fraction holds in each layer (``"local"``) or over all (``"global"``).
         every: optimiser steps from one look at the schedule to the next.
         reselect: choose again at each look; if False, only when the scheduled fraction has changed.
@@ -77,11 +93,15 @@ class Isolation(pl.Callback):
         if isinstance(criterion, str):
             _require("criterion", criterion, tuple(CRITERIA))
             criterion = CRITERIA[criterion]
+        if mode == "autonomous" and scope != "local":
+            raise InputError(
+                "mode='autonomous' needs scope='local': each layer's zone is fed by that of the layer below"
+            )
         if every < 1:
             raise InputError(f"every={every}: give a number of optimiser steps, 1 or more")
         self.zone, self.mode, self.scope, self.window = zone, mode, scope, window
         self.criterion, self.schedule = criterion, schedule
-        self.every, self.reselect, self.modules = every, reselect, modules
+        self.every, self.reselect, self.modules = every, reselect and mode != "autonomous", modules
         self.history: list[dict[str, float | int]] = []
         self.seconds = 0.0
         self._fraction = 0.0
@@ -91,6 +111,7 @@ class Isolation(pl.Callback):
         self._parameters: dict[str, nn.Parameter] = {}
         self._told: dict[str, nn.Module] = {}
         self._planned: float = 0
+        self._thawing = False
 
     @property
     def isolated_share(self) -> float:
@@ -101,11 +122,11 @@ class Isolation(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._maps = zones(pl_module, self.zone, modules=self.modules, window=self.window)
         self._parameters = dict(pl_module.named_parameters())
-        self._told = chosen_modules(pl_module, self.modules) if self.mode == "exact" else {}
+        self._told = chosen_modules(pl_module, self.modules) if self.mode != "masked" else {}
         for name, module in self._told.items():
             if not hasattr(module, "isolate"):
                 raise InputError(
-                    f"mode='exact' cannot isolate in {name or 'the module'!r}: {type(module).__name__} has "
+                    f"mode={self.mode!r} cannot isolate in {name or 'the module'!r}: {type(module).__name__} has "
                     "no isolate(); use isotrain.lstm.LSTM, or mode='masked'"
                 )
         for optimiser in trainer.optimizers:
@@ -124,11 +145,15 @@ class Isolation(pl.Callback):
         if not 0 < self._planned < float("inf"):
             raise InputError("the schedule needs the length of training: give the Trainer max_steps or max_epochs")
         for optimiser in trainer.optimizers:  # after a resume; nothing is isolated in a fresh run
-            self._tell(optimiser)
+            self._tell_optimiser(optimiser, self._active)
+        self._tell_modules()
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
+        if self._thawing:  # the gradient of this step is the first to cover them
+            self._thawing = False
+            self._tell_optimiser(optimizer, self._active)
         if trainer.global_step % self.every:
             return
         start = time.perf_counter()
@@ -153,7 +178,13 @@ class Isolation(pl.Callback):
         self._fraction = fraction
         changed = sum(int((before[name] ^ active).sum()) for name, active in self._active.items())
         if changed:
-            self._tell(optimiser)
+            self._tell_modules()
+            self._thawing = self.mode != "masked" and any(
+                bool((~before[k] & now).any()) for k, now in self._active.items()
+            )
+            # a zone thawed now has no gradient yet where it was not computed: the optimiser leaves it for this step
+            both = {name: before[name] & now for name, now in self._active.items()}
+            self._tell_optimiser(optimiser, both if self._thawing else self._active)
         if fraction != asked_before:
             log.info("step %d: %s", step, self._describe())
         if not changed and fraction == asked_before:
@@ -169,26 +200,47 @@ class Isolation(pl.Callback):
             for zone_map in self._maps
         }
 
-    def _tell(self, optimiser: Any) -> None:
-        """Tell the optimiser which weights to leave, and the modules which gradients not to compute."""
+    def _tell_optimiser(self, optimiser: Any, active: Mapping[str, Tensor]) -> None:
         for zone_map in self._maps:
-            active = self._active[zone_map.name]
-            for name, mask in zone_map.expand(active).items():
+            for name, mask in zone_map.expand(active[zone_map.name]).items():
                 optimiser.set_active(self._parameters[name], mask)
-            for name, module in self._told.items():
-                module.isolate(**_order(name, zone_map, active))  # type: ignore[operator]
+
+    def _tell_modules(self) -> None:
+        for name, module in self._told.items():
+            module.isolate(**self._order(name))  # type: ignore[operator]
+
+    def _order(self, module: str) -> Mapping[str, Any]:
+        """What ``module.isolate`` is called with; nothing thaws it."""
+        isolated = [
+            (zone_map, self._active[zone_map.name]) for zone_map in self._maps if not self._active[zone_map.name].all()
+        ]
+        if not isolated:
+            return {}
+        if self.zone == "step":
+            return {"steps": int(isolated[0][1].sum())}
+        if self.zone == "layer":
+            (layers, active) = isolated[0]
+            which = zip(layers.layers, active.tolist(), strict=True)
+            return {"layer": tuple(index for (name, index), is_active in which if name == module and not is_active)}
+        units = {
+            index: (~active).nonzero().flatten()
+            for zone_map, active in isolated
+            for name, index in zone_map.layers
+            if name == module
+        }
+        return {"units": units, "mode": self.mode}
 
     def _describe(self) -> str:
         count = sum(int((~active).sum()) for active in self._active.values())
         total = sum(len(active) for active in self._active.values())
         if self.zone == "step":
             return f"backward over the last {total - count} of {total} time steps"
-        if self.mode == "exact":
+        if self.zone == "layer" and self.mode == "exact":
             which = ", ".join(str(k) for k in (~self._active["layers"]).nonzero().flatten().tolist()) or "none"
             noun, whose = ("layers", "their") if count > 1 else ("layer", "its")
             return f"{noun} {which} of {total} isolated: {whose} weight gradients are not computed"
         share = f"{100 * self.isolated_share:.0f} % of the LSTM's arcs"
-        return f"{count} of {total} {self.zone}s isolated ({share}), saves nothing: masked"
+        return f"{count} of {total} {self.zone}s isolated ({share}): {_SAVES[self.mode]}"
 
     def _refuse_everything(self) -> None:
         """Refuse a schedule that would isolate every zone before the first step, not when it gets there."""
@@ -225,13 +277,3 @@ class Isolation(pl.Callback):
 def _require(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise InputError(f"{name}={value!r} is unknown; choose one of {', '.join(known)}")
-
-
-def _order(module: str, zone_map: ZoneMap, active: Tensor) -> Mapping[str, Any]:
-    """What ``module.isolate`` is called with; nothing thaws it."""
-    if bool(active.all()):
-        return {}
-    if zone_map.kind == "step":
-        return {"steps": int(active.sum())}
-    layers = zip(zone_map.layers, active.tolist(), strict=True)
-    return {"layer": tuple(index for (name, index), is_active in layers if name == module and not is_active)}
