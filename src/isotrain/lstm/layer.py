@@ -29,8 +29,8 @@ class LSTM(nn.LSTM):
         backend: ``"native"``: our kernels for CPUs (float32 parameters). ``"torch"``: torch's; with nothing
             isolated the forward then *is* ``nn.LSTM``'s, bit for bit. ``"reference"``: plain torch, any device and
             precision, slow. ``"auto"``: the fastest that can do what is asked; it says in the log which and why.
-        compute: ``"bf16"``: products in bfloat16, accumulated in float32; ``"fp32"``: as the parameters are, or
-            as a surrounding autocast says.
+        compute: ``"bf16"``: products in bfloat16, accumulated in float32, the outputs in the parameters' precision;
+            ``"fp32"``: as the parameters are, or as a surrounding autocast says.
 
     Raises :class:`InputError` for an unknown backend or precision.
     """
@@ -93,10 +93,16 @@ class LSTM(nn.LSTM):
             self._sever()
 
     def mend(self) -> None:
-        """Put back the arcs that ``autonomous`` isolation has cut, on top of what has grown there since."""
+        """Put back the arcs that ``autonomous`` isolation has cut, on top of what has grown there since.
+
+        Raises :class:`InputError` while units are isolated in that mode.
+        """
+        if self.isolated.autonomous:
+            raise InputError("mend() while units are autonomous: thaw them first, by isolate()")
         with torch.no_grad():
             for name, arcs in self.severed.items():
-                getattr(self, name).add_(arcs)
+                weight = getattr(self, name)
+                weight.add_(arcs.to(weight))
         self.severed.clear()
 
     def remember(self, series: Tensor) -> Tensor:
@@ -122,20 +128,22 @@ class LSTM(nn.LSTM):
     def forward(self, input: Any, hx: States | None = None, memory: Tensor | None = None) -> Any:
         """As ``nn.LSTM.forward``; packed sequences only while nothing is isolated (else :class:`InputError`).
 
-        ``memory`` (T + 1, B, W), or (B, T + 1, W) if ``batch_first``: rows of :meth:`remember`'s answer, from the
-        one before the first step on. The units in it are then not computed; their last cell state, which a memory
-        does not hold, is returned as NaN.
+        ``memory`` (T + 1, B, W), (B, T + 1, W) if ``batch_first``, (T + 1, W) for one sequence without a batch: rows
+        of :meth:`remember`'s answer, from the one before the first step on. The units in it are then not computed;
+        their last cell state, which a memory does not hold, is returned as NaN.
         """
         if isinstance(input, PackedSequence):
             if not self.isolated.nothing or self.backend not in ("auto", "torch"):
                 raise InputError("packed sequences are for torch's kernels with nothing isolated: pad them")
             with self._precision(input.data):
-                return super().forward(input, hx)
+                packed, (h, c) = super().forward(input, hx)
+            return self._finished(packed), (self._finished(h), self._finished(c))
         if input.dim() == 3:
             return self._batched(input, hx, memory)
         batch = 0 if self.batch_first else 1
         if hx is not None:
             hx = (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
+        memory = None if memory is None else memory.unsqueeze(batch)
         y, (h, c) = self._batched(input.unsqueeze(batch), hx, memory)
         return y.squeeze(batch), (h.squeeze(1), c.squeeze(1))
 
@@ -150,13 +158,16 @@ class LSTM(nn.LSTM):
         self._check_memory(x, memory)
         with self._precision(x):
             if choice.name == "torch" and not constants:
-                return stock.run(self, asked.layers, asked.steps, x, hx)
+                y, (h, c) = stock.run(self, asked.layers, asked.steps, x, hx)
+                return self._finished(y), (self._finished(h), self._finished(c))
             if self.batch_first:
                 x, memory = x.transpose(0, 1), None if memory is None else memory.transpose(0, 1)
-            stack = self._stack(choice.name, asked, constants or bool(asked.layers and not x.requires_grad))
+            fed_by_training = x.requires_grad or any(state.requires_grad for state in hx)
+            stack = self._stack(choice.name, asked, constants or bool(asked.layers and not fed_by_training))
             h0, c0 = (state.to(self.weight_hh_l0.dtype) for state in hx)
             y, h, c = stack.run(x, h0, c0, memory)
-        return (y.transpose(0, 1) if self.batch_first else y), (h, c)
+        y = y.transpose(0, 1) if self.batch_first else y
+        return self._finished(y), (self._finished(h), self._finished(c))
 
     def _stack(self, backend: str, asked: Isolated, constants: bool) -> Stack:
         weights: list[Any] = []
@@ -190,6 +201,9 @@ class LSTM(nn.LSTM):
             return nullcontext()
         return torch.autocast(x.device.type, dtype=torch.bfloat16)
 
+    def _finished(self, output: Any) -> Any:
+        return output.to(self.weight_hh_l0.dtype) if self.compute == "bf16" else output
+
     def _check_memory(self, x: Tensor, memory: Tensor | None) -> None:
         if memory is None:
             return
@@ -214,5 +228,5 @@ class LSTM(nn.LSTM):
                 arcs = torch.zeros_like(weight)
                 where = (rows[:, None].to(weight.device), columns.to(weight.device))
                 arcs[where] = weight[where]
-                self.severed[name] = self.severed.get(name, 0) + arcs
+                self.severed[name] = arcs + self.severed.get(name, arcs.new_zeros(())).to(arcs)
                 weight[where] = 0.0

@@ -36,7 +36,7 @@ class Split:
         if not len(self.others):
             return z
         order = torch.cat([self.constants, self.others]).argsort()
-        return torch.cat([z.to(a.dtype), a], -1).index_select(-1, order)
+        return torch.cat([z.to(a.dtype), a], -1).index_select(-1, order.to(a.device))
 
 
 def splits(constants: Sequence[Sequence[int]], hidden: int) -> list[Split]:
@@ -98,7 +98,8 @@ class Stack:
             last_c.append(split.merge(c_z, c_a))
             if k == len(self.splits) - 1:
                 y = split.merge(z, a)
-            undropped, from_active, from_constants = z, self._drop(a), self._drop(z)
+            else:
+                undropped, from_active, from_constants = z, self._drop(a), self._drop(z)
         return y, torch.stack(last_h), torch.stack(last_c)
 
     @torch.no_grad()
@@ -118,8 +119,8 @@ class Stack:
         """Z of layer k over x: the network's input, or Z of the layer below."""
         units = self.splits[k].constants
         if not len(units):
-            nothing = x.new_empty(*x.shape[:2], 0)
-            return nothing, nothing[0], nothing[0]
+            nothing = x.new_empty(x.shape[1], 0)
+            return nothing.expand(len(x), -1, 0), nothing, nothing
         w_ih, w_hh, *biases = self._rows(k, units)
         assert w_ih is not None and w_hh is not None
         if k > 0:
@@ -133,8 +134,8 @@ class Stack:
         """A of layer k. ``active``, ``constants``: from below; ``before``: Z of this layer, one step earlier."""
         units = self.splits[k].others
         if not len(units):
-            nothing = states[0].new_empty(len(before), states[0].shape[0], 0)
-            return nothing, nothing[0], nothing[0]
+            nothing = states[0].new_empty(len(states[0]), 0)
+            return nothing.expand(len(before), -1, 0), nothing, nothing
         weights, h0, c0 = self.weights[k], *states
         if len(units) < h0.shape[1] or constants.shape[-1]:
             w_ih, w_hh, *biases = self._rows(k, units)

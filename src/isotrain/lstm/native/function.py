@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from isotrain.errors import InputError
 from isotrain.lstm.native import build
 from isotrain.lstm.native.layout import LANES, Layout, layout
 from isotrain.lstm.plan import EVERYTHING, Plan
@@ -32,24 +33,30 @@ def lstm_layer(
             columns of ``weight_ih`` are those of x, then theirs.
         h0, c0: (B, H). weight_ih: (4H, I + ...), weight_hh: (4H, H), rows i, f, g, o. The biases: (4H,).
         plan: what is left out of the backward: exact and cut units, steps, weights. ``autonomous`` is not this
-            function's business (:mod:`isotrain.lstm.autonomous` turns it into a smaller layer).
+            function's business (:mod:`isotrain.lstm.stack` turns it into a smaller layer).
         batch_first: how y lies in memory; its shape is (T, B, H) either way.
 
     Returns y (T, B, H), the last h and c (B, H). The backward may run once more after ``retain_graph=True`` (it then
     computes the forward again); it is not itself differentiable.
     """
+    if not len(x):
+        raise InputError(f"x is {tuple(x.shape)}: an LSTM needs at least one time step")
     build.load()
-    y, h, c = _Layer.apply(plan, bf16, batch_first, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, x, *constants)
+    tensors = (h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, x, *constants)
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    y, h, c = _Layer.apply(plan, bf16, batch_first, keep, *tensors)
     return y, h, c
 
 
 class _Layer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: Plan, bf16: bool, batch_first: bool, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, plan: Plan, bf16: bool, batch_first: bool, keep: bool, *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
         ctx.plan, ctx.bf16, ctx.batch_first = plan, bf16, batch_first
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
-        y, h, c, *ctx.kept = _run(tensors, plan, bf16, batch_first, keep=any(ctx.needs_input_grad))
+        y, h, c, *ctx.kept = _run(tensors, plan, bf16, batch_first, keep)
         return y, h, c
 
     @staticmethod
@@ -57,7 +64,7 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None) -> tuple[Tensor | None, ...]:
         kept = ctx.kept or _run(ctx.saved_tensors, ctx.plan, ctx.bf16, ctx.batch_first, keep=True)[3:]
         ctx.kept = []  # the kernel overwrites the gates
-        return None, None, None, *_gradients(ctx, kept, dy, dh, dc)
+        return None, None, None, None, *_gradients(ctx, kept, dy, dh, dc)
 
 
 def _run(tensors: Any, plan: Plan, bf16: bool, batch_first: bool, keep: bool) -> Any:
@@ -78,7 +85,7 @@ def _gradients(
 ) -> tuple[Tensor | None, ...]:
     """Of h0, c0, the four parameters, x, and the constants (none)."""
     h0, _, w_ih, w_hh, b_ih, _, x, *constants = ctx.saved_tensors
-    need_h0, need_c0, need_x = (ctx.needs_input_grad[k] for k in (3, 4, 9))
+    need_h0, need_c0, need_x = (ctx.needs_input_grad[k] for k in (4, 5, 10))
     plan, units, hidden, steps = ctx.plan, layout(ctx.plan, h0.shape[1]), h0.shape[1], x.shape[0]
     rows, gates, cells = kept
     first = 0 if plan.steps is None else max(steps - plan.steps, 0)
@@ -93,7 +100,7 @@ def _gradients(
         ctx.batch_first, first, units.active, cut_before, build.has_brgemm(ctx.bf16),
     )  # fmt: skip
     weights: tuple[Tensor | None, ...] = (None, None, None, None)
-    if plan.weights and any(ctx.needs_input_grad[5:9]):
+    if plan.weights and any(ctx.needs_input_grad[6:10]):
         packed = _weight_gradients(plan, units, rows, gates, first, cut_before)
         weights = _unpack(packed, units, hidden, w_ih.shape[1])
         if b_ih is None:
@@ -132,8 +139,8 @@ def _product(rows: Tensor, gates: Tensor, begin: int, end: int, first: int) -> T
 
 def _unpack(packed: Tensor, units: Layout, hidden: int, inputs: int) -> tuple[Tensor, ...]:
     """(4P', K) in the kernels' order to weight_ih, weight_hh, bias_ih, bias_hh in PyTorch's; rows not there are 0."""
-    places, total = packed.shape[0] // 4, len(units.order)
-    by_gate = packed.view(places // LANES, 4, LANES, -1).transpose(0, 1).reshape(4, places, -1)
+    places, columns, total = packed.shape[0] // 4, packed.shape[1], len(units.order)
+    by_gate = packed.view(places // LANES, 4, LANES, columns).transpose(0, 1).reshape(4, places, columns)
     d_hh, d_ih, d_bias = by_gate[..., :total], by_gate[..., total : total + inputs], by_gate[..., total + inputs]
     if not units.natural or places < total:
         filled = (units.order[:places] >= 0).nonzero().flatten()
