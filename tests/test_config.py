@@ -39,7 +39,7 @@ def test_the_file_in_the_repository_is_valid() -> None:
         ("compare.methods", ["tuned", "best"], ("compare.methods", "'best'")),
         ("compare.seeds", [1, 1], ("seeds", "twice")),
         ("methods.small.model.hiden", 8, ("methods.small", "model.hiden", "did you mean 'hidden'")),
-        ("methods.layer.isolation.zone", "unit", ("methods.layer", "mode exact", "zone unit")),
+        ("methods.layer.isolation.zone", "gate", ("methods.layer", "mode exact", "zone gate")),
         ("methods.steps-24.training.regime", "streamed", ("methods.steps-24", "zone step needs", "windowed")),
     ],
 )

@@ -40,7 +40,7 @@ METHODS = {
     "masked-unit-50": MadeUp("streamed", 43, 5.04, isolated=0.5),
     "layer": MadeUp("streamed", 27, 4.97, isolated=0.45, ramp=True),
     "small": MadeUp("streamed", 21, 5.06, decay=75),
-    "tuned-short": MadeUp("streamed", 42, 5.10, decay=45, steps=190),
+    "short": MadeUp("streamed", 42, 5.10, decay=45, steps=190),
     "state-zeroed": MadeUp("streamed", 18, 5.60),
     "stock-windowed": MadeUp("windowed", 640, 4.98),
     "tuned-windowed": MadeUp("windowed", 170, 5.04),

@@ -113,7 +113,7 @@ def test_the_figures_in_the_json_are_those_of_the_fits(report: Path, runs: Path)
 
 def test_what_missed_the_target_is_null(report: Path) -> None:
     page = read(report)
-    short = next(method for method in page["methods"] if method["name"] == "tuned-short")
+    short = next(method for method in page["methods"] if method["name"] == "short")
     nothing = {"median": None, "low": None, "high": None}
     assert short["seconds_to_target"] == short["speedup_vs_tuned"] == nothing
     zeroed = next(method for method in page["methods"] if method["name"] == "state-zeroed")
@@ -125,7 +125,7 @@ def test_what_missed_the_target_is_null(report: Path) -> None:
 def test_metrics_are_the_medians(report: Path) -> None:
     metrics = json.loads((report / "metrics.json").read_text())
     assert list(metrics) == list(METHODS)
-    assert metrics["tuned-short"]["seconds_to_target"] is None
+    assert metrics["short"]["seconds_to_target"] is None
     for method in read(report)["methods"]:
         names = ("val_mae", "test_mae", "train_seconds", "seconds_to_target")
         assert metrics[method["name"]] == {name: method[name]["median"] for name in names}
@@ -219,11 +219,11 @@ def test_no_fit_at_all_is_refused(tmp_path: Path) -> None:
 
 def test_isolation_pays_only_if_it_beats_tuned_and_the_controls(tmp_path: Path) -> None:
     slower = MadeUp("streamed", 30, 4.8)
-    comparison = compared(tmp_path, {"tuned": TUNED, "layer": FASTER, "small": slower, "tuned-short": slower})
+    comparison = compared(tmp_path, {"tuned": TUNED, "layer": FASTER, "small": slower, "short": slower})
     pays, text = judged(comparison)["layer"]
     assert pays is True
     assert "2 of 2 seeds" in text
-    assert "against `tuned`, `small` and `tuned-short`" in text
+    assert "against `tuned`, `small` and `short`" in text
     assert answered(comparison).startswith("Yes, for `layer`.")
 
 

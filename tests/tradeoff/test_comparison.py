@@ -66,7 +66,7 @@ def test_controls_and_references_are_not_methods_under_test() -> None:
         "stock",
         "masked-unit-50",
         "small",
-        "tuned-short",
+        "short",
         "state-zeroed",
         "random-50",
         "layer",

@@ -66,9 +66,10 @@ class Encoder(nn.Module):
         if self.zeroed:
             return inputs.new_zeros(*hours.shape, self.lstm.hidden_size)
         memory = self._remembered(inputs)
+        looked_up = {}
         if memory is not None:  # one row more: the state before the first hour
-            memory = memory[torch.cat([hours[:, :1], hours + 1], 1)]
-        states: Tensor = self.lstm(inputs[hours], memory=memory)[0]
+            looked_up["memory"] = memory[torch.cat([hours[:, :1], hours + 1], 1)]
+        states: Tensor = self.lstm(inputs[hours], **looked_up)[0]
         return states
 
     def _remembered(self, inputs: Tensor) -> Tensor | None:

@@ -9,7 +9,7 @@ from isotrain.tradeoff.results import Run
 from isotrain.tradeoff.statistics import Interval, median_interval, speedup
 from isotrain.tradeoff.target import reference_target, seconds_to_target
 
-CONTROLS = ("small", "tuned-short", "state-zeroed", "random")  # the start of a control's name
+CONTROLS = ("native", "small", "short", "state-zeroed", "random")  # the start of a control's name
 MASKED = "masked-"
 
 
