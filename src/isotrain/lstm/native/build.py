@@ -42,9 +42,10 @@ def build() -> Path:
     target = library()
     if target.is_file():
         return target
-    compiler = os.environ.get("CXX", "c++")
-    for tool in (compiler, "ninja"):
-        if shutil.which(tool, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) is None:
+    # ninja comes with the package: it lies beside python, also where the environment was never activated
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for tool in (os.environ.get("CXX", "c++"), "ninja"):
+        if shutil.which(tool) is None:
             raise InputError(
                 f"the native LSTM kernels need {tool!r}, which is not installed: LSTMs use torch's kernels"
             )
