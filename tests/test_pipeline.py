@@ -63,6 +63,7 @@ def test_code_dependencies_are_the_imports(stage: str) -> None:
     modules = imported_modules(ROOT / "pipelines" / f"{stage}.py")
     needed = {path for path in map(file_of, modules) if not holds_only_a_docstring(path)}
     needed.add(ROOT / "pipelines" / f"{stage}.py")
+    needed |= {source for path in needed for source in path.parent.glob("*.cpp")}  # compiled by what lies beside them
     declared = declared_files(stage)
     assert needed <= declared, f"{stage} runs {sorted(map(str, needed - declared))} without declaring it"
     idle = {path for path in declared - needed if path.name != "__init__.py"}

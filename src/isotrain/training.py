@@ -21,8 +21,9 @@ from isotrain.forecast.clock import Clock, RandomState, Row, StopWhenDiverged
 from isotrain.forecast.model import Forecaster, Series
 from isotrain.forecast.module import ForecastModule
 from isotrain.forecast.stretches import Sampler
-from isotrain.isolation import SCHEDULES, Isolation
+from isotrain.isolation import SCHEDULES, AdaptiveHorizon, Isolation
 from isotrain.lstm import runtime
+from isotrain.lstm.horizon import LADDER
 from isotrain.outcome import flat, log_result, scored, timed
 from isotrain.provenance import commit, hardware
 from isotrain.tracking import Run, tracked
@@ -105,8 +106,14 @@ def sampler(job: Fit) -> Sampler:
     return Sampler(t.regime, first, last, meta["history"], t.stretch, count, t.origins, job.seed)
 
 
-def isolation(job: Fit, s: IsolationSettings) -> Isolation:
+def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
     """The callback of the section ``isolation``."""
+    if s.criterion == "neglected":
+        window = job.windows.meta["history"]
+        shortest = (1 - s.schedule.fraction) * window - 1e-3  # the largest share isolated, as a horizon
+        return AdaptiveHorizon(
+            window, tolerance=s.tolerance, ladder=[k for k in LADDER if k >= shortest], every=s.every
+        )
     schedule = SCHEDULES[s.schedule.shape](fraction=s.schedule.fraction, start=s.schedule.start, stop=s.schedule.stop)
     return Isolation(
         s.zone,
@@ -123,7 +130,7 @@ def isolation(job: Fit, s: IsolationSettings) -> Isolation:
 def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: Run) -> dict[str, Any]:
     s = job.settings
     saved = checkpoint_to_resume(job)
-    chosen = [c for c in callbacks if isinstance(c, Isolation)]
+    chosen = [c for c in callbacks if isinstance(c, (Isolation, AdaptiveHorizon))]
     last_save = [0.0]
 
     def on_row(row: Row) -> None:

@@ -106,7 +106,8 @@ class Isolation(Section):
 
     zone: Literal["arc", "gate", "unit", "layer", "step"]
     mode: Literal["masked", "exact", "cut", "autonomous"]
-    criterion: Literal["random", "update_norm", "depth"]
+    criterion: Literal["random", "update_norm", "depth", "neglected"]  # neglected: zone step, measured
+    tolerance: Fraction  # criterion neglected: share of the gradient's norm that may be left out
     scope: Literal["local", "global"]  # the fraction holds in each layer, or over all
     every: Count  # steps between two selections
     remember: bool  # what is isolated and sees the input alone is run once over the series, not again in each stretch
@@ -119,6 +120,8 @@ class Isolation(Section):
         modes = MODES_OF_ZONE[self.zone]
         if self.mode not in modes:
             raise ValueError(f"mode {self.mode} is not available for zone {self.zone}: use {' or '.join(modes)}")
+        if (self.criterion == "neglected") > (self.zone == "step"):
+            raise ValueError(f"criterion neglected is not available for zone {self.zone}: use zone step")
         if self.zone == "step" and self.schedule.fraction >= 1:
             raise ValueError("schedule.fraction of 1 isolates every step: nothing would train")
         return self

@@ -1,9 +1,10 @@
 """Isolation of zones: leave part of a network out of training, and know exactly what that means.
 
-Everything here needs torch alone, apart from :class:`Isolation`, the Lightning callback, which is therefore
-imported when it is first asked for.
+Everything here needs torch alone, apart from the Lightning callbacks :class:`Isolation` and
+:class:`AdaptiveHorizon`, which are therefore imported when they are first asked for.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from isotrain.isolation.adam import MaskedAdam
@@ -11,14 +12,14 @@ from isotrain.isolation.criteria import CRITERIA
 from isotrain.isolation.schedules import SCHEDULES
 
 if TYPE_CHECKING:
+    from isotrain.isolation.adaptive import AdaptiveHorizon
     from isotrain.isolation.callback import Isolation
 
-__all__ = ["CRITERIA", "SCHEDULES", "Isolation", "MaskedAdam"]
+__all__ = ["CRITERIA", "SCHEDULES", "AdaptiveHorizon", "Isolation", "MaskedAdam"]
+_CALLBACKS = {"AdaptiveHorizon": "adaptive", "Isolation": "callback"}
 
 
 def __getattr__(name: str) -> object:
-    if name == "Isolation":
-        from isotrain.isolation.callback import Isolation
-
-        return Isolation
+    if name in _CALLBACKS:
+        return getattr(import_module(f"isotrain.isolation.{_CALLBACKS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

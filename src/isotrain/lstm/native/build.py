@@ -1,4 +1,4 @@
-"""Compiles the native kernels once, and loads them; ``python -m isotrain.lstm.native.build`` does it at set-up.
+"""Compiles the native kernels once, and loads them; ``python -m isotrain.lstm.native`` does it at set-up.
 
 The library is kept in the user's cache (``ISOTRAIN_NATIVE_DIR`` if set), in a folder named after everything that it
 depends on: the source, torch's version, the compiler's flags and the processor.
@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
-from isotrain.errors import InputError, run_as_command
+from isotrain.errors import InputError
 
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("lstm.cpp")
-REMEDY = "run `python -m isotrain.lstm.native.build` (needs a C++ compiler and ninja)"
+REMEDY = "run `python -m isotrain.lstm.native` (needs a C++ compiler and ninja)"
 
 
 def library() -> Path:
@@ -102,15 +102,3 @@ def _processor() -> str:
         return platform.machine() + platform.processor()
     wanted = ("model name", "flags", "Features")
     return "".join(sorted({line for line in info.read_text().splitlines() if line.startswith(wanted)}))
-
-
-def main() -> None:
-    """Build at set-up; without a compiler say what follows, and go on."""
-    try:
-        build()
-    except InputError as error:
-        log.warning("%s", error)
-
-
-if __name__ == "__main__":
-    run_as_command(main)
