@@ -33,15 +33,17 @@ def choose(wanted: Backend, x: Tensor, dtype: torch.dtype, bf16: bool, by_unit: 
 
     Raises :class:`InputError` where the wanted backend cannot do what is asked.
     """
-    missing = _native_lacks(x, dtype, bf16)
-    if wanted == "native" and missing:
-        raise InputError(f"LSTM backend 'native': {missing}")
     if wanted == "torch" and by_unit:
         raise InputError(
             "LSTM backend 'torch' always computes every unit's gradient: isolate units with backend 'native' or "
             "'reference', or with mode 'autonomous' or 'masked'"
         )
-    if wanted != "auto":
+    if wanted in ("torch", "reference"):
+        return Choice(wanted, "asked for")
+    missing = _native_lacks(x, dtype, bf16)
+    if wanted == "native":
+        if missing:
+            raise InputError(f"LSTM backend 'native': {missing}")
         return Choice(wanted, "asked for")
     if not missing and x.shape[0] * x.shape[1] >= SMALL:
         return Choice("native", f"a float32 CPU network, {'bf16' if bf16 else 'fp32'} products")

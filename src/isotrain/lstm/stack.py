@@ -73,7 +73,7 @@ class Stack:
     plans: Sequence[Plan]
     splits: Sequence[Split]
     dropout: float  # on what the layers above the lowest see; constants are computed without
-    batch_first: bool  # how y had better lie in memory
+    batch_first: bool  # how y had better lie in memory; between layers time comes first, as dropout draws its noise
 
     def run(self, x: Tensor, h0: Tensor, c0: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """x (T, B, I), h0 and c0 (L, B, H); ``memory`` (T + 1, B, W): the constants from before the first step on.
@@ -148,7 +148,7 @@ class Stack:
         inputs = [part for part in (active, constants, before) if part.shape[-1]]
         return run_layer(
             self.backend, inputs[0], h0, c0, weights, self.plans[k],
-            constants=tuple(inputs[1:]), bf16=self.bf16, batch_first=self.batch_first,
+            constants=tuple(inputs[1:]), bf16=self.bf16, batch_first=self.batch_first and k == len(self.splits) - 1,
         )  # fmt: skip
 
     def _rows(self, k: int, units: Tensor) -> Weights:
