@@ -193,8 +193,8 @@ class LSTM(nn.LSTM):
 
     def _bf16(self, x: Tensor) -> bool:
         kind = x.device.type
-        surrounding = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
-        return self.compute == "bf16" or surrounding
+        surrounding = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        return self.compute == "bf16" or (surrounding and torch.get_autocast_dtype(kind) == torch.bfloat16)
 
     def _precision(self, x: Tensor) -> AbstractContextManager[Any]:
         if self.compute == "fp32":
