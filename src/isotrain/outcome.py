@@ -73,4 +73,4 @@ def log_result(run: Run, result: dict[str, Any]) -> None:
     seconds = {f"seconds/{phase}": value for phase, value in result["phase_seconds"].items()}
     run.metrics({**final, **seconds}, result["steps"])
     hardware = {f"hardware.{key}": str(value) for key, value in result["hardware"].items()}
-    run.tags({**hardware, "diverged": "yes" if result["diverged"] else "no"})
+    run.tags({**hardware, "lstm.backend": result["backend"], "diverged": "yes" if result["diverged"] else "no"})

@@ -179,6 +179,7 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
         "params": flat(s),
         "parameters": sum(p.numel() for p in module.parameters()),
         "machine_seconds": speed,
+        "backend": str(module.net.encoder.lstm.chosen),
         "selections": [row for c in chosen for row in c.history],
         **timed(clock),
         **scored(module, clock, job.windows, job.out),

@@ -297,7 +297,7 @@ def test_resuming_in_the_middle_of_an_epoch_is_the_same_run(
         ),
         (
             {"zone": "step"},
-            "mode='masked' has no zone='step', only arc, gate, unit, layer; use mode='exact' for it",
+            "mode='masked' has no zone='step', only arc, gate, unit, layer; use mode='exact' or 'autonomous' for it",
         ),
         ({"every": 0}, "every=0: give a number of optimiser steps, 1 or more"),
     ],

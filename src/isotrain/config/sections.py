@@ -97,7 +97,7 @@ MODES_OF_ZONE = {
     "gate": ("masked",),
     "unit": ("masked", "exact", "cut", "autonomous"),
     "layer": ("masked", "exact"),
-    "step": ("exact",),
+    "step": ("exact", "autonomous"),
 }
 
 

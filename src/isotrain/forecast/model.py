@@ -14,6 +14,7 @@ from isotrain.data.windows import Windows, daily_lags
 from isotrain.forecast.stretches import Stretches
 from isotrain.lstm import LSTM
 from isotrain.lstm.backends import Backend
+from isotrain.lstm.carried import carried_states, start_at
 from isotrain.lstm.plan import Isolated
 
 OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
@@ -58,6 +59,7 @@ class Encoder(nn.Module):
         self.zeroed = zeroed
         self.remember = remember
         self._memory: tuple[Isolated, Tensor] | None = None
+        self._states: tuple[Isolated, tuple[Tensor, Tensor]] | None = None
 
     def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
         """The states of ``length`` hours from each ``start`` on; hours beyond the series repeat its last."""
@@ -65,12 +67,25 @@ class Encoder(nn.Module):
         hours = (start[:, None] + torch.arange(length, device=start.device)).clamp(max=last)
         if self.zeroed:
             return inputs.new_zeros(*hours.shape, self.lstm.hidden_size)
+        if self.training and self.remember and self.lstm.isolated.carried:
+            return self._carried(inputs, hours)
         memory = self._remembered(inputs)
         looked_up = {}
         if memory is not None:  # one row more: the state before the first hour
             looked_up["memory"] = memory[torch.cat([hours[:, :1], hours + 1], 1)]
         states: Tensor = self.lstm(inputs[hours], **looked_up)[0]
         return states
+
+    def _carried(self, inputs: Tensor, hours: Tensor) -> Tensor:
+        """The last hours alone, from the states that a run over the whole series, made when the zone was last told,
+        had before them; zeros for the hours that are not run."""
+        length = hours.shape[1]
+        steps = min(self.lstm.isolated.steps or length, length)
+        if self._states is None or self._states[0] is not self.lstm.isolated:
+            self._states = (self.lstm.isolated, carried_states(self.lstm, inputs, warm=length))
+        recent = hours[:, length - steps :]
+        states: Tensor = self.lstm(inputs[recent], start_at(self._states[1], recent[:, 0]))[0]
+        return torch.cat([states.new_zeros(len(states), length - steps, states.shape[2]), states], 1)
 
     def _remembered(self, inputs: Tensor) -> Tensor | None:
         """The memory of what is isolated now, made when it first was; None where there is none to have."""

@@ -21,7 +21,7 @@ class AdaptiveHorizon(pl.Callback):
     """Isolates the time steps older than k, and measures every so often how small k may be.
 
     A step that measures runs the whole backward (:class:`isotrain.lstm.horizon.Measurement`) and trains with it; the
-    steps after it run over the last k steps, k the smallest rung that neglects at most ``tolerance`` of the gradient.
+    steps after it run over the last k, the smallest rung that neglects at most ``tolerance`` of the gradient.
 
     Args:
         window: time steps of a window.
@@ -31,9 +31,8 @@ class AdaptiveHorizon(pl.Callback):
         modules: dotted names of the LSTMs; None: every one.
 
     Attributes:
-        history: one entry a measurement: ``step``, ``steps`` (the horizon chosen; None = all), ``neglected`` (rung, in
-            digits -> share), ``share`` (of the time steps isolated), ``seconds`` (of the choice; the measured step is in its
-            phases).
+        history: one entry a measurement: ``step``, ``steps`` (the horizon chosen; None = all), ``neglected`` (rung,
+            in digits -> share), ``share`` (of the time steps isolated), ``seconds`` (of the choice alone).
 
     Raises :class:`InputError` for a bad ladder, tolerance or interval, and for LSTMs that cannot isolate.
     """

@@ -22,7 +22,7 @@ MODES = {
     "masked": ("arc", "gate", "unit", "layer"),
     "exact": ("unit", "layer", "step"),
     "cut": ("unit",),
-    "autonomous": ("unit",),
+    "autonomous": ("unit", "step"),
 }
 
 
@@ -49,8 +49,9 @@ class Isolation(pl.Callback):
         mode: ``"masked"``: the gradient is computed and not used, which saves nothing and is the control.
             ``"exact"``: it is not computed. ``"cut"`` and ``"autonomous"``: nor does any gradient pass through
             the isolated units (:meth:`isotrain.lstm.LSTM.isolate`). For these three the modules must have
-            ``isolate(layer=..., units=..., mode=..., steps=...)``. Units once autonomous stay so: they are
-            chosen again only when the scheduled fraction changes.
+            ``isolate(layer=..., units=..., mode=..., steps=...)``. Units once autonomous stay so: they are chosen
+            again only when the scheduled fraction changes. Older time steps that are ``"autonomous"`` are not run
+            at all; the modules are told again every ``every`` steps, so that what they remember is renewed.
         scope: the fraction holds in each layer (``"local"``) or over all (``"global"``).
         every: optimiser steps from one look at the schedule to the next.
         reselect: choose again at each look; if False, only when the scheduled fraction has changed.
@@ -93,7 +94,7 @@ class Isolation(pl.Callback):
         if isinstance(criterion, str):
             _require("criterion", criterion, tuple(CRITERIA))
             criterion = CRITERIA[criterion]
-        if mode == "autonomous" and scope != "local":
+        if mode == "autonomous" and zone == "unit" and scope != "local":
             raise InputError(
                 "mode='autonomous' needs scope='local': each layer's zone is fed by that of the layer below"
             )
@@ -147,6 +148,11 @@ class Isolation(pl.Callback):
         for optimiser in trainer.optimizers:  # after a resume; nothing is isolated in a fresh run
             self._tell_optimiser(optimiser, self._active)
         self._tell_modules()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        carried = self.zone == "step" and self.mode == "autonomous" and self._fraction > 0
+        if carried and trainer.global_step % self.every == 0:
+            self._tell_modules()  # what they remember is stale
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -217,7 +223,8 @@ class Isolation(pl.Callback):
         if not isolated:
             return {}
         if self.zone == "step":
-            return {"steps": int(isolated[0][1].sum())}
+            steps = {"steps": int(isolated[0][1].sum())}
+            return steps | {"mode": self.mode} if self.mode == "autonomous" else steps
         if self.zone == "layer":
             (layers, active) = isolated[0]
             which = zip(layers.layers, active.tolist(), strict=True)
@@ -234,7 +241,8 @@ class Isolation(pl.Callback):
         count = sum(int((~active).sum()) for active in self._active.values())
         total = sum(len(active) for active in self._active.values())
         if self.zone == "step":
-            return f"backward over the last {total - count} of {total} time steps"
+            before = ", from remembered states" if self.mode == "autonomous" else ""
+            return f"backward over the last {total - count} of {total} time steps{before}"
         if self.zone == "layer" and self.mode == "exact":
             which = ", ".join(str(k) for k in (~self._active["layers"]).nonzero().flatten().tolist()) or "none"
             noun, whose = ("layers", "their") if count > 1 else ("layer", "its")

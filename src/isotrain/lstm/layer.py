@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from isotrain.errors import InputError
 from isotrain.lstm import stock
 from isotrain.lstm.backends import BACKENDS, Backend, Choice, choose
+from isotrain.lstm.native import function as native
 from isotrain.lstm.plan import EVERYTHING, Isolated, Mode, Units, isolated
 from isotrain.lstm.stack import Stack, remembered, splits
 
@@ -119,6 +120,21 @@ class LSTM(nn.LSTM):
         x = series[:, None].to(self.weight_hh_l0.dtype)
         with self._precision(x):
             return self._stack(self._choose(x, _NOTHING).name, self.isolated, True).trajectory(x)[:, 0]
+
+    @torch.no_grad()
+    def layer_states(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """h and c of each layer after every step, each (T, B, H), over x (T, B, I) from a zero state.
+
+        Raises :class:`InputError` where the native kernels cannot be used: torch's keep their cell states.
+        """
+        bf16 = self._bf16(x)
+        choose("native", x, self.weight_hh_l0.dtype, bf16, by_unit=False)
+        answer = []
+        for names in self._all_weights:
+            weights = [getattr(self, name) for name in names]
+            answer.append(native.layer_states(x, (*weights, *[None] * (4 - len(weights))), bf16))
+            x = answer[-1][0]
+        return answer
 
     @property
     def memory_width(self) -> int:

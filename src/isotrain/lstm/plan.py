@@ -65,6 +65,11 @@ class Isolated:
         return not self.layers and self.steps is None and not self.by_unit and not self.autonomous
 
     @property
+    def carried(self) -> bool:
+        """Whether the older steps are not run at all: the recent ones start from remembered states."""
+        return self.steps is not None and self.mode == "autonomous"
+
+    @property
     def by_unit(self) -> bool:
         """Whether the kernels have to leave units out of the backward."""
         return any(self.units) and self.mode in ("exact", "cut")

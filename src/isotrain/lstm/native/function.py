@@ -48,6 +48,17 @@ def lstm_layer(
     return y, h, c
 
 
+def layer_states(x: Tensor, weights: tuple[Tensor | None, ...], bf16: bool) -> tuple[Tensor, Tensor]:
+    """h and c after every step, each (T, B, H), over x (T, B, I) from a zero state; without a backward."""
+    build.load()
+    w_hh = weights[1]
+    assert w_hh is not None
+    hidden = w_hh.shape[1]
+    zero = w_hh.new_zeros(x.shape[1], hidden)
+    y, _, _, _, _, cells = _run((zero, zero, *weights, x), EVERYTHING, bf16, batch_first=False, keep=True)
+    return y, cells[1:, :, :hidden]
+
+
 class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(
