@@ -26,12 +26,18 @@ REMEDY = "run `python -m isotrain.lstm.native` (needs a C++ compiler and ninja)"
 
 def library() -> Path:
     """Where the compiled kernels of this torch, this processor and this source are, or would be."""
+    home = os.environ.get("ISOTRAIN_NATIVE_DIR")
+    folder = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "isotrain"
+    return folder / f"native-{_key()}" / "isotrain_lstm.so"
+
+
+@functools.cache  # where there are no kernels every forward asks for them
+def _key() -> str:
+    """What the kernels depend on, in 16 digits."""
     key = hashlib.sha256()
     for part in (SOURCE.read_text(), torch.__version__, _processor(), *flags()):
         key.update(part.encode() + b"\0")
-    home = os.environ.get("ISOTRAIN_NATIVE_DIR")
-    folder = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "isotrain"
-    return folder / f"native-{key.hexdigest()[:16]}" / "isotrain_lstm.so"
+    return key.hexdigest()[:16]
 
 
 def build() -> Path:
