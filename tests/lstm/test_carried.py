@@ -27,6 +27,17 @@ def test_each_row_is_the_state_before_its_hour_warmed_up_over_the_hours_before()
     assert torch.equal(looked_up[0][:, 1], h[333]) and torch.equal(looked_up[1][:, 0], c[7])
 
 
+def test_what_is_remembered_in_lanes_is_what_one_run_remembers_but_for_the_warm_up() -> None:
+    torch.manual_seed(0)
+    lstm, series = LSTM(3, 20, 2), torch.randn(700, 3)
+    lstm.isolate(units=range(12), mode="autonomous")
+    once = lstm.remember(series)
+    far = [(once - lstm.remember(series, warm=warm))[100:].abs().max() for warm in (0, 4, 16, 64)]
+    assert far[0] > far[1] > far[2] > far[3]
+    assert far[3] < 1e-4
+    assert not lstm.remember(series, warm=64)[0].any()
+
+
 def test_other_precisions_are_refused_by_name() -> None:
     with pytest.raises(InputError, match=r"native.*float64"):
         carried_states(LSTM(3, 4).double(), torch.randn(9, 3, dtype=torch.float64), warm=2)

@@ -11,11 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from isotrain.data.windows import Windows, daily_lags
+from isotrain.forecast.encoder import Encoder
 from isotrain.forecast.stretches import Stretches
-from isotrain.lstm import LSTM
 from isotrain.lstm.backends import Backend
-from isotrain.lstm.carried import carried_states, start_at
-from isotrain.lstm.plan import Isolated
 
 OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
 RECENT = (0, 1, 2, 23, 24, 167)  # hours before the last known one that the linear skip sees
@@ -31,6 +29,7 @@ class Series(nn.Module):
         self.scale: float = windows.meta["scale"]
         self.history: int = windows.meta["history"]
         self.horizon: int = windows.meta["horizon"]
+        self.trained_hours: int = windows.meta["origins"]["train"][1]  # no training stretch reaches beyond
 
     inputs: Tensor  # (n, F)
     calendar: Tensor  # (n + K, C)
@@ -42,59 +41,6 @@ class Series(nn.Module):
     def truth_at(self, origins: Int[Tensor, "*at"]) -> Float[Tensor, "*at leads"]:
         """True load of every lead, kW."""
         return self.truth[origins[..., None] + torch.arange(self.horizon, device=origins.device)]
-
-
-class Encoder(nn.Module):
-    """Inputs of each hour to a state of each hour.
-
-    ``zeroed`` keeps every parameter and answers zero: the control without recurrence. With ``remember``, isolated
-    units that see the input alone are run once over the whole series, when they are isolated, and looked up.
-    """
-
-    def __init__(
-        self, inputs: int, hidden: int, layers: int, zeroed: bool, backend: Backend = "auto", remember: bool = True
-    ) -> None:
-        super().__init__()
-        self.lstm = LSTM(inputs, hidden, layers, batch_first=True, backend=backend)
-        self.zeroed = zeroed
-        self.remember = remember
-        self._memory: tuple[Isolated, Tensor] | None = None
-        self._states: tuple[Isolated, tuple[Tensor, Tensor]] | None = None
-
-    def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
-        """The states of ``length`` hours from each ``start`` on; hours beyond the series repeat its last."""
-        last = len(inputs) - 1
-        hours = (start[:, None] + torch.arange(length, device=start.device)).clamp(max=last)
-        if self.zeroed:
-            return inputs.new_zeros(*hours.shape, self.lstm.hidden_size)
-        if self.training and self.remember and self.lstm.isolated.carried:
-            return self._carried(inputs, hours)
-        memory = self._remembered(inputs)
-        looked_up = {}
-        if memory is not None:  # one row more: the state before the first hour
-            looked_up["memory"] = memory[torch.cat([hours[:, :1], hours + 1], 1)]
-        states: Tensor = self.lstm(inputs[hours], **looked_up)[0]
-        return states
-
-    def _carried(self, inputs: Tensor, hours: Tensor) -> Tensor:
-        """The last hours alone, from the states that a run over the whole series, made when the zone was last told,
-        had before them; zeros for the hours that are not run."""
-        length = hours.shape[1]
-        steps = min(self.lstm.isolated.steps or length, length)
-        if self._states is None or self._states[0] is not self.lstm.isolated:
-            self._states = (self.lstm.isolated, carried_states(self.lstm, inputs, warm=length))
-        recent = hours[:, length - steps :]
-        states: Tensor = self.lstm(inputs[recent], start_at(self._states[1], recent[:, 0]))[0]
-        return torch.cat([states.new_zeros(len(states), length - steps, states.shape[2]), states], 1)
-
-    def _remembered(self, inputs: Tensor) -> Tensor | None:
-        """The memory of what is isolated now, made when it first was; None where there is none to have."""
-        if not (self.remember and self.training and self.lstm.memory_width):
-            self._memory = None
-            return None
-        if self._memory is None or self._memory[0] is not self.lstm.isolated:
-            self._memory = (self.lstm.isolated, self.lstm.remember(inputs))
-        return self._memory[1]
 
 
 class Decoder(nn.Module):
@@ -153,7 +99,10 @@ class Forecaster(nn.Module):
         super().__init__()
         self.series = series
         lags = daily_lags(series.horizon)
-        self.encoder = Encoder(series.inputs.shape[1], hidden, layers, encoder == "zeroed", backend, remember)
+        self.encoder = Encoder(series.inputs.shape[1], hidden, layers, backend=backend)
+        self.encoder.zeroed = encoder == "zeroed"
+        if remember:
+            self.encoder.remember_over(series.trained_hours, warm=series.history)
         known = series.calendar.shape[1] + len(lags)
         self.decoder = Decoder(hidden, known, decoder, series.horizon, dropout)
         self.dropout = nn.Dropout(dropout)

@@ -9,29 +9,27 @@ by the error that the training reaches (docs/lstm-engine.md).
 import torch
 from torch import Tensor
 
+from isotrain.lstm.lanes import lanes, whole
 from isotrain.lstm.layer import LSTM
-
-LANES = 64  # stretches run side by side
 
 
 @torch.no_grad()
 def carried_states(lstm: LSTM, series: Tensor, warm: int) -> tuple[Tensor, Tensor]:
     """h and c, each (n + 1, layers, H): row t is the state before hour t of ``series`` (n, I).
 
-    The series is run in ``LANES`` stretches side by side, each warmed up from a zero state over the ``warm`` hours
-    before it; before the series its first hour is repeated.
+    The series is run in lanes (:mod:`isotrain.lstm.lanes`), each warmed up over ``warm`` hours.
 
     Raises :class:`InputError` where the native kernels, which alone tell the cell states, cannot be used.
     """
-    hours, width = len(series), -(-len(series) // LANES)
-    first = torch.arange(LANES, device=series.device) * width - warm
-    at = (first[:, None] + torch.arange(warm + width, device=series.device)).clamp(0, hours - 1)
     kept = []
-    for h, c in lstm.layer_states(series[at].transpose(0, 1)):
-        own = torch.stack([h[warm:], c[warm:]]).transpose(1, 2).flatten(1, 2)[:, :hours]  # 2, n, H
-        kept.append(torch.cat([own.new_zeros(2, 1, own.shape[-1]), own], 1))
+    for states in lstm.layer_states(lanes(series, warm)):
+        kept.append(torch.stack([_after_zero(whole(state, warm, len(series))) for state in states]))
     h, c = torch.stack(kept, 2)
     return h, c
+
+
+def _after_zero(states: Tensor) -> Tensor:
+    return torch.cat([states.new_zeros(1, states.shape[1]), states])
 
 
 def start_at(states: tuple[Tensor, Tensor], hours: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from isotrain.errors import InputError
 from isotrain.lstm import stock
 from isotrain.lstm.backends import BACKENDS, Backend, Choice, choose
+from isotrain.lstm.lanes import lanes, whole
 from isotrain.lstm.native import function as native
 from isotrain.lstm.plan import EVERYTHING, Isolated, Mode, Units, isolated
 from isotrain.lstm.stack import Stack, remembered, splits
@@ -106,8 +107,11 @@ class LSTM(nn.LSTM):
                 weight.add_(arcs.to(weight))
         self.severed.clear()
 
-    def remember(self, series: Tensor) -> Tensor:
-        """The isolated units that depend on the input alone, over ``series`` (n, I), in one continuous run.
+    def remember(self, series: Tensor, warm: int | None = None) -> Tensor:
+        """The isolated units that depend on the input alone, over ``series`` (n, I).
+
+        ``warm=None``: in one continuous run. A number of steps: in stretches side by side, each warmed up over so
+        many steps before it (:mod:`isotrain.lstm.lanes`), much faster for a long series.
 
         Returns the memory (n + 1, W), row 0 before the first step: what ``forward(memory=...)`` takes rows of. It
         holds for as long as these units' weights do, which is until the next :meth:`isolate`.
@@ -117,9 +121,11 @@ class LSTM(nn.LSTM):
         """
         if not self.memory_width:
             raise InputError("nothing to remember: isolate units in mode 'autonomous', or the lowest layers")
-        x = series[:, None].to(self.weight_hh_l0.dtype)
+        series = series.to(self.weight_hh_l0.dtype)
+        x = series[:, None] if warm is None else lanes(series, warm)
         with self._precision(x):
-            return self._stack(self._choose(x, _NOTHING).name, self.isolated, True).trajectory(x)[:, 0]
+            memory = self._stack(self._choose(x, _NOTHING).name, self.isolated, True).trajectory(x)
+        return memory[:, 0] if warm is None else torch.cat([memory[:1, 0], whole(memory[1:], warm, len(series))])
 
     @torch.no_grad()
     def layer_states(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -69,7 +70,7 @@ def build() -> Path:
                 build_directory=scratch,
                 is_python_module=False,
             )
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, subprocess.CalledProcessError) as error:  # the last: no `--version`
             raise InputError(f"compiling the native LSTM kernels failed: {error}") from error
         (Path(scratch) / target.name).replace(target)
     log.info("kernels in %s", target.parent)

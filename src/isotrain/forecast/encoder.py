@@ -1,0 +1,73 @@
+"""The encoder: the LSTM over the inputs of each hour, and what of it need not be run in every stretch.
+
+Legend: n hours of the series, B stretches, L hours of a stretch, H hidden units, F inputs of an hour.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from isotrain.lstm import LSTM
+from isotrain.lstm.backends import Backend
+from isotrain.lstm.carried import carried_states, start_at
+from isotrain.lstm.plan import Isolated
+
+
+class Encoder(nn.Module):
+    """Inputs of each hour to a state of each hour.
+
+    ``zeroed`` keeps every parameter and answers zero: the control without recurrence. After :meth:`remember_over`,
+    what is isolated and can be known beforehand is run once over the series and looked up while training: units
+    that see the input alone, and the older steps of windows that start late (:mod:`isotrain.lstm.carried`).
+    """
+
+    def __init__(self, inputs: int, hidden: int, layers: int, backend: Backend = "auto") -> None:
+        super().__init__()
+        self.lstm = LSTM(inputs, hidden, layers, batch_first=True, backend=backend)
+        self.zeroed = False
+        self._span: tuple[int, int] | None = None
+        self._memory: tuple[Isolated, Tensor] | None = None
+        self._states: tuple[Isolated, tuple[Tensor, Tensor]] | None = None
+
+    def remember_over(self, hours: int, warm: int) -> None:
+        """Remember over the first ``hours`` of the series, each lane warmed up over ``warm``."""
+        self._span = hours, warm
+
+    def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
+        """The states of ``length`` hours from each ``start`` on; hours beyond the series repeat its last."""
+        hours = (start[:, None] + torch.arange(length, device=start.device)).clamp(max=len(inputs) - 1)
+        if self.zeroed:
+            return inputs.new_zeros(*hours.shape, self.lstm.hidden_size)
+        if self.training and self._span:
+            if self.lstm.isolated.carried:
+                return self._started_late(inputs, hours)
+            if self.lstm.memory_width:
+                memory = self._remembered(inputs)
+                rows = torch.cat([hours[:, :1], hours + 1], 1)  # one more: the state before the first hour
+                return self.lstm(inputs[hours], memory=memory[rows])[0]
+        states: Tensor = self.lstm(inputs[hours])[0]
+        return states
+
+    def _started_late(self, inputs: Tensor, hours: Tensor) -> Tensor:
+        """The last hours alone, from the states before them; zeros for the hours that are not run."""
+        length = hours.shape[1]
+        steps = min(self.lstm.isolated.steps or length, length)
+        recent = hours[:, length - steps :]
+        states: Tensor = self.lstm(inputs[recent], start_at(self._carried(inputs), recent[:, 0]))[0]
+        return torch.cat([states.new_zeros(len(states), length - steps, states.shape[2]), states], 1)
+
+    def _carried(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The states of the whole LSTM, run again whenever it has been told anew what to isolate."""
+        assert self._span is not None
+        hours, warm = self._span
+        if self._states is None or self._states[0] is not self.lstm.isolated:
+            self._states = (self.lstm.isolated, carried_states(self.lstm, inputs[:hours], warm))
+        return self._states[1]
+
+    def _remembered(self, inputs: Tensor) -> Tensor:
+        """The isolated units, run when they were isolated: their weights do not move."""
+        assert self._span is not None
+        hours, warm = self._span
+        if self._memory is None or self._memory[0] is not self.lstm.isolated:
+            self._memory = (self.lstm.isolated, self.lstm.remember(inputs[:hours], warm=warm))
+        return self._memory[1]
