@@ -267,7 +267,7 @@ def test_a_backend_that_cannot_do_what_is_asked_is_refused_by_name(kernels: None
 
 
 def test_no_time_steps_are_refused(kernels: None) -> None:
-    with pytest.raises(InputError, match="at least one time step"):
+    with pytest.raises(InputError, match="at least one step"):
         LSTM(3, 20, backend="native")(torch.randn(0, 4, 3))
 
 

@@ -11,6 +11,8 @@ from isotrain.lstm.native import build
 from isotrain.lstm.native.layout import LANES, Layout, layout
 from isotrain.lstm.plan import EVERYTHING, Plan
 
+_NAMES = ("x", "h0", "c0", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
 
 def lstm_layer(
     x: Tensor,
@@ -38,9 +40,10 @@ def lstm_layer(
 
     Returns y (T, B, H), the last h and c (B, H). The backward may run once more after ``retain_graph=True`` (it then
     computes the forward again); it is not itself differentiable.
+
+    Raises :class:`InputError` for shapes, precisions and plans that do not fit: the kernels would read past the ends.
     """
-    if not len(x):
-        raise InputError(f"x is {tuple(x.shape)}: an LSTM needs at least one time step")
+    _check((x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh), constants, plan)
     build.load()
     tensors = (h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, x, *constants)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
@@ -76,6 +79,33 @@ class _Layer(torch.autograd.Function):
         kept = ctx.kept or _run(ctx.saved_tensors, ctx.plan, ctx.bf16, ctx.batch_first, keep=True)[3:]
         ctx.kept = []  # the kernel overwrites the gates
         return None, None, None, None, *_gradients(ctx, kept, dy, dh, dc)
+
+
+def _check(tensors: tuple[Tensor | None, ...], constants: tuple[Tensor, ...], plan: Plan) -> None:
+    x, h0 = tensors[:2]
+    assert x is not None and h0 is not None
+    if x.dim() != 3 or h0.dim() != 2 or not len(x):
+        raise InputError(
+            f"x is {tuple(x.shape)}, h0 {tuple(h0.shape)}: use (steps, batch, inputs), at least one step, and "
+            "(batch, hidden)"
+        )
+    (steps, batch, inputs), hidden = x.shape, h0.shape[1]
+    seen = inputs + sum(z.shape[-1] for z in constants)
+    state, bias = (batch, hidden), (4 * hidden,)
+    shapes = ((steps, batch, inputs), state, state, (4 * hidden, seen), (4 * hidden, hidden), bias, bias)
+    for name, tensor, shape in zip(_NAMES, tensors, shapes, strict=True):
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise InputError(f"{name} is {tuple(tensor.shape)}: with {seen} inputs and {hidden} units use {shape}")
+        if tensor is not None and (tensor.device.type != "cpu" or (tensor.dtype != torch.float32 and name != "x")):
+            raise InputError(f"{name} is {tensor.dtype} on {tensor.device}: the kernels take torch.float32 on the CPU")
+    if any(tuple(z.shape[:2]) != (steps, batch) or z.device.type != "cpu" for z in constants):
+        raise InputError(f"constants are {[tuple(z.shape) for z in constants]}: use ({steps}, {batch}, ...) on the CPU")
+    if plan.active is None:
+        return
+    if plan.mode == "autonomous":
+        raise InputError("mode 'autonomous' is not the kernels' business: isotrain.lstm.stack makes a smaller layer")
+    if plan.active.dtype != torch.bool or tuple(plan.active.shape) != (hidden,):
+        raise InputError(f"active is {plan.active.dtype} {tuple(plan.active.shape)}: use booleans of shape ({hidden},)")
 
 
 def _run(tensors: Any, plan: Plan, bf16: bool, batch_first: bool, keep: bool) -> Any:
