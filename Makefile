@@ -19,7 +19,7 @@ $(READY): constraints.txt pyproject.toml
 	@$(BIN)/python -m isotrain.lstm.native
 	@touch $@
 
-.PHONY: help setup reproduce record test check bench
+.PHONY: help setup reproduce record test check bench sanitize
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -41,6 +41,9 @@ record: ## keep the report of the last run as docs/results/NAME (no slice of a s
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest
+
+sanitize: $(READY) ## the native kernels under the address and undefined-behaviour sanitizers: two minutes
+	@$(BIN)/python tests/lstm/sanitize.py
 
 check: $(READY) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
