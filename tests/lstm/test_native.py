@@ -522,7 +522,7 @@ def test_denormals_are_flushed_inside() -> None:
     biases = torch.zeros(4 * hidden)
     biases[hidden : 2 * hidden] = -20.0  # the forget gate: 2e-9 a step
     weights = (torch.zeros(4 * hidden, 1), torch.zeros(4 * hidden, hidden), biases, torch.zeros_like(biases))
-    *_, c = lstm_layer(torch.zeros(5, 1, 1), zero, zero + 1e-5, *weights)
+    *_, c = lstm_layer(torch.zeros(4, 1, 1), zero, zero + 1e-5, *weights)
     assert torch.equal(c, zero)  # 1e-5 * (2e-9)^4 = 2e-40 would be a denormal
     assert lstm_layer(torch.zeros(3, 1, 1), zero, zero + 1e-5, *weights)[2].all()
 
