@@ -1,6 +1,9 @@
 """The compiled kernels, for the tests that need them."""
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from isotrain.errors import InputError
 from isotrain.lstm.native import build
@@ -21,3 +24,12 @@ def bf16_kernels(kernels: None) -> None:
     """Kernels on a processor that multiplies in bf16."""
     if not build.has_brgemm(True):
         pytest.skip("this processor has no bf16 products")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small networks: two threads would mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

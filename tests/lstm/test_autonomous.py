@@ -2,7 +2,7 @@
 
 import copy
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -17,16 +17,8 @@ INPUTS, HIDDEN = 3, 10
 ZONE = (1, 2, 5, 9)
 OTHERS = tuple(sorted(set(range(HIDDEN)) - set(ZONE)))
 States = tuple[Tensor, Tensor]
+pytestmark = pytest.mark.usefixtures("one_thread")
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small networks: two threads would mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=["torch", "reference", "native"])

@@ -21,15 +21,7 @@ from isotrain.lstm.backends import SMALL
 from isotrain.lstm.native import build, function
 
 Answer = dict[str, Tensor | None]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small networks: two threads would mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
