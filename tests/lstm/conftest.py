@@ -26,7 +26,7 @@ def bf16_kernels(kernels: None) -> None:
         pytest.skip("this processor has no bf16 products")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Small networks: two threads would mostly wait for each other."""
     before = torch.get_num_threads()

@@ -3,7 +3,6 @@
 import copy
 import io
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -18,13 +17,7 @@ T, LADDER = 19, (1, 3, 4, 11, 18, 19, 40)
 States = tuple[Tensor, Tensor]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sequences this small wait for each other's threads for longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network(layers: int = 2, batch_first: bool = True, **more: object) -> LSTM:
