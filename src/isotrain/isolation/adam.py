@@ -1,43 +1,47 @@
 """Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1) that moves the active weights and no others.
 
-The active weights of a parameter are gathered into a smaller tensor, Adam runs on that tensor, and the answer
-is scattered back. With ``variant="torch"`` and ``correction="global"`` the Adam that runs is torch's own
-function: "some active" *is* ``torch.optim.Adam`` on the sub-tensor, bit for bit, and "all active" is
-``torch.optim.Adam``. CARD.md beside this file gives each combination of settings by formula.
+With ``variant="torch"`` and ``correction="global"`` it is torch's own Adam on the active weights (masking.py), bit
+for bit. The other settings are written out here. CARD.md beside this file gives each combination by formula.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
-from torch.optim.adam import Adam, adam
+from torch.optim import Adam
 
-from isotrain.errors import InputError
-from isotrain.isolation.active import ActiveSet, full_mask
+from isotrain.isolation.active import ActiveSet
+from isotrain.isolation.masking import Masked
 
-MOMENTS = ("hold", "decay", "reset")
+MOMENTS = ("hold", "decay", "reset", "mean")
 CORRECTIONS = ("global", "per_weight")
-VARIANTS = ("torch", "tf15")
+VARIANTS = ("torch", "tf15", "lazy")
 
 
-class MaskedAdam(Adam):
+class MaskedAdam(Masked, Adam):
     """``torch.optim.Adam`` with, for each parameter, a set of weights that are left as they are.
 
     Args:
         params, lr, betas, eps, weight_decay, amsgrad, foreach, maximize, fused, decoupled_weight_decay: as in
             :class:`torch.optim.Adam`; the last is AdamW's coupling (arXiv 1711.05101).
         moments: of isolated weights. ``"hold"`` keeps m and v; ``"decay"`` multiplies them by beta1 and beta2
-            at each step (a gradient of zero) while the weight stays; ``"reset"`` zeroes them on isolation.
-        correction: the t of the bias correction. ``"global"``: the steps in which any weight of the parameter
-            was updated; ``"per_weight"``: the updates of each weight.
-        variant: where epsilon stands. ``"torch"``: beside sqrt(v_hat), as in algorithm 1; ``"tf15"``: beside
-            sqrt(v), as in TensorFlow 1.5 (the paper's "epsilon hat", end of its section 2).
+            at each step (a gradient of zero); ``"reset"`` zeroes them on isolation; ``"mean"`` keeps them and, on
+            thaw, replaces them by their means over the weights of the parameter that were active until then.
+        correction: the t of the bias correction. ``"global"``: the steps of the parameter; ``"per_weight"``: the
+            updates of each weight.
+        variant: ``"torch"``: epsilon beside sqrt(v_hat), as in algorithm 1, and t counts the steps that updated any
+            weight of the parameter. ``"lazy"`` and ``"tf15"``: epsilon beside sqrt(v), as in TensorFlow 1.5 (the
+            paper's "epsilon hat", end of its section 2), and t goes on while a parameter is isolated. They differ
+            under ``"decay"``: with ``"lazy"`` (TensorFlow's LazyAdam) isolated weights stay, with ``"tf15"`` (its
+            sparse apply) **they move by what is left of their momentum**.
 
     Raises:
         InputError: an unknown ``moments``, ``correction`` or ``variant``.
     """
+
+    policies: ClassVar[tuple[str, ...]] = MOMENTS
+    kept: ClassVar[tuple[str, ...]] = (*Masked.kept, "correction", "variant")
 
     def __init__(
         self,
@@ -56,15 +60,9 @@ class MaskedAdam(Adam):
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
     ) -> None:
-        for name, value, known in (
-            ("moments", moments, MOMENTS),
-            ("correction", correction, CORRECTIONS),
-            ("variant", variant, VARIANTS),
-        ):
-            if value not in known:
-                raise InputError(f"MaskedAdam: {name}={value!r} is unknown; choose one of {', '.join(known)}")
-        self.moments, self.correction, self.variant = moments, correction, variant
-        self._sets: dict[Tensor, ActiveSet] = {}  # only parameters of which something is isolated
+        self._require("correction", correction, CORRECTIONS)
+        self._require("variant", variant, VARIANTS)
+        self.correction, self.variant = correction, variant
         super().__init__(
             params,
             lr=lr,
@@ -72,171 +70,89 @@ class MaskedAdam(Adam):
             eps=eps,
             weight_decay=weight_decay,
             amsgrad=amsgrad,
+            moments=moments,
             foreach=foreach,
             maximize=maximize,
             fused=fused,
             decoupled_weight_decay=decoupled_weight_decay,
         )
-        if (moments, correction, variant) != ("hold", "global", "torch"):
+        if moments == "decay" or (correction, variant) != ("global", "torch"):
             # Only torch's fused kernel skips a step whose gradient overflowed; GradScaler skips the others.
             self._step_supports_amp_scaling = False
 
-    def set_active(self, param: Tensor, active: Tensor | None) -> None:
-        """From the next step on update only these weights of ``param``; None updates all of them.
-
-        Args:
-            param: a parameter of this optimiser.
-            active: True where updated; broadcast to the shape of ``param``, and copied.
-
-        Raises:
-            InputError: ``param`` is not in the optimiser, or ``active`` is not boolean or does not broadcast.
-        """
-        old = self.active(param)
-        new = full_mask(param, active)
-        if self.moments == "reset" and self.state.get(param):
-            self._reset(param, old & ~new)
-        if bool(new.all()):
-            self._sets.pop(param, None)
-        else:
-            self._sets[param] = ActiveSet.of(new)
-
-    def active(self, param: Tensor) -> Bool[Tensor, "..."]:
-        """The weights of ``param`` that are updated: a copy, in its shape. InputError for a stranger."""
-        if not any(param is known for group in self.param_groups for known in group["params"]):
-            raise InputError(
-                f"MaskedAdam: a parameter of shape {tuple(param.shape)} is not in this optimiser; "
-                "pass one of those that it was built with"
-            )
-        chosen = self._sets.get(param)
-        if chosen is None:
-            return torch.ones_like(param, dtype=torch.bool)
-        return chosen.mask.clone()
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step. The closure, if any, runs first: Lightning computes the gradients in it."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            self._step_group(group)
-        return loss
-
-    def _step_group(self, group: dict[str, Any]) -> None:
-        # torch's way of creating the state of parameters seen for the first time; its lists are not needed.
-        self._init_group(group, *([] for _ in range(6)))  # type: ignore[no-untyped-call]
-        parts = []
-        for p in group["params"]:
-            chosen = self._sets.get(p)
-            if p.grad is not None and (chosen is None or len(chosen.rows)):
-                parts.append((p, chosen, self._gather(p, chosen)))
-            if chosen is not None and self.moments == "decay" and self.state.get(p):
-                # After the gather: the active weights are overwritten by the scatter below.
-                self.state[p]["exp_avg"].mul_(group["betas"][0])
-                self.state[p]["exp_avg_sq"].mul_(group["betas"][1])
-
-        plain = [(p, part) for p, _, part in parts if self.variant == "torch" and "updates" not in part]
-        self._torch_update(plain, group)
-        for p, _, part in parts:
-            if self.variant != "torch" or "updates" in part:
-                _update(part, self.state[p]["step"].add_(1), group, self.variant)
-
-        for p, chosen, part in parts:
-            if chosen is not None:
-                for name, whole in self._tensors(p).items():
-                    chosen.scatter(part[name], whole)
-
-    def _tensors(self, p: Tensor) -> dict[str, Tensor]:
-        """What a step changes: the weights and the state that has an entry a weight."""
-        return {"param": p} | {name: value for name, value in self.state[p].items() if name != "step"}
-
-    def _gather(self, p: Tensor, chosen: ActiveSet | None) -> dict[str, Tensor]:
-        if chosen is not None:
+    def _prepare(self, p: Tensor, chosen: ActiveSet, group: dict[str, Any]) -> None:
+        if len(chosen.rows) or self.variant != "torch":
+            self._begin(p, group)
             self._count_updates(p)
-        assert p.grad is not None
-        whole = self._tensors(p) | {"grad": p.grad}
-        return whole if chosen is None else {name: chosen.gather(value) for name, value in whole.items()}
 
-    def _torch_update(self, plain: list[tuple[Tensor, dict[str, Tensor]]], group: dict[str, Any]) -> None:
-        """torch's own function on the gathered tensors, with the switches its optimiser would give it."""
-        if not plain:
+    def _update(self) -> None:
+        """torch's own Adam where that is what the settings ask for, and the formulas of :func:`_adam` elsewhere."""
+        if self.variant == "torch" and self.correction == "global":
+            super()._update()
             return
-        adam(
-            [part["param"] for _, part in plain],
-            [part["grad"] for _, part in plain],
-            [part["exp_avg"] for _, part in plain],
-            [part["exp_avg_sq"] for _, part in plain],
-            [part["max_exp_avg_sq"] for _, part in plain if group["amsgrad"]],
-            [self.state[p]["step"] for p, _ in plain],
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            has_complex=any(part["param"].is_complex() for _, part in plain),
-            grad_scale=getattr(self, "grad_scale", None),
-            found_inf=getattr(self, "found_inf", None),
-            **{name: group[name] for name in _SWITCHES},
-        )
+        plain: list[list[Tensor]] = []
+        for group in self.param_groups:
+            plain.append([])
+            for p in group["params"]:
+                if self.variant == "torch" and "updates" not in self.state.get(p, {}):
+                    plain[-1].append(p)  # nothing of it was ever isolated: each weight's count is the parameter's
+                elif p.grad is not None:
+                    self._begin(p, group)
+                    _adam(p, p.grad, self.state[p], group, self.variant)
+        with self._only(plain):
+            super()._update()
+
+    def _rest(self, p: Tensor, chosen: ActiveSet, group: dict[str, Any]) -> None:
+        state = self.state.get(p)
+        if not state:
+            return
+        if self.variant != "torch" and (p.grad is None or not len(chosen.rows)):  # no update has counted this step
+            state["step"].add_(1)
+        if self.moments == "decay":
+            beta1, beta2 = group["betas"]
+            state["exp_avg"].mul_(beta1)
+            state["exp_avg_sq"].mul_(beta2)
+            if self.variant == "tf15":
+                _move(p, state, group, *_corrections(_count(state["step"]), group["betas"]), "tf15")
+
+    def _change(self, p: Tensor, old: Bool[Tensor, "..."], new: Bool[Tensor, "..."]) -> None:
+        if self.moments in ("reset", "mean") and not torch.equal(old, new):
+            self._count_updates(p)
+        super()._change(p, old, new)
+        if self.moments == "mean" and bool(old.any()):
+            for value in self._by_weight(p).values():
+                mean = value[old].double().mean()
+                value[new & ~old] = (mean if value.is_floating_point() else (mean + 0.5).floor()).to(value.dtype)
+
+    def _begin(self, p: Tensor, group: dict[str, Any]) -> None:
+        """The state of a parameter before its first step, as torch makes it."""
+        state = self.state[p]
+        if not state:
+            on_device = group["fused"] or group["capturable"]
+            state["step"] = torch.zeros((), dtype=torch.float32, device=p.device) if on_device else torch.zeros(())
+            for name in ("exp_avg", "exp_avg_sq", *["max_exp_avg_sq"] * group["amsgrad"]):
+                state[name] = torch.zeros_like(p)
 
     def _count_updates(self, p: Tensor) -> None:
         """Start counting the updates of each weight. Until now they were equal: those of the parameter."""
         state = self.state[p]
-        if self.correction == "per_weight" and state and "updates" not in state:
+        if self.correction == "per_weight" and "updates" not in state:
             state["updates"] = torch.full_like(p, int(state["step"]), dtype=torch.int32)
-
-    def _reset(self, p: Tensor, newly_isolated: Tensor) -> None:
-        self._count_updates(p)
-        for name, value in self._tensors(p).items():
-            if name != "param":
-                value.masked_fill_(newly_isolated, 0)
-
-    def state_dict(self) -> dict[str, Any]:
-        """As torch's, with ``"active"`` (and ``"updates"``) beside the moments where there are any."""
-        saved = super().state_dict()
-        saved["state"] = {key: dict(value) for key, value in saved["state"].items()}
-        for key, p in self._numbered(saved):
-            if p in self._sets:
-                saved["state"].setdefault(key, {})["active"] = self._sets[p].mask
-        return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up moments, counts and active sets; a state of ``torch.optim.Adam`` loads as all active."""
-        own = {key: dict(value) for key, value in state_dict["state"].items()}
-        masks = {key: value.pop("active") for key, value in own.items() if "active" in value}
-        super().load_state_dict({**state_dict, "state": {key: value for key, value in own.items() if value}})
-        self._sets = {}
+        super().load_state_dict(state_dict)
         for key, p in self._numbered(state_dict):
-            if key in masks:
-                self._sets[p] = ActiveSet.of(full_mask(p, masks[key]))
             counts = self.state[p].pop("updates", None) if p in self.state else None
             if counts is not None and self.correction == "per_weight":  # torch cast them to the weights' type
-                self.state[p]["updates"] = own[key]["updates"].to(p.device, copy=True)
-
-    def _numbered(self, saved: dict[str, Any]) -> list[tuple[Any, Tensor]]:
-        keys = [key for group in saved["param_groups"] for key in group["params"]]
-        return list(zip(keys, (p for group in self.param_groups for p in group["params"]), strict=True))
-
-    def __getstate__(self) -> dict[str, Any]:
-        names = ("moments", "correction", "variant", "_sets", "_step_supports_amp_scaling")
-        return super().__getstate__() | {name: getattr(self, name) for name in names if hasattr(self, name)}
+                self.state[p]["updates"] = state_dict["state"][key]["updates"].to(p.device, copy=True)
 
 
-_SWITCHES = (
-    *("lr", "weight_decay", "eps", "amsgrad", "maximize", "foreach", "capturable", "differentiable", "fused"),
-    "decoupled_weight_decay",
-)
-
-
-def _update(part: dict[str, Tensor], step: Tensor, group: dict[str, Any], variant: str) -> None:
-    """Algorithm 1 written out, in place: for a t of each weight's own, or for TensorFlow's epsilon.
-
-    With c1 = 1 - beta1^t and c2 = 1 - beta2^t::
-
-        torch   w -= lr / c1 * m / (sqrt(v) / sqrt(c2) + eps)
-        tf15    w -= lr * sqrt(c2) / c1 * m / (sqrt(v) + eps)
-    """
-    w, m, v = part["param"], part["exp_avg"], part["exp_avg_sq"]
-    g = -part["grad"] if group["maximize"] else part["grad"]
+def _adam(w: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any], variant: str) -> None:
+    """Algorithm 1 written out, in place: for a t of each weight's own, or for TensorFlow's epsilon."""
+    m, v = state["exp_avg"], state["exp_avg_sq"]
     (beta1, beta2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
+    g = -g if group["maximize"] else g
     if decay and group["decoupled_weight_decay"]:
         w.mul_(1 - lr * decay)
     elif decay:
@@ -244,16 +160,33 @@ def _update(part: dict[str, Tensor], step: Tensor, group: dict[str, Any], varian
     m.lerp_(g, 1 - beta1)
     v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
     if group["amsgrad"]:
-        v = torch.maximum(part["max_exp_avg_sq"], v, out=part["max_exp_avg_sq"])
+        torch.maximum(state["max_exp_avg_sq"], v, out=state["max_exp_avg_sq"])
+    step = state["step"].add_(1)
+    if "updates" in state:  # powers in double precision: 1 - 0.999^t loses four digits in single
+        c1, c2 = (c.to(w.dtype) for c in _corrections(state["updates"].add_(1).double(), group["betas"]))
+    else:
+        c1, c2 = _corrections(_count(step), group["betas"])
+    _move(w, state, group, c1, c2, variant)
 
-    c1: Tensor | float
-    c2: Tensor | float
-    if "updates" in part:  # powers in double precision: 1 - 0.999^t loses four digits in single
-        t = part["updates"].add_(1).double()
-        c1, c2 = (1 - beta1**t).to(w.dtype), (1 - beta2**t).to(w.dtype)
+
+def _corrections(t: Any, betas: tuple[float, float]) -> tuple[Any, Any]:
+    return 1 - betas[0] ** t, 1 - betas[1] ** t
+
+
+def _count(step: Tensor) -> Any:
+    """The step count in double precision, as a number if it is on the host: one on a device is not waited for."""
+    return step.item() if step.device.type == "cpu" else step.double()
+
+
+def _move(w: Tensor, state: dict[str, Tensor], group: dict[str, Any], c1: Any, c2: Any, variant: str) -> None:
+    """The last line of algorithm 1, in place, with c1 = 1 - beta1^t and c2 = 1 - beta2^t::
+
+    torch        w -= lr / c1 * m / (sqrt(v) / sqrt(c2) + eps)
+    lazy, tf15   w -= lr * sqrt(c2) / c1 * m / (sqrt(v) + eps)
+    """
+    m, lr, eps = state["exp_avg"], group["lr"], group["eps"]
+    v = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
+    if variant == "torch":
+        w.sub_(lr / c1 * m / (v.sqrt() / c2**0.5 + eps))
     else:
-        c1, c2 = 1 - beta1 ** step.item(), 1 - beta2 ** step.item()
-    if variant == "tf15":
-        w.sub_(lr * c2**0.5 / c1 * m / (v.sqrt() + group["eps"]))
-    else:
-        w.sub_(lr / c1 * m / (v.sqrt() / c2**0.5 + group["eps"]))
+        w.sub_(lr * c2**0.5 / c1 * m / (v.sqrt() + eps))
