@@ -1,193 +1,202 @@
-"""Zones: the arcs that are isolated together, and which arc of which parameter belongs to which zone.
+"""Zones: the arcs that are isolated together, for every kind of zone and every type of layer.
 
-A zone map numbers its zones from 0 and keeps, for each parameter, the zone number of each arc in a tensor
-that broadcasts to the parameter's shape. That one representation serves every kind: expanding a choice of
-zones over a parameter is an index, and reducing over a zone is a sum by number, of equal size or not.
+What the axes of a layer's parameters mean is told in :mod:`.layers`; a kind of zone is a short function from that to
+zone numbers, which are kept in a :class:`.zonemap.ZoneMap`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from isotrain.errors import InputError
+from isotrain.isolation.choosing import chosen_modules, refuse_shared, refuse_uninitialised
+from isotrain.isolation.layers import Layer, Part, layers_of, meaning_of, own_parts
+from isotrain.isolation.uses import count_uses
+from isotrain.isolation.zonemap import COUNTS, Totals, ZoneMap
 
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A layer: one RNN layer (``index`` within its module), or a module that owns its parameters directly."""
-
-    module: str
-    index: int
-    parameters: Mapping[str, Tensor]
-
-    def __str__(self) -> str:
-        return f"{self.module}.l{self.index}".lstrip(".")
-
-
-@dataclass(frozen=True, eq=False)
-class ZoneMap:
-    """``count`` zones of one ``kind``: a value, which knows names, shapes and numbers but holds no weights.
-
-    Attributes:
-        name: the layer that is divided ("lstm.l0"), "layers", or "time".
-        zone: for each parameter, by its dotted name, the zone number of each arc; broadcasts to its shape.
-        shapes: the shape of each of these parameters.
-        layers: the layers covered, from the input upwards, as (module's dotted name, index within it).
-        depth: for each zone the position in order of depth; 0 is nearest the input, or oldest.
-    """
-
-    name: str
-    kind: str
-    count: int
-    zone: Mapping[str, Int[Tensor, "..."]]
-    shapes: Mapping[str, torch.Size]
-    layers: tuple[tuple[str, int], ...]
-    depth: Int[Tensor, " zones"]
-
-    def numbers(self) -> Int[Tensor, " arcs"]:
-        """The zone of every arc, in the order of :meth:`gather`."""
-        return self.gather(self.zone)
-
-    def gather(self, tensors: Mapping[str, Shaped[Tensor, "..."]]) -> Shaped[Tensor, " arcs"]:
-        """One vector of what belongs to each arc (weights, gradients, moments), parameter after parameter."""
-        return torch.cat([tensors[name].broadcast_to(shape).reshape(-1) for name, shape in self.shapes.items()])
-
-    def scatter(self, arcs: Shaped[Tensor, " arcs"]) -> dict[str, Shaped[Tensor, "..."]]:
-        """The inverse of :meth:`gather`: one tensor a parameter, in its shape."""
-        parts = torch.split(arcs, [shape.numel() for shape in self.shapes.values()])
-        return {name: part.reshape(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
-
-    def expand(self, active: Bool[Tensor, " zones"]) -> dict[str, Bool[Tensor, "..."]]:
-        """A choice of zones as a boolean tensor a parameter, which broadcasts to the parameter's shape."""
-        return {name: active[number] for name, number in self.zone.items()}
-
-    def sizes(self) -> Int[Tensor, " zones"]:
-        """Arcs a zone. A time step counts as one: each stands for the whole mesh, unfolded once."""
-        if not self.zone:
-            return torch.ones_like(self.depth)
-        return torch.bincount(self.numbers(), minlength=self.count)
-
-    def isolated_arcs(self, active: Bool[Tensor, " zones"]) -> int:
-        return int(self.sizes()[~active].sum())
-
-    def share(self, active: Bool[Tensor, " zones"]) -> float:
-        """The share of the arcs that ``active`` leaves out."""
-        return self.isolated_arcs(active) / int(self.sizes().sum())
-
-    def __str__(self) -> str:
-        low, high = self.sizes().aminmax()
-        each = f"{int(low)}" if low == high else f"{int(low)} to {int(high)}"
-        return f"{self.name}: {self.count} zones of kind {self.kind}, {each} arcs each"
+__all__ = ["COUNTS", "KINDS", "ZoneMap", "chosen_modules", "count_uses", "zones"]
+Numbers = dict[str, Int[Tensor, "..."]]  # parameter -> the zone of each arc
+Size = tuple[int, int]  # rows and columns of a block
 
 
 def zones(
-    module: nn.Module, kind: str, *, modules: Sequence[str] | None = None, window: int | None = None
+    module: nn.Module,
+    kind: str,
+    *,
+    modules: Sequence[str] | None = None,
+    window: int | None = None,
+    tile: Size = (16, 16),
+    uses: Mapping[str, int] | None = None,
 ) -> list[ZoneMap]:
-    """The zones of one kind in a module tree: a map a layer for arc, gate and unit, a single map otherwise.
+    """The zones of one kind in a network: a map a layer, from the input upwards; a single map for layer and step.
 
     Args:
-        module: where to look; parameters are named as in its ``named_parameters()``.
-        kind: ``"arc"``: one weight. ``"gate"``: one gate of one hidden unit, a row of ``weight_ih``,
-            ``weight_hh`` and the biases (4H zones a layer). ``"unit"``: a hidden unit, its four gate rows (H
-            zones a layer). ``"layer"``: a layer. ``"step"``: a time step of the window, without parameters.
-        modules: dotted names of the submodules to divide; None: every ``nn.LSTM``. For ``"layer"`` any module
-            that owns parameters may be named.
+        module: the network; parameters are named as in its ``named_parameters()``.
+        kind: one of
+
+            - ``"arc"``: one weight or bias. Every module.
+            - ``"row"``: one row of one matrix, all that flows into one output, with the biases of that matrix. In an
+              attention the rows of query, key and value; in an embedding one entry.
+            - ``"column"``: one column of one matrix, all that one input feeds. Biases belong to no zone.
+            - ``"tile"``: a block of one matrix (those at its edges may be smaller). Biases belong to no zone.
+            - ``"gate"``: recurrent: one gate of one unit, its row of W_ih, W_hh and of the biases (i, f, g, o).
+            - ``"unit"``: recurrent: a hidden unit, all its gates. Linear: an output neuron, as ``"row"``.
+            - ``"channel"``: convolution: an output channel with its bias, as ``"row"``.
+            - ``"kernel"``: convolution: one filter from one input to one output channel. Biases belong to no zone.
+            - ``"layer"``: a layer: a direction of a recurrent layer, or all that another module owns. Every module.
+            - ``"step"``: recurrent: a time step of the window, without parameters.
+        modules: names or patterns of the modules to divide: :func:`.choosing.chosen_modules`.
         window: the number of time steps, for ``"step"``.
+        tile: rows and columns of a tile; of a convolution output and input channels, with all their positions.
+        uses: how many times a sample each module's matrices are used, as :func:`.count_uses` measures it; once
+            where it does not say. It weighs the zones and changes none.
+
+    Parameters with ``requires_grad=False`` belong to no zone.
 
     Raises:
-        InputError: an unknown kind or module, or nothing there that can be divided so.
+        InputError: an unknown kind or module, nothing there that can be divided so or trains, a parameter that is
+            shared or not initialised, a module whose weights are computed from others, a bad window, tile or use.
     """
     if kind not in KINDS:
         raise InputError(f"zone={kind!r} is unknown; choose one of {', '.join(KINDS)}")
-    layers = [layer for name, part in chosen_modules(module, modules).items() for layer in _layers(name, part, kind)]
+    if min(tile) < 1:
+        raise InputError(f"tile={tile}: give the rows and columns of a tile, 1 or more")
+    refuse_uninitialised(module)
+    network = _totals(module, uses)
+    chosen = chosen_modules(module, modules, kind)
+    layers = [layer for name, part in chosen.items() for layer in layers_of(name, part, (uses or {}).get(name, 1))]
     if kind == "step":
-        return [_time(window, layers)]
+        return [_time(window, layers, network)]
+    numbered = [(layer, _number(layer, kind, tile)) for layer in layers]
+    for layer, numbers in numbered:
+        if not numbers and layer.module in (modules or ()):
+            raise InputError(
+                f"{layer.name}: every parameter that zones of kind {kind!r} divide has requires_grad=False; "
+                "let it train, or do not name it"
+            )
+    numbered = [(layer, numbers) for layer, numbers in numbered if numbers]
+    if not numbered:
+        raise InputError(f"{type(module).__name__}: nothing that zones of kind {kind!r} divide has requires_grad=True")
+    layers = [layer for layer, _ in numbered]
+    refuse_shared(module, layers)
+    depths = _depths(layers)
     if kind == "layer":
-        return [_whole_layers(layers)]
-    return [_within(layer, kind, depth) for depth, layer in enumerate(layers)]
+        zone = {name: torch.tensor(i) for i, (_, numbers) in enumerate(numbered) for name in numbers}
+        return [ZoneMap("layers", kind, len(layers), zone, torch.tensor(depths), tuple(layers), network)]
+    return [
+        _within(layer, kind, numbers, depth, network) for (layer, numbers), depth in zip(numbered, depths, strict=True)
+    ]
 
 
-def chosen_modules(module: nn.Module, modules: Sequence[str] | None) -> dict[str, nn.Module]:
-    """The submodules named, or every LSTM. Raises InputError where there is none."""
-    if modules is None:
-        found: dict[str, nn.Module] = {name: part for name, part in module.named_modules() if isinstance(part, nn.LSTM)}
-        if not found:
-            raise InputError(f"{type(module).__name__} has no nn.LSTM; name the modules to isolate in")
-        return found
-    known = dict(module.named_modules())
-    for name in modules:
-        if name not in known:
-            raise InputError(f"modules: {type(module).__name__} has no submodule {name!r}; it has {', '.join(known)}")
-    return {name: known[name] for name in modules}
-
-
-def _layers(name: str, part: nn.Module, kind: str) -> Iterable[Layer]:
-    prefix = f"{name}." if name else ""
-    own = dict(part.named_parameters(recurse=False))
-    if isinstance(part, nn.LSTM):
-        if part.bidirectional or part.proj_size:
-            raise InputError(f"{name or 'the module'}: bidirectional and projected LSTMs have no zones yet")
-        for k in range(part.num_layers):
-            yield Layer(name, k, {prefix + key: p for key, p in own.items() if key.endswith(f"_l{k}")})
-    elif kind == "layer" and own:
-        yield Layer(name, 0, {prefix + key: p for key, p in own.items()})
-    else:
-        raise InputError(
-            f"{name or 'the module'} ({type(part).__name__}) has no zones of kind {kind!r}; name an nn.LSTM"
-        )
-
-
-def _rows(layer: Layer, zone_of_row: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """The same zone for a whole row, across matrices (4H, inputs) and biases (4H,)."""
-    numbers = {}
-    for name, p in layer.parameters.items():
-        row = torch.arange(p.shape[0])
-        numbers[name] = zone_of_row(row).reshape(-1, *[1] * (p.dim() - 1))
-    return numbers
-
-
-def _arc(layer: Layer) -> dict[str, Tensor]:
+def _arcs(layer: Layer, tile: Size) -> Numbers:
     first, numbers = 0, {}
-    for name, p in layer.parameters.items():
-        numbers[name] = torch.arange(first, first + p.numel()).reshape(p.shape)
-        first += p.numel()
+    for name, part in layer.parts.items():
+        size = torch.Size(part.shape)
+        numbers[name] = torch.arange(first, first + size.numel()).reshape(size)
+        first += size.numel()
     return numbers
 
 
-def _gate(layer: Layer) -> dict[str, Tensor]:
-    return _rows(layer, lambda row: row)
+def _rows(layer: Layer, tile: Size) -> Numbers:
+    return {name: part.rows() for name, part in layer.parts.items() if part.axes}
 
 
-def _unit(layer: Layer) -> dict[str, Tensor]:
-    hidden = next(iter(layer.parameters.values())).shape[0] // 4  # rows stand as i, f, g, o, each of H units
-    return _rows(layer, lambda row: row % hidden)
+def _gates(layer: Layer, tile: Size) -> Numbers:
+    return {name: row % layer.height for name, row in _rows(layer, tile).items()}
 
 
-_WITHIN: dict[str, Callable[[Layer], dict[str, Tensor]]] = {"arc": _arc, "gate": _gate, "unit": _unit}
-KINDS = (*_WITHIN, "layer", "step")
+def _units(layer: Layer, tile: Size) -> Numbers:
+    return {name: row % layer.units for name, row in _rows(layer, tile).items()}
 
 
-def _within(layer: Layer, kind: str, depth: int) -> ZoneMap:
-    zone = _WITHIN[kind](layer)
-    count = 1 + max(int(numbers.max()) for numbers in zone.values())
-    shapes = {name: p.shape for name, p in layer.parameters.items()}
-    return ZoneMap(str(layer), kind, count, zone, shapes, _names([layer]), torch.full((count,), depth))
+def _columns(layer: Layer, tile: Size) -> Numbers:
+    return _blocks(layer, lambda part, rows: (rows // part.groups, 1))  # each group of a convolution has its own inputs
 
 
-def _whole_layers(layers: Sequence[Layer]) -> ZoneMap:
-    zone = {name: torch.tensor(depth) for depth, layer in enumerate(layers) for name, p in layer.parameters.items()}
-    shapes = {name: p.shape for layer in layers for name, p in layer.parameters.items()}
-    return ZoneMap("layers", "layer", len(layers), zone, shapes, _names(layers), torch.arange(len(layers)))
+def _kernels(layer: Layer, tile: Size) -> Numbers:
+    return _blocks(layer, lambda part, rows: (1, 1))
 
 
-def _time(window: int | None, layers: Sequence[Layer]) -> ZoneMap:
+def _tiles(layer: Layer, tile: Size) -> Numbers:
+    return _blocks(layer, lambda part, rows: tile)
+
+
+def _blocks(layer: Layer, size: Callable[[Part, int], Size]) -> Numbers:
+    """Each matrix cut into blocks of ``size(part, its rows)``, numbered from left to right, then downwards."""
+    first, numbers = 0, {}
+    for name, part in layer.parts.items():
+        if part.axes is not None and part.axes.columns is not None:
+            rows, columns = part.along(part.axes.rows), part.along(part.axes.columns)
+            high, wide = size(part, rows.numel())
+            across = -(-columns.numel() // wide)
+            numbers[name] = first + rows // high * across + columns // wide
+            first = int(numbers[name].max()) + 1
+    return numbers
+
+
+def _whole(layer: Layer, tile: Size) -> Numbers:
+    return {name: torch.tensor(0) for name in layer.parts}
+
+
+_NUMBERINGS: dict[str, Callable[[Layer, Size], Numbers]] = {
+    "arc": _arcs,
+    "row": _rows,
+    "column": _columns,
+    "tile": _tiles,
+    "gate": _gates,
+    "unit": _units,
+    "channel": _rows,
+    "kernel": _kernels,
+    "layer": _whole,
+}
+KINDS = (*_NUMBERINGS, "step")
+
+
+def _number(layer: Layer, kind: str, tile: Size) -> Numbers:
+    """The zones of a layer, without gaps where parameters that do not train have left some."""
+    numbers = _NUMBERINGS[kind](layer, tile)
+    if not numbers:
+        return {}
+    present = torch.zeros(1 + max(int(number.max()) for number in numbers.values()), dtype=torch.long)
+    for number in numbers.values():
+        present[number] = 1
+    dense = present.cumsum(0) - 1
+    return {name: dense[number] for name, number in numbers.items()}
+
+
+def _within(layer: Layer, kind: str, numbers: Numbers, depth: int, network: Totals) -> ZoneMap:
+    count = 1 + max(int(number.max()) for number in numbers.values())
+    return ZoneMap(layer.name, kind, count, numbers, torch.full((count,), depth), (layer,), network)
+
+
+def _time(window: int | None, layers: Sequence[Layer], network: Totals) -> ZoneMap:
     if window is None or window < 1:
         raise InputError(f"zone='step' needs window=, the number of time steps of a window; got {window}")
-    return ZoneMap("time", "step", window, {}, {}, _names(layers), torch.arange(window))
+    return ZoneMap("time", "step", window, {}, torch.arange(window), tuple(layers), network)
 
 
-def _names(layers: Iterable[Layer]) -> tuple[tuple[str, int], ...]:
-    return tuple((layer.module, layer.index) for layer in layers)
+def _depths(layers: Sequence[Layer]) -> list[int]:
+    """The position of each layer from the input upwards; two directions of one layer have the same."""
+    places = {place: i for i, place in enumerate(dict.fromkeys((layer.module, layer.index) for layer in layers))}
+    return [places[layer.module, layer.index] for layer in layers]
+
+
+def _totals(module: nn.Module, uses: Mapping[str, int] | None) -> Totals:
+    """Arcs and multiply-adds of the whole network, parameters that do not train included.
+
+    Of the multiply-adds those of the matrices that :data:`.layers.MEANINGS` knows.
+    """
+    known = dict(module.named_modules())
+    for name in uses or {}:
+        if name not in known:
+            raise InputError(f"uses: {type(module).__name__} has no submodule {name!r}; count them on this network")
+    flops = sum(
+        (uses or {}).get(name, 1) * p.numel()
+        for name, part in known.items()
+        if meaning_of(part).multiplies
+        for p, described in own_parts(part).values()
+        if described.is_matrix
+    )
+    return Totals(sum(p.numel() for p in module.parameters()), flops, uses is not None)
