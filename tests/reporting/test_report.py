@@ -20,10 +20,10 @@ from isotrain.errors import InputError
 from isotrain.reporting.forecast_figure import chosen_weeks, daily_rows
 from isotrain.reporting.labels import label_points, spread
 from isotrain.reporting.report import write_report
-from isotrain.reporting.style import new_figure
 from isotrain.reporting.tables import differences
 from isotrain.reporting.verdicts import verdicts
 from isotrain.reporting.words import answer, masked_lines, notes
+from isotrain.style import new_figure
 from isotrain.tradeoff.comparison import Comparison, Settings
 from isotrain.tradeoff.results import Forecasts, read_runs
 from isotrain.tradeoff.statistics import week_of

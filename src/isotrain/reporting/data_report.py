@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from isotrain import files
 from isotrain.data.ingest import Tidy
 from isotrain.data.schema import TIME, Flag, flag_column
+from isotrain.style import GREY, PALETTE, new_figure, save
 
 SHOWN = (
     Flag.GAP,
@@ -27,15 +27,14 @@ COLOUR = {  # told apart by the colour-blind (Okabe and Ito)
     Flag.IMPOSSIBLE: "#000000",
     Flag.NOT_STARTED: "#999999",
 }
-LOAD, GREY = "#0072B2", "#666666"
+LOAD = PALETTE[0]
 AROUND = pd.Timedelta(days=3)  # shown before and after a repaired stretch
 UNITS = {"degC": "°C", "W/m2": "W/m²"}
 
 
 def report(tidy: Tidy, folder: Path) -> None:
     """Write ``data_report.md`` and ``series.png`` into ``folder``; both say so if the series is simulated."""
-    with files.replacing(folder / "series.png") as draft:
-        figure(tidy).savefig(draft, format="png", dpi=150, metadata={"Software": None})
+    save(figure(tidy), folder / "series.png")
     files.write_text(folder / "data_report.md", page(tidy))
 
 
@@ -80,9 +79,9 @@ def figure(tidy: Tidy) -> Figure:
     """The target over the years, the hours flagged in each column, and one repaired stretch in close-up."""
     stretch = longest_repair(tidy)
     heights = [3.0, 0.5 + 0.2 * len(tidy.facts["columns"]), 2.6][: 3 if stretch else 2]
-    drawn = Figure(figsize=(10, sum(heights) + 1.2), layout="constrained")
-    FigureCanvasAgg(drawn)
-    rows = drawn.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    what = "SIMULATED series (no building was measured)" if tidy.facts["simulated"] else tidy.facts["source"]
+    drawn, grid = new_figure(10, sum(heights) + 1.2, what, len(heights), height_ratios=heights)
+    rows = grid[:, 0]
     _draw_target(rows[0], tidy)
     _draw_flags(rows[1], tidy)
     rows[1].sharex(rows[0])
@@ -93,8 +92,6 @@ def figure(tidy: Tidy) -> Figure:
         locator = AutoDateLocator(tz="UTC")  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz="UTC"))  # type: ignore[no-untyped-call]
-    what = "SIMULATED series (no building was measured)" if tidy.facts["simulated"] else tidy.facts["source"]
-    drawn.suptitle(what, x=0.01, ha="left", fontsize=13, fontweight="bold")
     return drawn
 
 

@@ -14,15 +14,8 @@ from matplotlib.figure import Figure
 
 from isotrain.reporting.forecast_figure import forecasts
 from isotrain.reporting.labels import Label, label_ends, label_points
-from isotrain.reporting.style import (
-    GREY,
-    STYLE,
-    colours,
-    new_figure,
-    save,
-    seconds_axis,
-    titled,
-)
+from isotrain.reporting.style import colours, seconds_axis, titled
+from isotrain.style import GREY, STYLE, new_figure, save
 from isotrain.tradeoff.comparison import Comparison, Method
 from isotrain.tradeoff.pareto import pareto
 from isotrain.tradeoff.results import PHASES, Run
@@ -46,7 +39,8 @@ def draw_all(comparison: Comparison, baselines: Baselines, folder: Path) -> list
     with mpl.rc_context(STYLE):
         for name, draw in drawings.items():
             if figure := draw():
-                save(figure, folder, name)
+                for kind in ("png", "svg"):
+                    save(figure, folder / f"{name}.{kind}")
                 drawn.append(name)
     return drawn
 

@@ -8,7 +8,8 @@ import numpy.typing as npt
 from matplotlib.dates import DateFormatter, DayLocator
 from matplotlib.figure import Figure
 
-from isotrain.reporting.style import colours, new_figure, titled
+from isotrain.reporting.style import colours, titled
+from isotrain.style import new_figure
 from isotrain.tradeoff.comparison import Comparison, Method
 from isotrain.tradeoff.results import Forecasts, Run, read_forecasts
 from isotrain.tradeoff.statistics import week_of
