@@ -1,4 +1,4 @@
-"""Zone maps: right rows, nothing lost, nothing counted twice; and scores by zone."""
+"""Which modules are divided, in what order, and what is refused."""
 
 import pickle
 
@@ -7,15 +7,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from isotrain.errors import InputError
-from isotrain.isolation import CRITERIA, MaskedAdam
-from isotrain.isolation.criteria import view_of
-from isotrain.isolation.zones import zones
+from isotrain.isolation.zones import chosen_modules, zones
 
 
 def lstm(inputs: int = 2, hidden: int = 3, layers: int = 2) -> nn.LSTM:
     return nn.LSTM(inputs, hidden, layers)
+
+
+def network() -> nn.Sequential:
+    encoder = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.LayerNorm(4), nn.Linear(4, 4))
+    return nn.Sequential(nn.Embedding(7, 4), encoder, nn.Linear(4, 1))
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.body, self.decoder = nn.Embedding(7, 4), nn.Linear(4, 4), nn.Linear(4, 7)
+        self.decoder.weight = self.embedding.weight
+        self.same_body = self.body
 
 
 @pytest.mark.parametrize(("kind", "count"), [("arc", 4 * 3 * (2 + 3 + 2)), ("gate", 12), ("unit", 3)])
@@ -54,9 +66,19 @@ def test_layers_of_unequal_size_in_order_of_depth() -> None:
     assert whole.layers == (("0", 0), ("0", 1))
     assert whole.sizes().tolist() == [4 * 3 * (5 + 3 + 2), 4 * 3 * (3 + 3 + 2)]
     assert whole.share(torch.tensor([False, True])) == pytest.approx(10 / 18)
-    (named,) = zones(model, "layer", modules=["0", "1"])
+    (named,) = zones(model, "layer", modules=["1", "0"])
     assert named.layers == (("0", 0), ("0", 1), ("1", 0))
-    assert str(named) == "layers: 3 zones of kind layer, 4 to 120 arcs each"
+
+
+def test_two_directions_are_two_layers_of_one_depth() -> None:
+    maps = zones(nn.Sequential(nn.GRU(2, 3, 2, bidirectional=True)), "unit")
+    assert [zone_map.name for zone_map in maps] == ["0.l0", "0.l0_reverse", "0.l1", "0.l1_reverse"]
+    assert [int(zone_map.depth[0]) for zone_map in maps] == [0, 0, 1, 1]
+    assert set(maps[1].zone) == {
+        f"0.{kind}_l0_reverse" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    }  # fmt: skip
+    (whole,) = zones(nn.GRU(2, 3, 2, bidirectional=True), "layer")
+    assert whole.depth.tolist() == [0, 0, 1, 1]
 
 
 def test_more_than_ten_layers_keep_their_own_parameters() -> None:
@@ -73,7 +95,7 @@ def test_time_steps_have_no_parameters() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    kind=st.sampled_from(["arc", "gate", "unit", "layer"]),
+    kind=st.sampled_from(["arc", "row", "gate", "unit", "layer"]),
     sizes=st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 3)),
     seed=st.integers(0, 999),
 )
@@ -96,77 +118,95 @@ def test_expand_and_gather_are_inverse(kind: str, sizes: tuple[int, int, int], s
     assert sorted(seen) == sorted(parameters)
 
 
+# Which modules ------------------------------------------------------------------------------------------
+
+
+def test_without_names_recurrent_modules_or_all_that_can() -> None:
+    mixed = nn.ModuleDict({"conv": nn.Conv1d(2, 2, 1), "lstm": lstm(), "gru": nn.GRU(3, 3)})
+    assert list(chosen_modules(mixed, None)) == ["lstm", "gru"]
+    assert [zone_map.name for zone_map in zones(network(), "unit")] == ["1.0", "1.3", "2"]
+    assert [zone_map.name for zone_map in zones(network(), "arc")] == ["0", "1.0", "1.2", "1.3", "2"]
+    assert [zone_map.name for zone_map in zones(nn.Linear(2, 2), "row")] == ["Linear"]
+
+
+def test_patterns_take_what_can_be_divided_in_the_networks_order() -> None:
+    assert list(chosen_modules(network(), ["2", "1*"], "unit")) == ["1.0", "1.3", "2"]
+    assert list(chosen_modules(network(), ["1.*"])) == ["1.0", "1.2", "1.3"]
+    assert list(chosen_modules(network(), ["1.[03]"])) == ["1.0", "1.3"]
+
+
+def test_what_does_not_train_is_skipped_unless_named() -> None:
+    model = network()
+    model[1].requires_grad_(False)
+    assert [zone_map.name for zone_map in zones(model, "unit")] == ["2"]
+    assert [zone_map.name for zone_map in zones(model, "unit", modules=["1.*", "2"])] == ["2"]
+    (whole,) = zones(model, "layer")
+    assert whole.layers == (("0", 0), ("2", 0))
+    with pytest.raises(InputError, match=r"^1\.0: every parameter that zones of kind 'unit' divide has requires_grad"):
+        zones(model, "unit", modules=["1.0"])
+    with pytest.raises(InputError, match="nothing that zones of kind 'unit' divide has requires_grad=True"):
+        zones(model.requires_grad_(False), "unit")
+
+
+def test_shared_parameters_are_refused_where_they_would_be_isolated() -> None:
+    for modules in (["embedding"], ["decoder"], None):
+        with pytest.raises(InputError, match=r"^decoder\.weight is embedding\.weight.*isolate neither.*or untie them"):
+            zones(Tied(), "row", modules=modules)
+    (body,) = zones(Tied(), "row", modules=["body"])  # one module under two names owns its weights once
+    assert body.name == "body"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        parametrizations.weight_norm,
+        parametrizations.orthogonal,
+        torch.nn.utils.spectral_norm,
+        lambda part: prune.l1_unstructured(part, "weight", 0.5),
+    ],
+)
+@pytest.mark.parametrize("modules", [["0"], ["*"], None])
+def test_weights_computed_from_others_are_refused(change, modules: list[str] | None) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError, match=r"^0 \(.*Linear\) computes its weights from other parameters"):
+        zones(nn.Sequential(change(nn.Linear(4, 4)), nn.Linear(4, 4)), "row", modules=modules)
+
+
 def test_bad_use_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="zone='tile' is unknown; choose one of arc, gate, unit, layer, step"):
-        zones(lstm(), "tile")
-    with pytest.raises(InputError, match=r"Linear has no nn\.LSTM"):
-        zones(nn.Linear(2, 2), "unit")
-    with pytest.raises(InputError, match="Sequential has no submodule 'encoder'"):
-        zones(nn.Sequential(lstm()), "unit", modules=["encoder"])
-    with pytest.raises(InputError, match=r"1 \(Linear\) has no zones of kind 'unit'"):
-        zones(nn.Sequential(lstm(), nn.Linear(3, 1)), "unit", modules=["0", "1"])
-    with pytest.raises(InputError, match="bidirectional"):
-        zones(nn.LSTM(2, 3, bidirectional=True), "unit")
+    kinds = "arc, row, column, tile, gate, unit, channel, kernel, layer, step"
+    with pytest.raises(InputError, match=f"zone='cell' is unknown; choose one of {kinds}"):
+        zones(lstm(), "cell")
+    with pytest.raises(InputError, match=r"Linear has no recurrent module and no other with zones of kind 'gate'"):
+        zones(nn.Linear(2, 2), "gate")
+    with pytest.raises(InputError, match="its modules have none: they own no parameters"):
+        zones(nn.ReLU(), "arc")
+    with pytest.raises(InputError, match=r"Sequential has no submodule 'encoder'; it has 0, 1\.0, 1\.2, 1\.3, 2$"):
+        zones(network(), "unit", modules=["encoder"])
+    with pytest.raises(InputError, match=r"it has 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 5 more$"):
+        zones(nn.Sequential(*[nn.Linear(1, 1) for _ in range(15)]), "unit", modules=["encoder.*"])
+    with pytest.raises(
+        InputError, match=r"1 \(Linear\) has no zones of kind 'gate'; it has arc, row, column, tile, un"
+    ):
+        zones(nn.Sequential(lstm(), nn.Linear(3, 1)), "gate", modules=["0", "1"])
+    with pytest.raises(
+        InputError, match=r"0 \(LSTM\) has no zones of kind 'channel'; it has arc, row, column, tile, g"
+    ):
+        zones(nn.Sequential(lstm(), nn.Conv1d(3, 1, 1)), "channel")
+    with pytest.raises(InputError, match=r"1 \(Sequential\) owns no parameters itself; name what is in it.*'1\.\*'"):
+        zones(network(), "unit", modules=["1"])
+    with pytest.raises(
+        InputError, match=r"nothing that '1\.\[12\]' matches has zones of kind 'unit'; there is arc, la"
+    ):
+        zones(network(), "unit", modules=["1.[12]"])
+    for wrong in ("0", []):
+        with pytest.raises(InputError, match="give a list of names or patterns, or None"):
+            zones(network(), "unit", modules=wrong)
+    with pytest.raises(InputError, match=r"the module \(LSTM\) has proj_size=2"):
+        zones(nn.LSTM(2, 3, proj_size=2), "unit")
+    with pytest.raises(InputError, match=r"0\.weight is not initialised yet: run the network once"):
+        zones(nn.Sequential(nn.LazyLinear(2), nn.Linear(2, 2)), "unit", modules=["1"])
     with pytest.raises(InputError, match=r"zone='step' needs window="):
         zones(lstm(), "step")
-
-
-# Criteria -----------------------------------------------------------------------------------------------
-
-
-def trained(steps: int = 3, correction: str = "global") -> tuple[nn.LSTM, MaskedAdam]:
-    torch.manual_seed(0)
-    module = lstm()
-    optimiser = MaskedAdam(module.parameters(), lr=1e-2, correction=correction)
-    for _ in range(steps):
-        optimiser.zero_grad()
-        module(torch.randn(5, 4, 2))[0].square().sum().backward()
-        optimiser.step()
-    return module, optimiser
-
-
-@pytest.mark.parametrize("kind", ["arc", "unit", "layer"])
-def test_update_norm_is_the_step_that_adam_took(kind: str) -> None:
-    """Adam moves a weight by lr times the update: so the score is the root mean square step over lr."""
-    module, optimiser = trained()
-    before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    optimiser.step()
-    moved = {name: (p.detach() - before[name]) / 1e-2 for name, p in module.named_parameters()}
-    parameters = dict(module.named_parameters())
-    for zone_map in zones(module, kind):
-        score = CRITERIA["update_norm"](view_of(zone_map, parameters, optimiser, torch.Generator()))
-        arcs, numbers = zone_map.gather(moved), zone_map.numbers()
-        for zone in range(zone_map.count):
-            expected = arcs[numbers == zone].square().mean().sqrt()
-            assert float(score[zone]) == pytest.approx(float(expected), rel=1e-3, abs=1e-4)
-
-
-def test_update_norm_counts_each_weights_own_updates() -> None:
-    module, optimiser = trained(correction="per_weight")
-    (first, _) = zones(module, "unit")
-    parameters = dict(module.named_parameters())
-    for name, mask in first.expand(torch.tensor([True, False, True])).items():
-        optimiser.set_active(parameters[name], mask)
-    optimiser.step()
-    view = view_of(first, parameters, optimiser, torch.Generator())
-    assert [int(view.updates[view.zone == unit].unique()) for unit in range(3)] == [4, 3, 4]
-
-
-def test_before_the_first_step_scores_are_numbers() -> None:
-    module, optimiser = trained(steps=0)
-    (first, _) = zones(module, "unit")
-    view = view_of(first, dict(module.named_parameters()), optimiser, torch.Generator())
-    assert CRITERIA["update_norm"](view).tolist() == [0.0, 0.0, 0.0]
-
-
-def test_random_is_the_generators_and_depth_is_freezeouts() -> None:
-    module, optimiser = trained(steps=1)
-    (whole,) = zones(module, "layer")
-    parameters = dict(module.named_parameters())
-    draws = [
-        CRITERIA["random"](view_of(whole, parameters, optimiser, torch.Generator().manual_seed(seed)))
-        for seed in (1, 1, 2)
-    ]
-    assert torch.equal(draws[0], draws[1])
-    assert not torch.equal(draws[0], draws[2])
-    assert CRITERIA["depth"](view_of(whole, parameters, optimiser, torch.Generator())).tolist() == [0.0, 1.0]
+    with pytest.raises(InputError, match=r"tile=\(0, 4\): give the rows and columns"):
+        zones(lstm(), "tile", tile=(0, 4))
+    with pytest.raises(InputError, match="uses: LSTM has no submodule 'lstm'"):
+        zones(lstm(), "unit", uses={"lstm": 3})

@@ -175,8 +175,8 @@ def layers_of(name: str, module: nn.Module, uses: int = 1) -> list[Layer]:
         return [Layer(name, 0, name or type(module).__name__, ("row",), height, parts, uses)]
     if module.proj_size:
         raise InputError(
-            f"{name or 'the module'} ({type(module).__name__}) has proj_size={module.proj_size}: what it hands on is no "
-            "longer one value a unit, so there are no zones in it; build it with proj_size=0, or isolate elsewhere"
+            f"{name or 'the module'} ({type(module).__name__}) has proj_size={module.proj_size}: what it hands on is "
+            "not one value a unit, so there are no zones in it; build it with proj_size=0, or isolate elsewhere"
         )
     layers, height = [], len(meaning.gates) * module.hidden_size
     for index in range(module.num_layers):

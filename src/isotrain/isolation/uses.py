@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 # the uses of the module (and of what is in it, by name) over the whole batch, and the samples if it knows them
-Counted = tuple[dict[str, float], int | None]
+Counted = tuple[dict[str, int], int | None]
 
 
 def count_uses(module: nn.Module, *inputs: Any) -> dict[str, int]:
@@ -19,7 +19,7 @@ def count_uses(module: nn.Module, *inputs: Any) -> dict[str, int]:
     A recurrent module uses its matrices once a time step (of packed sequences their mean length), a linear one once
     a position, a convolution once a position of its output (transposed: of its input), an embedding once a look-up;
     an attention its input projections once a position of query, key and value (the mean of the three lengths) and
-    its output projection once a position of the query. Calls add up, and a fraction counts as one use more.
+    its output projection once a position of the query. Calls add up, and fractions are rounded up.
 
     A sample is found, not told: recurrent modules, convolutions and attentions know their batch, and the smallest
     that one of them sees counts, since folding a dimension into the batch makes it larger; where none knows, the
@@ -34,7 +34,7 @@ def count_uses(module: nn.Module, *inputs: Any) -> dict[str, int]:
 
     Raises whatever the network raises on these inputs.
     """
-    total: dict[str, float] = {}
+    total: dict[str, int] = {}
     batches: list[int] = []
 
     def hook_of(name: str, counts: Callable[[nn.Module, list[Any], Any], Counted]) -> Callable[..., None]:
@@ -66,7 +66,7 @@ def count_uses(module: nn.Module, *inputs: Any) -> dict[str, int]:
         for part, mode in training.items():
             part.training = mode
     samples = min(batches) if batches else _first_dimension(inputs)
-    return {name: math.ceil(times / samples) for name, times in total.items()}
+    return {name: -(-times // samples) for name, times in total.items()}
 
 
 def _first_dimension(inputs: tuple[Any, ...]) -> int:
@@ -102,7 +102,7 @@ def _attention(module: nn.Module, given: list[Any], output: Any) -> Counted:
     assert isinstance(module, nn.MultiheadAttention)
     query, key, value = (_positions(x) for x in given[:3])
     batch = 1 if given[0].dim() == 2 else given[0].shape[0 if module.batch_first else 1]
-    return {"": (query + key + value) / 3, "out_proj": query}, batch  # which it applies without calling it
+    return {"": -(-(query + key + value) // 3), "out_proj": query}, batch  # which it applies without calling it
 
 
 def _embedding(module: nn.Module, given: list[Any], output: Any) -> Counted:
