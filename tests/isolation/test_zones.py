@@ -171,6 +171,12 @@ def test_weights_computed_from_others_are_refused(change, modules: list[str] | N
         zones(nn.Sequential(change(nn.Linear(4, 4)), nn.Linear(4, 4)), "row", modules=modules)
 
 
+def test_the_parameters_behind_a_parametrisation_are_refused_too() -> None:
+    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)))
+    with pytest.raises(InputError, match=r"^0\.parametrizations\.weight .* computes its weights from other parameters"):
+        zones(model, "arc", modules=["0.p*"])
+
+
 def test_bad_use_is_refused_by_name() -> None:
     kinds = "arc, row, column, tile, gate, unit, channel, kernel, layer, step"
     with pytest.raises(InputError, match=f"zone='cell' is unknown; choose one of {kinds}"):
