@@ -72,5 +72,6 @@ def log_result(run: Run, result: dict[str, Any]) -> None:
     final = {f"final/{name}": result[name] for name in (*TIMES, *ERRORS) if result[name] is not None}
     seconds = {f"seconds/{phase}": value for phase, value in result["phase_seconds"].items()}
     run.metrics({**final, **seconds}, result["steps"])
+    run.history(result["selections"], "isolation")
     hardware = {f"hardware.{key}": str(value) for key, value in result["hardware"].items()}
     run.tags({**hardware, "lstm.backend": result["backend"], "diverged": "yes" if result["diverged"] else "no"})

@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -42,6 +42,18 @@ class Run:
         now = int(time.time() * 1000)
         items = [Metric(key, float(value), now, step) for key, value in {**values, **_system()}.items()]
         self._client.log_batch(self.id, metrics=items)
+
+    def history(self, rows: Iterable[Mapping[str, Any]], prefix: str) -> None:
+        """Log the numbers of rows that each have a ``step``, as metrics ``prefix/name``."""
+        now = int(time.time() * 1000)
+        items = [
+            Metric(f"{prefix}/{key}", float(value), now, row["step"])
+            for row in rows
+            for key, value in row.items()
+            if key != "step" and isinstance(value, int | float)
+        ]
+        for start in range(0, len(items), 1000):  # MLflow's limit a batch
+            self._client.log_batch(self.id, metrics=items[start : start + 1000])
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""

@@ -22,10 +22,12 @@ from isotrain.forecast.model import Forecaster, Series
 from isotrain.forecast.module import ForecastModule
 from isotrain.forecast.stretches import Sampler
 from isotrain.isolation import SCHEDULES, AdaptiveHorizon, Isolation
+from isotrain.isolation.figures import draw
 from isotrain.lstm import runtime
 from isotrain.lstm.horizon import LADDER
 from isotrain.outcome import flat, log_result, scored, timed
 from isotrain.provenance import commit, hardware
+from isotrain.style import save
 from isotrain.tracking import Run, tracked
 from isotrain.tradeoff.timing import alone, machine_seconds
 
@@ -84,7 +86,7 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
         rise=s.training.rise,
         weight_decay=s.training.weight_decay,
         fused=s.runtime.fused_adam,
-        masked=s.isolation.model_dump(include={"moments", "correction"}) if s.isolation else None,
+        masked=s.isolation.model_dump(include={"moments", "correction", "variant"}) if s.isolation else None,
     )
     return module, [
         RandomState(),
@@ -114,16 +116,15 @@ def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
         return AdaptiveHorizon(
             window, tolerance=s.tolerance, ladder=[k for k in LADDER if k >= shortest], every=s.every
         )
-    schedule = SCHEDULES[s.schedule.shape](fraction=s.schedule.fraction, start=s.schedule.start, stop=s.schedule.stop)
+    shape = s.schedule.model_dump(exclude={"shape"})
+    same = s.model_dump(include={"mode", "scope", "count", "every", "thaw", "churn", "tile", "modules"})
     return Isolation(
         s.zone,
         s.criterion,
-        schedule,
-        mode=s.mode,
-        scope=s.scope,
-        every=s.every,
+        SCHEDULES[s.schedule.shape](**shape),
         seed=job.seed,
         window=job.windows.meta["history"],
+        **same,
     )
 
 
@@ -184,10 +185,21 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
         **timed(clock),
         **scored(module, clock, job.windows, job.out),
     }
+    for callback in callbacks:
+        if isinstance(callback, Isolation) and callback.history:
+            _picture(job, callback)
     trainer.save_checkpoint(job.out / "model.ckpt")
     write_json(job.out / "result.json", result)
     saved.unlink(missing_ok=True)
     return result
+
+
+def _picture(job: Fit, isolation: Isolation) -> None:
+    """What was isolated when, as arrays and as a picture."""
+    policy, record = isolation.policy, isolation.record
+    record.save(job.out / "isolation.npz")
+    title = f"{job.name}: {policy.zone}s isolated by {policy.criterion}, {policy.mode}"
+    save(draw(record, isolation.history, job.settings.training.steps, title), job.out / "isolation.png")
 
 
 def checkpoint_to_resume(job: Fit) -> Path:

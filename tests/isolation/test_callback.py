@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from isotrain.errors import InputError
 from isotrain.isolation import CRITERIA, SCHEDULES, Isolation, MaskedAdam
+from isotrain.isolation.zones import KINDS
 from isotrain.lstm import LSTM
 
 TIME, INPUTS, HIDDEN = 6, 3, 4
@@ -107,8 +108,8 @@ def test_nothing_isolated_is_the_same_training_as_without() -> None:
     assert isolation.isolated_share == 0
 
 
-def test_a_ramp_grows_and_looks_only_every_so_often() -> None:
-    isolation = Isolation("unit", "update_norm", SCHEDULES["ramp"](fraction=0.5, start=0.0, stop=0.8), every=5)
+def test_a_linear_schedule_grows_and_looks_only_every_so_often() -> None:
+    isolation = Isolation("unit", "update_norm", SCHEDULES["linear"](fraction=0.5, start=0.0, stop=0.8), every=5)
     fit(Forecaster(), isolation, steps=20)
     assert [entry["step"] for entry in isolation.history] == [5, 10, 15]
     assert [entry["fraction"] for entry in isolation.history] == pytest.approx([0.15625, 0.3125, 0.46875])
@@ -170,14 +171,15 @@ def test_steps_are_told_to_the_module_and_need_no_masking_optimiser() -> None:
 
 
 def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "isotrain.isolation.callback")
+    caplog.set_level(logging.INFO, "isotrain.isolation")
     fit(Forecaster(), Isolation("unit", "random", constant(start=0.4), every=1), steps=5)
     fit(Forecaster(), Isolation("layer", "depth", constant(), mode="exact"), steps=2)
     fit(Forecaster(), Isolation("step", "depth", constant(), mode="exact", window=TIME), steps=2)
     assert [record.message for record in caplog.records if record.name.startswith("isotrain")] == [
-        "step 2: 4 of 8 units isolated (50 % of the LSTM's arcs): saves nothing: masked",
-        "step 0: layer 0 of 2 isolated: its weight gradients are not computed",
-        "step 0: backward over the last 3 of 6 time steps",
+        "step 2: 4 of 8 units isolated, 50 % of the arcs of their layers: saves nothing: masked",
+        "step 0: 1 of 2 layers (lstm.l0) isolated, 47 % of the arcs of their layers: their weight gradients are not "
+        "computed; at best 16 % of their layers' multiply-adds saved",
+        "step 0: backward over the last 3 of 6 time steps; at best 33 % of their layers' multiply-adds saved",
     ]
 
 
@@ -251,7 +253,7 @@ def test_resuming_in_the_middle_of_an_epoch_is_the_same_run(
     more: dict[str, Any] = {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1}
 
     def start() -> tuple[Forecaster, Isolation]:
-        schedule = SCHEDULES["ramp"](fraction=0.5, start=0.1, stop=0.6)
+        schedule = SCHEDULES["linear"](fraction=0.5, start=0.1, stop=0.6)
         return Forecaster(**settings), Isolation(zone, criterion, schedule, mode=mode, every=2)
 
     whole, whole_isolation = start()
@@ -286,8 +288,11 @@ def test_resuming_in_the_middle_of_an_epoch_is_the_same_run(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"zone": "tile"}, "zone='tile' is unknown; choose one of arc, gate, unit, layer, step"),
-        ({"criterion": "best"}, "criterion='best' is unknown; choose one of random, update_norm, depth"),
+        ({"zone": "brick"}, f"zone='brick' is unknown; choose one of {', '.join(KINDS)}"),
+        ({"criterion": "best"}, f"criterion='best' is unknown; choose one of {', '.join(CRITERIA)}"),
+        ({"count": "weights"}, "count='weights' is unknown; choose one of zones, arcs, flops"),
+        ({"per": "day"}, "per='day' is unknown; choose one of step, epoch"),
+        ({"churn": 1.5}, "churn=1.5 is outside [0, 1]; give the share of zones that may change place"),
         ({"mode": "some"}, "mode='some' is unknown; choose one of masked, exact, cut, autonomous"),
         ({"scope": "layer"}, "scope='layer' is unknown; choose one of local, global"),
         ({"mode": "cut", "zone": "gate"}, "mode='cut' has no zone='gate', only unit; use mode='masked' for it"),
@@ -297,9 +302,10 @@ def test_resuming_in_the_middle_of_an_epoch_is_the_same_run(
         ),
         (
             {"zone": "step"},
-            "mode='masked' has no zone='step', only arc, gate, unit, layer; use mode='exact' or 'autonomous' for it",
+            "mode='masked' has no zone='step', only arc, row, column, tile, gate, unit, channel, kernel, layer; "
+            "use mode='exact' or 'autonomous' for it",
         ),
-        ({"every": 0}, "every=0: give a number of optimiser steps, 1 or more"),
+        ({"every": 0}, "every=0: give a number of optimiser steps or epochs, 1 or more"),
     ],
 )
 def test_settings_that_do_not_go_together(arguments: dict[str, Any], message: str) -> None:
@@ -346,7 +352,7 @@ def test_a_training_without_an_end_and_a_checkpoint_of_another_network_are_refus
     stranger = Isolation("unit", "random", constant())
     fit(Forecaster(lstm=nn.LSTM(INPUTS, HIDDEN, 1, batch_first=True)), stranger)
     isolation = Isolation("unit", "random", constant())
-    isolation.load_state_dict(stranger.state_dict())
+    isolation.load_state_dict(stranger.state_dict())  # as Lightning does, before the fit starts
     with pytest.raises(InputError, match="the checkpoint isolates in other zones than"):
         fit(Forecaster(), isolation)
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from isotrain.config.base import Count, Fraction, Positive, Section
+from isotrain.vocabulary import MODES_OF_ZONE
 
 
 class Paths(Section):
@@ -80,10 +81,14 @@ class Runtime(Section):
 class Schedule(Section):
     """Training progress in [0, 1] to isolated fraction."""
 
-    shape: Literal["constant", "ramp"]
+    shape: Literal["constant", "step", "linear", "cubic", "cosine", "cyclic", "warmup", "plateau"]
     fraction: Fraction  # 0 switches isolation off
     start: Fraction  # progress at which isolation begins
-    stop: Fraction  # ramp: progress at which the fraction is reached
+    stop: Fraction  # progress at which step, linear, cubic and cosine reach the fraction, and cyclic ends
+    levels: Count  # step: equal rises between start and stop
+    cycles: Count  # cyclic: periods between start and stop
+    patience: Count  # plateau: looks without improvement of the training loss
+    least: Fraction  # plateau: relative improvement that counts as one
 
     @model_validator(mode="after")
     def _in_order(self) -> "Schedule":
@@ -92,28 +97,31 @@ class Schedule(Section):
         return self
 
 
-MODES_OF_ZONE = {
-    "arc": ("masked",),
-    "gate": ("masked",),
-    "unit": ("masked", "exact", "cut", "autonomous"),
-    "layer": ("masked", "exact"),
-    "step": ("exact", "autonomous"),
-}
+Criterion = Literal[
+    "random", "magnitude", "grad_norm", "snip", "fisher", "update_norm", "snr", "movement", "distance", "plateau",
+    "stability", "plasticity", "depth", "neglected",
+]  # fmt: skip
 
 
 class Isolation(Section):
     """Which zones are left out, chosen how and when."""
 
-    zone: Literal["arc", "gate", "unit", "layer", "step"]
+    zone: Literal["arc", "row", "column", "tile", "gate", "unit", "channel", "kernel", "layer", "step"]
+    tile: tuple[Count, Count]  # zone tile: rows and columns of a tile
+    modules: list[str] | None  # dotted names or patterns; null: the LSTM
     mode: Literal["masked", "exact", "cut", "autonomous"]
-    criterion: Literal["random", "update_norm", "depth", "neglected"]  # neglected: zone step, measured
+    criterion: Criterion  # neglected: zone step, measured
     tolerance: Fraction  # criterion neglected: share of the gradient's norm that may be left out
     scope: Literal["local", "global"]  # the fraction holds in each layer, or over all
+    count: Literal["zones", "arcs", "flops"]  # what the fraction is a fraction of
     every: Count  # steps between two selections
+    thaw: bool  # false: what is isolated stays isolated
+    churn: Fraction  # share of the zones that may change place at a selection
     remember: bool  # what is isolated and sees the input alone is run once over the series, not again in each stretch
     schedule: Schedule
-    moments: Literal["hold", "decay", "reset"]
+    moments: Literal["hold", "decay", "reset", "mean"]
     correction: Literal["global", "per_weight"]
+    variant: Literal["torch", "tf15", "lazy"]
 
     @model_validator(mode="after")
     def _mode_exists_for_zone(self) -> "Isolation":

@@ -3,6 +3,9 @@
 Legend: n hours of the series, B stretches, L hours of a stretch, H hidden units, F inputs of an hour.
 """
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -11,6 +14,8 @@ from isotrain.lstm import LSTM
 from isotrain.lstm.backends import Backend
 from isotrain.lstm.carried import carried_states, start_at
 from isotrain.lstm.plan import Isolated
+
+T = TypeVar("T")
 
 
 class Encoder(nn.Module):
@@ -26,8 +31,7 @@ class Encoder(nn.Module):
         self.lstm = LSTM(inputs, hidden, layers, batch_first=True, backend=backend)
         self.zeroed = False
         self._span: tuple[int, int] | None = None
-        self._memory: tuple[Isolated, Tensor] | None = None
-        self._states: tuple[Isolated, tuple[Tensor, Tensor]] | None = None
+        self._memory: tuple[Isolated, Any] | None = None
 
     def remember_over(self, hours: int, warm: int) -> None:
         """Remember over the first ``hours`` of the series, each lane warmed up over ``warm``."""
@@ -57,17 +61,19 @@ class Encoder(nn.Module):
         return torch.cat([states.new_zeros(len(states), length - steps, states.shape[2]), states], 1)
 
     def _carried(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The states of the whole LSTM, run again whenever it has been told anew what to isolate."""
+        """The states of the whole LSTM, before each hour."""
         assert self._span is not None
         hours, warm = self._span
-        if self._states is None or self._states[0] is not self.lstm.isolated:
-            self._states = (self.lstm.isolated, carried_states(self.lstm, inputs[:hours], warm))
-        return self._states[1]
+        return self._kept(lambda: carried_states(self.lstm, inputs[:hours], warm))
 
     def _remembered(self, inputs: Tensor) -> Tensor:
-        """The isolated units, run when they were isolated: their weights do not move."""
+        """The isolated units, whose weights do not move."""
         assert self._span is not None
         hours, warm = self._span
+        return self._kept(lambda: self.lstm.remember(inputs[:hours], warm=warm))
+
+    def _kept(self, run: Callable[[], T]) -> T:
+        """What ``run`` answers, asked again whenever the LSTM has been told anew what to isolate."""
         if self._memory is None or self._memory[0] is not self.lstm.isolated:
-            self._memory = (self.lstm.isolated, self.lstm.remember(inputs[:hours], warm=warm))
+            self._memory = (self.lstm.isolated, run())
         return self._memory[1]

@@ -9,13 +9,28 @@ from typing import TYPE_CHECKING
 
 from isotrain.isolation.adam import MaskedAdam
 from isotrain.isolation.criteria import CRITERIA
+from isotrain.isolation.isolator import Isolator
+from isotrain.isolation.optimisers import MASKED, masked
+from isotrain.isolation.policy import Policy
 from isotrain.isolation.schedules import SCHEDULES
+from isotrain.isolation.zones import zones
 
 if TYPE_CHECKING:
     from isotrain.isolation.adaptive import AdaptiveHorizon
     from isotrain.isolation.callback import Isolation
 
-__all__ = ["CRITERIA", "SCHEDULES", "AdaptiveHorizon", "Isolation", "MaskedAdam"]
+__all__ = [
+    "CRITERIA",
+    "MASKED",
+    "SCHEDULES",
+    "AdaptiveHorizon",
+    "Isolation",
+    "Isolator",
+    "MaskedAdam",
+    "Policy",
+    "masked",
+    "zones",
+]
 _CALLBACKS = {"AdaptiveHorizon": "adaptive", "Isolation": "callback"}
 
 

@@ -1,0 +1,257 @@
+"""The isolator: chooses zones as training goes on, and tells the optimiser and the modules. Plain PyTorch."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from isotrain.errors import InputError
+from isotrain.isolation.criteria import ZoneView, neglected, view_of
+from isotrain.isolation.policy import Policy, require_masking
+from isotrain.isolation.record import Record
+from isotrain.isolation.saving import describe, isolated_share
+from isotrain.isolation.selection import select
+from isotrain.isolation.telling import Listeners
+from isotrain.isolation.zones import ZoneMap, zones
+
+log = logging.getLogger(__name__)
+
+
+class Isolator:
+    """Isolates zones of ``model`` as ``policy`` says. Call :meth:`before_step` before each optimiser step.
+
+    Between looks it does nothing: it reads no parameter and waits for no device.
+
+    Args:
+        model: parameters are named as in its ``named_parameters()``.
+        optimiser: holds them, and has ``set_active`` (:class:`MaskedAdam`, :data:`MASKED`). Zone ``"step"`` takes any.
+        policy: what, how and when.
+        agree: given the choice of this process (zone map -> bool tensor), returns the one to follow; for several
+            processes that must isolate alike.
+
+    Attributes:
+        active: zone map -> bool a zone, True = updated.
+        history: one entry a change: ``step``, ``fraction`` (asked), ``share`` (of the arcs, isolated), ``churn``
+            (share of the zones that changed state), ``neglected`` (share of the norm of the coming Adam update that
+            falls on isolated zones; by their moments alone where their gradient is not computed; absent for zone
+            ``"step"`` and for optimisers without moments), ``seconds`` (that the look took).
+        record: the same changes as pictures and distributions.
+        seconds: that all looks took.
+
+    Raises:
+        InputError: an optimiser that cannot mask or lacks a parameter, a criterion that needs moments it does not
+            keep, a module that cannot isolate, or a schedule that would leave nothing to train.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimiser: Optimizer,
+        policy: Policy,
+        *,
+        agree: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda choice: choice,
+    ) -> None:
+        self.policy, self.optimiser = policy, optimiser
+        self.maps = zones(
+            model,
+            policy.zone,
+            modules=policy.modules,
+            window=policy.window,
+            tile=policy.tile,
+            uses=policy.uses,
+        )
+        self.active = {zone_map.name: _everything(zone_map) for zone_map in self.maps}
+        self.history: list[dict[str, Any]] = []
+        self.record = Record()
+        self.seconds = 0.0
+        self._agree = agree
+        self._listeners = Listeners(model, policy, self.maps)
+        self._parameters = {name: p for name, p in model.named_parameters() if any(name in m.zone for m in self.maps)}
+        self._cost = {zone_map.name: zone_map.cost(policy.count) for zone_map in self.maps}
+        self._fraction = 0.0
+        self._thawing = False
+        self._last_look: int | None = None
+        self._losses: list[Tensor] = []
+        self._monitored: list[float] = []
+        self._triggered: float | None = None
+        self._generator = torch.Generator().manual_seed(policy.seed)
+        self._memory: dict[str, dict[str, Tensor]] = {zone_map.name: {} for zone_map in self.maps}
+        require_masking(optimiser, self._parameters, policy)
+        self._refuse_everything()
+
+    @property
+    def isolated_share(self) -> float:
+        """The share of the arcs (of the time steps, for zone ``"step"``) isolated now."""
+        return isolated_share(self.maps, self.active)
+
+    def start(self) -> None:
+        """Tell everybody what is isolated: after :meth:`load_state_dict`."""
+        self._tell_optimiser(self.active)
+        self._listeners.tell(self.active)
+
+    def before_batch(self, step: int) -> None:
+        """Before the forward pass of optimiser step ``step``: what is remembered of older time steps is renewed."""
+        if self.policy.carried and self._fraction > 0 and step % self.policy.every == 0:
+            self._listeners.tell(self.active)
+
+    def before_step(self, step: int, steps: int, *, epoch: int = 0, loss: Tensor | None = None) -> None:
+        """Look at the schedule, if a look is due, and choose; gradients must be complete, and not yet clipped.
+
+        Args:
+            step: optimiser steps done.
+            steps: optimiser steps planned.
+            epoch: epochs done, for a policy that looks every so many epochs.
+            loss: of this step, for a schedule that waits for a plateau. It is read at the looks only.
+
+        Raises:
+            InputError: a score is not a number; a schedule that waits for a plateau was given no loss.
+        """
+        if self._thawing:  # the gradient of this step is the first to cover them
+            self._thawing = False
+            self._tell_optimiser(self.active)
+        if loss is not None and self.policy.schedule_waits:
+            self._losses.append(loss.detach())
+        at = step if self.policy.per == "step" else epoch
+        if at % self.policy.every or at == self._last_look:
+            return
+        self._last_look = at
+        start = time.perf_counter()
+        entry = self._look(step, self._scheduled(min(1.0, step / steps)))
+        seconds = time.perf_counter() - start
+        self.seconds += seconds
+        if entry is not None:
+            self.history.append({**entry, "seconds": seconds})
+
+    def finish(self) -> None:
+        """Thaw the modules: the model outlives this training, and its next may know nothing of isolation."""
+        self._listeners.thaw()
+
+    def _scheduled(self, progress: float) -> float:
+        """The fraction for now; 0 as long as the schedule waits for the loss to stop improving."""
+        schedule: Any = self.policy.schedule
+        if not self.policy.schedule_waits:
+            return float(schedule(progress))
+        if self._triggered is None:
+            if not self._losses:
+                raise InputError(
+                    "this schedule waits for a plateau of the loss: hand it in, before_step(..., loss=loss)"
+                )
+            self._monitored.append(float(torch.stack(self._losses).mean()))
+            self._losses.clear()
+            if progress < schedule.start or not schedule.triggered(self._monitored):
+                return 0.0
+            self._triggered = progress
+            log.info("the loss has stopped improving at %.0f %% of the training: isolation begins", 100 * progress)
+        return float(schedule.since(self._triggered)(progress))
+
+    def _look(self, step: int, fraction: float) -> dict[str, Any] | None:
+        policy, before, asked_before = self.policy, self.active, self._fraction
+        chooses = fraction != asked_before or (policy.reselects and fraction > 0)
+        if not chooses and not getattr(policy.score, "remembers", False):
+            return None
+        views = {} if policy.zone == "step" else {zone_map.name: self._view(zone_map) for zone_map in self.maps}
+        scores = {m.name: policy.score(views[m.name]) if views else m.depth for m in self.maps}
+        if not chooses:
+            return None
+        self.active = self._agree(self._select(scores, fraction))
+        self._fraction = fraction
+        changed = sum(int((before[name] ^ active).sum()) for name, active in self.active.items())
+        if changed:
+            self._tell(before)
+        if fraction != asked_before:
+            log.info("step %d: %s", step, describe(policy, self.maps, self.active))
+        if not changed and fraction == asked_before:
+            return None
+        self.record.add(step, self.maps, self.active, scores)
+        entry = {"step": step, "fraction": fraction, "share": self.isolated_share}
+        entry["churn"] = changed / sum(len(active) for active in self.active.values())
+        return entry | self._neglected(views)
+
+    def _view(self, zone_map: ZoneMap) -> ZoneView:
+        known = None if self.policy.mode == "masked" else self.active[zone_map.name]
+        memory = self._memory[zone_map.name]
+        return view_of(zone_map, self._parameters, self.optimiser, self._generator, known=known, memory=memory)
+
+    def _select(self, scores: dict[str, Tensor], fraction: float) -> dict[str, Tensor]:
+        policy = self.policy
+        chosen = select(
+            {name: score.cpu() for name, score in scores.items()},
+            fraction,
+            policy.scope,
+            cost=None if policy.count == "zones" else self._cost,
+            before=self.active,
+            thaw=policy.thaw,
+            churn=policy.churn,
+        )
+        return {name: active.cpu() for name, active in chosen.items()}
+
+    def _tell(self, before: dict[str, Tensor]) -> None:
+        self._listeners.tell(self.active)
+        both = {name: before[name] & now for name, now in self.active.items()}
+        # A zone thawed now has no gradient yet where it was not computed: the optimiser leaves it for this step.
+        self._thawing = self.policy.mode != "masked" and any(
+            not torch.equal(both[name], now) for name, now in self.active.items()
+        )
+        self._tell_optimiser(both if self._thawing else self.active)
+
+    def _tell_optimiser(self, active: dict[str, Tensor]) -> None:
+        optimiser: Any = self.optimiser
+        for zone_map in self.maps:
+            for name, mask in zone_map.expand(active[zone_map.name]).items():
+                optimiser.set_active(self._parameters[name], mask)
+
+    def _neglected(self, views: dict[str, ZoneView]) -> dict[str, float]:
+        if not views or "betas" not in self.optimiser.defaults:
+            return {}
+        parts = [neglected(view, self.active[name]) for name, view in views.items()]
+        whole = sum(every for _, every in parts)
+        return {"neglected": (sum(isolated for isolated, _ in parts) / whole) ** 0.5 if whole else 0.0}
+
+    def _refuse_everything(self) -> None:
+        """Refuse a schedule that would isolate every zone before the first step, not when it gets there."""
+        peak = max(self.policy.schedule(i / 100) for i in range(101))
+        chosen = self._select({zone_map.name: zone_map.depth for zone_map in self.maps}, peak)
+        if not any(bool(active.any()) for active in chosen.values()):
+            count = sum(zone_map.count for zone_map in self.maps)
+            raise InputError(
+                f"schedule: fraction={peak} would isolate all of the {count} zones of kind {self.policy.zone!r}: "
+                "nothing would train; lower the fraction"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next looks depend on; plain types and tensors."""
+        return {
+            "active": dict(self.active),
+            "fraction": self._fraction,
+            "thawing": self._thawing,
+            "last_look": self._last_look,
+            "losses": [float(loss) for loss in self._losses],
+            "monitored": list(self._monitored),
+            "triggered": self._triggered,
+            "generator": self._generator.get_state(),
+            "memory": {name: dict(memory) for name, memory in self._memory.items()},
+            "history": list(self.history),
+            "record": list(self.record.entries),
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state of :meth:`state_dict`, of the same model and policy; InputError if its zones differ."""
+        counts = {zone_map.name: zone_map.count for zone_map in self.maps}
+        if {name: len(active) for name, active in state["active"].items()} != counts:
+            raise InputError(f"the checkpoint isolates in other zones than {counts}; resume it with the same model")
+        self.active, self._fraction, self._thawing = dict(state["active"]), state["fraction"], state["thawing"]
+        self._last_look, self._triggered = state["last_look"], state["triggered"]
+        self._losses = [torch.tensor(loss) for loss in state["losses"]]
+        self._monitored, self.history = list(state["monitored"]), list(state["history"])
+        self._generator.set_state(state["generator"])
+        self._memory = {name: dict(memory) for name, memory in state["memory"].items()}
+        self.record.entries, self.seconds = list(state["record"]), state["seconds"]
+
+
+def _everything(zone_map: ZoneMap) -> Tensor:
+    return torch.ones(zone_map.count, dtype=torch.bool)

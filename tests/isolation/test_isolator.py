@@ -1,0 +1,266 @@
+"""The isolator in plain PyTorch loops: on any network, at no cost between looks, and what it keeps of the past."""
+
+import copy
+import io
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from isotrain.errors import InputError
+from isotrain.isolation import CRITERIA, MASKED, SCHEDULES, Isolator, MaskedAdam, Policy
+from isotrain.isolation.saving import saving
+from isotrain.lstm import LSTM
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def constant(fraction: float = 0.5, start: float = 0.0) -> Any:
+    return SCHEDULES["constant"](fraction=fraction, start=start)
+
+
+def batches(count: int) -> Tensor:
+    return torch.randn(count, 16, 5, generator=torch.Generator().manual_seed(3))
+
+
+def train(isolator: Isolator, model: nn.Module, data: Tensor, first: int = 0, of: int | None = None) -> None:
+    for step, x in enumerate(data, first):
+        isolator.optimiser.zero_grad()
+        loss = (model(x).squeeze(-1) - x.sum(-1).sin()).square().mean()
+        loss.backward()
+        isolator.before_step(step, of or len(data), epoch=step // 4, loss=loss)
+        isolator.optimiser.step()
+
+
+def isolate(model: nn.Module, policy: Policy, optimiser: Any = None) -> Isolator:
+    return Isolator(model, optimiser or MaskedAdam(model.parameters(), lr=1e-2), policy)
+
+
+class Count(TorchDispatchMode):
+    """Counts every operation on a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("criterion", ["random", "update_norm", "movement", "plateau"])
+def test_between_looks_nothing_is_computed(criterion: str) -> None:
+    model = network()
+    isolator = isolate(model, Policy("arc", criterion, constant(), every=4))
+    train(isolator, model, batches(5))
+    with Count() as count:
+        isolator.before_batch(5)
+        isolator.before_step(5, 20)
+    assert count.calls == 0
+    with Count() as count:
+        isolator.before_step(8, 20)
+    assert count.calls > 0
+
+
+@pytest.mark.parametrize("zone", ["arc", "row", "column", "tile", "unit", "layer"])
+@pytest.mark.parametrize("scope", ["local", "global"])
+@pytest.mark.parametrize("count", ["zones", "arcs", "flops"])
+def test_isolated_weights_of_a_plain_network_stay(zone: str, scope: str, count: str) -> None:
+    model = network()
+    before = copy.deepcopy(model)
+    policy = Policy(zone, "magnitude", constant(), scope=scope, count=count, tile=(2, 2), reselect=False)
+    isolator = isolate(model, policy)
+    train(isolator, model, batches(6))
+    still = sum(int((p == q).sum()) for p, q in zip(model.parameters(), before.parameters(), strict=True))
+    assert still == sum(m.isolated_arcs(isolator.active[m.name]) for m in isolator.maps)
+    assert 0.2 < isolator.isolated_share < 0.8
+
+
+@pytest.mark.parametrize("name", sorted(MASKED))
+def test_every_masked_optimiser_is_driven(name: str) -> None:
+    model = network()
+    before = copy.deepcopy(model)
+    isolator = isolate(
+        model, Policy("row", "snip", constant(), reselect=False), MASKED[name](model.parameters(), lr=1e-2)
+    )
+    train(isolator, model, batches(3))
+    moved, trained = 0, 0
+    for p, q in zip(model.parameters(), before.parameters(), strict=True):
+        active = isolator.optimiser.active(p)  # type: ignore[attr-defined]
+        assert torch.equal(p[~active], q[~active])
+        moved, trained = moved + int((p != q)[active].sum()), trained + int(active.sum())
+    assert moved > 0.5 * trained  # Adadelta's first steps may round to nothing
+
+
+def test_a_layer_of_a_plain_network_gets_no_gradient_and_is_thawed_at_the_end() -> None:
+    model, masked = network(), network()
+    exact, control = (
+        Policy("layer", "depth", constant(1 / 3, start=0.25), mode=m, every=1) for m in ("exact", "masked")
+    )
+    isolator = isolate(model, exact)
+    train(isolator, model, batches(8))
+    train(isolate(masked, control), masked, batches(8))
+    assert [p.grad is None for p in model.parameters()] == [True, True, False, False, False, False]
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), masked.parameters(), strict=True))
+    isolator.finish()
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_thaw_and_churn_hold_what_they_promise() -> None:
+    model = network()
+    kept = isolate(model, Policy("arc", "random", SCHEDULES["cyclic"](fraction=0.5, start=0.0), every=1, thaw=False))
+    seen = []
+    for first in range(12):
+        train(kept, model, batches(1), first, 12)
+        seen.append(torch.cat(list(kept.active.values())).clone())
+    assert all((later <= earlier).all() for earlier, later in pairwise(seen))
+    assert 0 < (~seen[-1]).float().mean() <= 0.5
+
+    model = network()
+    slow = isolate(model, Policy("arc", "random", constant(), every=1, churn=0.1))
+    train(slow, model, batches(6))
+    assert slow.history[0]["churn"] == pytest.approx(0.5, abs=0.02)
+    assert all(0 < entry["churn"] <= 2 * 0.1 + 0.02 for entry in slow.history[1:])  # one thawed, one isolated
+
+
+def test_looks_per_epoch() -> None:
+    model = network()
+    isolator = isolate(model, Policy("arc", "random", constant(), every=2, per="epoch"))
+    train(isolator, model, batches(20))  # epochs of four steps
+    assert [entry["step"] for entry in isolator.history] == [0, 8, 16]
+
+
+def test_a_schedule_waits_for_the_loss_to_stop_improving() -> None:
+    model = network()
+    schedule = SCHEDULES["plateau"](fraction=0.5, start=0.2, patience=2, least=0.01)
+    isolator = isolate(model, Policy("row", "random", schedule, every=1, reselect=False))
+    losses = [1.0, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]
+    for step, loss in enumerate(losses):
+        train_step(isolator, model)
+        isolator.before_step(step, len(losses), loss=torch.tensor(loss))
+    assert [entry["step"] for entry in isolator.history] == [6]  # the last two no better than the best before
+    with pytest.raises(InputError, match="waits for a plateau of the loss: hand it in"):
+        isolate(model, Policy("row", "random", schedule)).before_step(0, 10)
+
+
+def train_step(isolator: Isolator, model: nn.Module) -> None:
+    isolator.optimiser.zero_grad()
+    model(batches(1)[0]).square().mean().backward()
+    isolator.optimiser.step()
+
+
+@pytest.mark.parametrize("criterion", sorted(CRITERIA))
+@pytest.mark.parametrize("shape", ["constant", "plateau"])
+def test_saved_and_loaded_in_the_middle_it_is_the_same_run(criterion: str, shape: str) -> None:
+    """Through torch.save and torch.load(weights_only=True), between two looks."""
+    data, fraction = batches(18), 0.4
+    schedule = SCHEDULES[shape](fraction=fraction, start=0.1, patience=1, least=0.5)
+    policy = Policy("row", criterion, schedule, every=2, scope="global")
+    whole = network()
+    one = isolate(whole, policy)
+    train(one, whole, data)
+
+    half = network()
+    first = isolate(half, policy)
+    train(first, half, data[:11], 0, 18)
+    file = io.BytesIO()
+    torch.save((half.state_dict(), first.optimiser.state_dict(), first.state_dict()), file)
+    file.seek(0)
+    states = torch.load(file, weights_only=True)
+    resumed = network(seed=1)
+    second = isolate(resumed, policy)
+    resumed.load_state_dict(states[0])
+    second.optimiser.load_state_dict(states[1])
+    second.load_state_dict(states[2])
+    second.start()
+    train(second, resumed, data[11:], 11, 18)
+
+    assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), resumed.parameters(), strict=True))
+    timeless = [[{k: v for k, v in entry.items() if k != "seconds"} for entry in i.history] for i in (one, second)]
+    assert timeless[0] == timeless[1]
+    assert len(one.record.entries) == len(second.record.entries) == len(one.history)
+    if criterion != "plateau":  # which isolates nothing before it has decided
+        assert one.history
+
+
+def test_neglected_share_of_the_update() -> None:
+    """By hand, for plain rows: Adam's coming update of every weight, and that of the isolated ones."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 4, bias=False)
+    optimiser = MaskedAdam(model.parameters(), lr=1e-2)
+    isolator = isolate(
+        model,
+        Policy("row", "magnitude", SCHEDULES["linear"](fraction=0.75, start=0.0), every=1, modules=[""]),
+        optimiser,
+    )
+    for step in range(3):
+        optimiser.zero_grad()
+        model(batches(step + 1)[step, :, :3]).square().mean().backward()
+        state = {name: value.clone() for name, value in optimiser.state.get(model.weight, {}).items()}
+        isolator.before_step(step, 4)
+        if step < 2:
+            optimiser.step()
+    g, p = model.weight.grad, model.weight
+    assert g is not None
+    m, v = state["exp_avg"], state["exp_avg_sq"]
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+    update = m / (1 - 0.9**3) / ((v / (1 - 0.999**3)).sqrt() + 1e-8)
+    isolated = ~optimiser.active(p)
+    expected = (update[isolated].square().sum() / update.square().sum()).sqrt()
+    assert isolator.history[-1]["step"] == 2
+    assert isolator.history[-1]["neglected"] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("zone", "mode", "isolated", "kept"),
+    [
+        ("unit", "exact", 0.75, (2 + 0.25) / 3),
+        ("unit", "cut", 0.75, (1 + 0.25 + 0.0625) / 3),
+        ("unit", "autonomous", 0.75, (0.5 + 0.0625) / 3),
+        ("layer", "exact", 0.5, 2.5 / 3),
+        ("step", "exact", 0.75, 1.5 / 3),
+        ("step", "autonomous", 0.75, 0.75 / 3),
+        ("unit", "masked", 0.75, 1.0),
+        ("unit", "exact", 0.0, 1.0),
+    ],
+)
+def test_saving(zone: str, mode: str, isolated: float, kept: float) -> None:
+    assert saving(zone, mode, isolated) == pytest.approx(1 - kept)
+
+
+def test_what_cannot_work_is_refused_by_name() -> None:
+    model = network()
+    with pytest.raises(InputError, match=r"optimiser SGD cannot leave weights out; use .*MaskedAdam, or masked\(SGD\)"):
+        isolate(model, Policy("row", "snip", constant()), torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(InputError, match="criterion='update_norm' reads Adam's moments, and MaskedSGD keeps none"):
+        isolate(model, Policy("row", "update_norm", constant()), MASKED["sgd"](model.parameters(), lr=0.1))
+    with pytest.raises(InputError, match=r"MaskedAdam does not hold 0\.weight, 0\.bias"):
+        isolate(model, Policy("row", "snip", constant()), MaskedAdam(model[4].parameters()))  # type: ignore[index]
+    with pytest.raises(InputError, match=r"fraction=1\.0 would isolate all"):
+        isolate(model, Policy("row", "snip", constant(1.0)))
+    with pytest.raises(InputError, match="cannot isolate in 'lstm': LSTM has no isolate"):
+        isolate(nn.ModuleDict({"lstm": nn.LSTM(2, 3)}), Policy("unit", "snip", constant(), mode="exact"))
+
+
+def test_exact_units_of_our_lstm_in_a_plain_loop() -> None:
+    torch.manual_seed(0)
+    model = LSTM(5, 8)
+    isolator = isolate(model, Policy("unit", "snr", constant(), mode="exact", every=2))
+    for step, x in enumerate(batches(5)):
+        isolator.optimiser.zero_grad()
+        model(x[:, None])[0].square().mean().backward()
+        isolator.before_step(step, 5)
+        isolator.optimiser.step()
+        if step == 3:
+            gone = (~isolator.active["l0"]).nonzero().flatten()
+            assert model.weight_hh_l0.grad is not None
+            assert not model.weight_hh_l0.grad.reshape(4, 8, 8)[:, gone].any()
+    assert not model.isolated.nothing
+    isolator.finish()
+    assert model.isolated.nothing
