@@ -165,6 +165,42 @@ def test_copies_go_on_alike(kind: str, duplicate: Callable[[Any], Any]) -> None:
     assert not torch.equal(p, torch.arange(4.0))
 
 
+class First(torch.optim.Optimizer):
+    """An optimiser that counts on each group having a parameter, and keeps a scalar and an entry a weight."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            assert group["params"][0].grad is not None
+            for p in group["params"]:
+                state = self.state[p]
+                state["step"] = state.get("step", 0) + 1
+                state["total"] = state.get("total", 0) + p.grad
+                p.sub_(group["lr"] * state["total"])
+
+
+class MaskedFirst(Masked, First):
+    pass
+
+
+def test_any_optimiser_can_be_masked() -> None:
+    """The first gradients are 1, 2; the group that is left empty is not shown to the optimiser."""
+    p, q = torch.nn.Parameter(torch.zeros(2, 1)), torch.nn.Parameter(torch.zeros(1))
+    optimiser = MaskedFirst([{"params": [p]}, {"params": [q]}], lr=1.0)
+    optimiser.set_active(q, torch.tensor(False))
+    optimiser.set_active(p, torch.tensor([[True], [False]]))
+    p.grad, q.grad = torch.tensor([[1.0], [2.0]]), torch.ones(1)
+    optimiser.step()
+    optimiser.set_active(p, None)
+    optimiser.step()
+    assert p.tolist() == [[-3.0], [-2.0]]
+    assert q.tolist() == [0.0]
+    assert optimiser.state[p]["step"] == 2
+    assert optimiser.state[p]["total"].tolist() == [[2.0], [2.0]]
+
+
 def test_dampening_of_a_weight_that_comes_late() -> None:
     """torch dampens every gradient but the parameter's first; a weight thawed later begins from a buffer of zero."""
     p = torch.nn.Parameter(torch.zeros(2))
