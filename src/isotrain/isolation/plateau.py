@@ -11,8 +11,9 @@ although successive pairs share a gradient. Nothing is asked of the noise's law:
 as it does while the network trains.
 
 **With a direction** heads is likelier. For g = mu + noise of standard deviation s in each of n arcs, n large, its
-probability is about Phi(|mu|² / (s² sqrt(n))): large zones see weak directions. Here coins that share a gradient are
-not quite independent, for few arcs far from it, so that the error rate beta below is then a design value only.
+probability is about Phi(x / sqrt(n + 2 x)) with x = |mu|² / s²: large zones see weak directions. Here coins that share
+a gradient are not quite independent, and the error rate beta below is one of design: simulated with Gaussian noise,
+a direction is missed in 0.05 of the tests with 1 to 20 arcs, and in 0.04 with 100 and more, instead of in 0.036.
 
 **The test** is Wald's sequential probability ratio test (Annals of Mathematical Statistics 16, 1945) of p = 1/2 against
 p = p1. Heads adds log(2 p1) to the logarithm of the likelihood ratio, tails log(2 (1 - p1)); at or below
