@@ -128,6 +128,25 @@ def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
     )
 
 
+def trainer_of(s: Settings, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning's trainer for a fit, without what would cost time at each step."""
+    return pl.Trainer(
+        max_steps=s.training.steps,
+        accelerator=s.training.accelerator,
+        devices=1,
+        precision="bf16-mixed" if s.runtime.bf16 else "32-true",
+        gradient_clip_val=s.training.clip or None,
+        val_check_interval=min(s.training.validate_every, s.training.steps),
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        plugins=[LightningEnvironment()],  # inside a SLURM job Lightning would else take over its signals
+    )
+
+
 def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: Run) -> dict[str, Any]:
     s = job.settings
     saved = checkpoint_to_resume(job)
@@ -147,21 +166,7 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
         selection=lambda: sum(c.seconds for c in chosen),
         share=lambda: sum(c.history[-1]["share"] for c in chosen if c.history),  # a look-up, not a count
     )
-    trainer = pl.Trainer(
-        max_steps=s.training.steps,
-        accelerator=s.training.accelerator,
-        devices=1,
-        precision="bf16-mixed" if s.runtime.bf16 else "32-true",
-        gradient_clip_val=s.training.clip or None,
-        val_check_interval=min(s.training.validate_every, s.training.steps),
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[*callbacks, clock],
-        plugins=[LightningEnvironment()],  # inside a SLURM job Lightning would else take over its signals
-    )
+    trainer = trainer_of(s, [*callbacks, clock])
     started = datetime.now(UTC)
     speed = machine_seconds()
     if saved.exists():

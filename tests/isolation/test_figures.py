@@ -27,7 +27,7 @@ LSTM = {"lstm.l0": (4, 8), "lstm.l1": (4, 8)}
 def made_up(layers: Mapping[str, tuple[int, int]], steps: Sequence[int], maps: Sequence[str] = ()) -> Record:
     """Shares drawn by lot, one choice at each of ``steps``; score maps are the layers unless given."""
     draws = torch.Generator().manual_seed(0)
-    record = Record()
+    record = Record([])
     for step in steps:
         active = {name: 255 * torch.randint(0, 2, shape, generator=draws) for name, shape in layers.items()}
         scores = {name: torch.rand(2, len(QUANTILES), generator=draws).sort().values for name in maps or layers}
@@ -127,7 +127,7 @@ def test_folding_keeps_the_weighted_mean(values: list[tuple[float, float]], most
 
 
 def test_time_steps_are_counted_back_from_the_end_of_the_window() -> None:
-    record = Record()
+    record = Record([])
     for step, horizon in ((0, 60), (50, 24)):
         active = (torch.arange(168) >= 168 - horizon)[None]
         entry = {"step": step, "active": {"time": 255 * active.to(torch.uint8)}}
@@ -176,6 +176,7 @@ def test_scores_are_the_recorded_quantiles_with_gaps_where_there_are_none() -> N
     for name, want in (("active", [3, 1.5, 1.5]), ("isolated", [np.nan, 5, 5])):
         assert np.array_equal(medians[name].get_xdata(), [0, 10, 30])
         assert np.array_equal(medians[name].get_ydata(), want, equal_nan=True)
+        assert medians[name].get_drawstyle() == "steps-post"
     heights = [
         sorted({float(y) for path in band.get_paths() for y in path.vertices[:, 1]}) for band in axes.collections
     ]
@@ -209,6 +210,7 @@ def test_churn_is_stems_and_the_isolated_share_a_line() -> None:
     stems = axes.collections[0].get_segments()
     np.testing.assert_allclose([stem[1] for stem in stems], [[20, 0], [40, 0.05], [60, 0.1]])
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 0], [20, 0], [40, 0.1], [60, 0.2], [100, 0.2]])
+    assert axes.lines[0].get_drawstyle() == "steps-post"  # a choice holds until the next
 
 
 def test_the_neglected_share_is_a_line_and_its_absence_is_said() -> None:
@@ -232,7 +234,7 @@ def test_every_panel_has_the_same_steps_to_the_end_of_the_run(steps: int, end: f
 
 
 def test_a_run_that_isolated_nothing_says_so() -> None:
-    assert "nothing was isolated in 300 optimiser steps" in words(draw(Record(), [], 300, "title"))
+    assert "nothing was isolated in 300 optimiser steps" in words(draw(Record([]), [], 300, "title"))
 
 
 def test_active_is_light_and_isolated_dark() -> None:
@@ -265,10 +267,10 @@ def test_a_picture_of_nothing_is_refused() -> None:
 @pytest.mark.parametrize(("kind", "names"), [("unit", ["l0", "l1"]), ("layer", [""]), ("step", ["time"])])
 def test_what_a_record_takes_down_can_be_drawn(kind: str, names: list[str], tmp_path: Path) -> None:
     maps = zones(nn.LSTM(3, 8, num_layers=2), kind, window=12 if kind == "step" else None)
-    record = Record()
+    record = Record(maps)
     for step in (0, 10):
         scores = {zone_map.name: torch.rand(zone_map.count) for zone_map in maps}
-        record.add(step, maps, {name: score > score.median() for name, score in scores.items()}, scores)
+        record.add(step, {name: score > score.median() for name, score in scores.items()}, scores)
     figure = draw(record, history(record), 20, kind)
     assert panels(figure, "heat") == [f"heat {name}".strip() for name in names]
     for name in ("one.png", "two.png"):

@@ -60,9 +60,8 @@ def fisher(view: ZoneView) -> Float[Tensor, " zones"]:
     """Mean of v_hat = v / (1 - beta2^t): Adam's running mean of the squared gradient.
 
     FISH mask (Sung et al., arXiv 2111.09839) trains the weights of largest empirical Fisher information, the mean of
-    g² over *examples*. v is made of squares of minibatch means, where noise counts less, by the size of the batch; Li
-    et al. (arXiv 2507.18807) find that it serves about as well. Isolated zones: v stands still, decays or is
-    zero, as the optimiser's ``moments`` says.
+    g² over *examples*. v is made of squares of minibatch means, where noise counts less, by the size of the batch.
+    Isolated zones: v stands still, decays or is zero, as the optimiser's ``moments`` says.
     """
     return view.mean(_corrected(view)[1])
 
@@ -130,7 +129,7 @@ def neglected(view: ZoneView, active: Bool[Tensor, " zones"]) -> tuple[float, fl
     m = beta1 * view.exp_avg.double() + (1 - beta1) * g
     v = beta2 * view.exp_avg_sq.double() + (1 - beta2) * g.square()
     largest = v if view.max_exp_avg_sq is None else torch.maximum(v, view.max_exp_avg_sq.double())
-    squares = view.sum(_update(m / (1 - beta1**t), largest / (1 - beta2**t), view.eps).square())
+    squares = view.sum(_update(m / _bias(beta1, t), largest / _bias(beta2, t), view.eps).square())
     return float(squares[~active.to(squares.device)].sum()), float(squares.sum())
 
 
@@ -142,7 +141,13 @@ def _corrected(view: ZoneView, second: Tensor | None = None) -> tuple[Float[Tens
     """m_hat and v_hat, in double precision; ``second`` takes the place of v."""
     beta1, beta2 = view.betas
     t = view.updates.clamp(min=1).double()
-    return view.exp_avg / (1 - beta1**t), (view.exp_avg_sq if second is None else second) / (1 - beta2**t)
+    return view.exp_avg / _bias(beta1, t), (view.exp_avg_sq if second is None else second) / _bias(beta2, t)
+
+
+def _bias(beta: float, t: Float[Tensor, " arcs"]) -> Float[Tensor, " _arcs"] | float:
+    """1 - beta^t; one number where t is the same for all, which it mostly is: powers are slow."""
+    low, high = (float(end) for end in t.aminmax())
+    return 1 - beta**low if low == high else 1 - beta**t
 
 
 def _update(m_hat: Tensor, v_hat: Tensor, eps: float) -> Tensor:

@@ -66,7 +66,7 @@ class Isolator:
         )
         self.active = {zone_map.name: _everything(zone_map) for zone_map in self.maps}
         self.history: list[dict[str, Any]] = []
-        self.record = Record()
+        self.record = Record(self.maps)
         self.seconds = 0.0
         self._agree = agree
         self._listeners = Listeners(model, policy, self.maps)
@@ -166,7 +166,7 @@ class Isolator:
             log.info("step %d: %s", step, describe(policy, self.maps, self.active))
         if not changed and fraction == asked_before:
             return None
-        self.record.add(step, self.maps, self.active, scores)
+        self.record.add(step, self.active, scores)
         entry = {"step": step, "fraction": fraction, "share": self.isolated_share}
         entry["churn"] = changed / sum(len(active) for active in self.active.values())
         return entry | self._neglected(views)

@@ -23,14 +23,13 @@ class Record:
             where there is none, or none finite).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, maps: Iterable[ZoneMap]) -> None:
         self.entries: list[dict[str, Any]] = []
+        self._cameras = {zone_map.name: zone_map.camera() for zone_map in maps}
 
-    def add(
-        self, step: int, maps: Iterable[ZoneMap], active: Mapping[str, Tensor], scores: Mapping[str, Tensor]
-    ) -> None:
+    def add(self, step: int, active: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> None:
         """Take down the choice ``active`` (zone map -> bool a zone), made by ``scores`` before ``step``."""
-        shares = {layer: share for m in maps for layer, share in m.heat(active[m.name]).items()}
+        shares = {layer: share for name, take in self._cameras.items() for layer, share in take(active[name]).items()}
         self.entries.append(
             {
                 "step": step,

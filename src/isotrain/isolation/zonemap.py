@@ -130,18 +130,11 @@ class ZoneMap:
         train. Of parameters that do not train themselves (``requires_grad=False``) nothing is counted; a cell that
         has no other is 0. Time steps: one line, the oldest first.
         """
-        if not self.zone:
-            return {self.name: active.double()[None]}
-        pictures, chosen = {}, self.expand(active)
-        for layer in self.covered:
-            lit = torch.zeros(2, layer.height, dtype=torch.double)
-            for name, cells in layer.cells().items():
-                shape = layer.parts[name].shape
-                trains = chosen.get(name, torch.ones([], dtype=torch.bool)).broadcast_to(shape).reshape(-1).double()
-                cell = cells.broadcast_to(shape).reshape(-1)
-                lit += torch.stack([torch.bincount(cell, w, layer.height) for w in (trains, torch.ones_like(trains))])
-            pictures[layer.name] = (lit[0] / lit[1].clamp(min=1)).reshape(len(layer.gates), layer.units)
-        return pictures
+        return self.camera()(active)
+
+    def camera(self) -> "Camera":
+        """:meth:`heat` for many choices: what does not depend on the choice is worked out once."""
+        return Camera(self)
 
     def describe(self, active: Bool[Tensor, " zones"]) -> str:
         """In words: how much ``active`` isolates."""
@@ -182,6 +175,40 @@ class ZoneMap:
         return isinstance(other, ZoneMap) and _same(self.state(), other.state())
 
     __hash__ = None  # type: ignore[assignment]  # equal by content, and tensors have no hash by content
+
+
+class Camera:
+    """Takes the pictures of :meth:`ZoneMap.heat`: how many arcs of each zone lie in each cell is counted once."""
+
+    def __init__(self, zone_map: ZoneMap) -> None:
+        self._map = zone_map
+        self._layers = {layer.name: self._count(layer) for layer in zone_map.covered} if zone_map.zone else {}
+
+    def __call__(self, active: Bool[Tensor, " zones"]) -> dict[str, Float[Tensor, "_gates _units"]]:
+        """The picture of a choice, a layer; see :meth:`ZoneMap.heat`."""
+        if not self._map.zone:
+            return {self._map.name: active.double()[None]}
+        pictures = {}
+        for layer in self._map.covered:
+            cells, zones, arcs, always = self._layers[layer.name]
+            lit = always.index_add(0, cells, arcs * active[zones])
+            whole = always.index_add(0, cells, arcs)
+            pictures[layer.name] = (lit / whole.clamp(min=1)).reshape(len(layer.gates), layer.units)
+        return pictures
+
+    def _count(self, layer: Layer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Cell, zone and number of arcs of every pair that has arcs; and of each cell the arcs of no zone."""
+        always = torch.zeros(layer.height, dtype=torch.double)
+        pairs = [torch.zeros(0, dtype=torch.long)]
+        for name, cells in layer.cells().items():
+            shape = layer.parts[name].shape
+            cell = cells.broadcast_to(shape).reshape(-1)
+            if name in self._map.zone:
+                pairs.append(cell * self._map.count + self._map.zone[name].broadcast_to(shape).reshape(-1))
+            else:
+                always += torch.bincount(cell, minlength=layer.height)
+        pair, arcs = torch.cat(pairs).unique(return_counts=True)
+        return pair // self._map.count, pair % self._map.count, arcs.double(), always
 
 
 def _same(a: Any, b: Any) -> bool:
