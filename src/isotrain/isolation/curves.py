@@ -60,7 +60,9 @@ def draw_neglected(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     if not seen:
         say(axes, "not measured: time steps as zones, or an optimiser without moments")
         return
-    axes.plot(*zip(*seen, strict=True), color=PALETTE[6], lw=1.2, marker="o", ms=3.5 if len(seen) < 80 else 0)
+    axes.plot(
+        *zip(*seen, strict=True), color=PALETTE[6], lw=1.2, marker="o", ms=3.5 if len(seen) < 80 else 0, clip_on=False
+    )
     _percent(axes)
 
 
