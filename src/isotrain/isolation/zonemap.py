@@ -207,7 +207,7 @@ class Camera:
                 pairs.append(cell * self._map.count + self._map.zone[name].broadcast_to(shape).reshape(-1))
             else:
                 always += torch.bincount(cell, minlength=layer.height)
-        pair, arcs = torch.cat(pairs).unique(return_counts=True)
+        pair, arcs = torch.unique(torch.cat(pairs), return_counts=True)
         return pair // self._map.count, pair % self._map.count, arcs.double(), always
 
 
