@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -128,6 +128,7 @@ def test_cost_against_exact_fractions(situation: tuple[Tensor, Tensor, Tensor], 
 
 @settings(max_examples=100, deadline=None)
 @given(scores=scores, fraction=fractions, price=st.floats(1e-9, 1e9), scope=scopes)
+@example(scores={"a": torch.zeros(3)}, fraction=math.nextafter(0.5, 0), price=0.1, scope="local")
 def test_equal_costs_are_no_costs(scores: Scores, fraction: float, price: float, scope: str) -> None:
     cost = {name: torch.full_like(score, price) for name, score in scores.items()}
     assert torch.equal(isolated(select(scores, fraction, scope, cost=cost)), isolated(select(scores, fraction, scope)))

@@ -111,7 +111,7 @@ class Cyclic(_Settings):
     """
 
     def _share(self, x: float) -> float:
-        return (1.0 - math.cos(2 * math.pi * self.cycles * x)) / 2 if x < 1.0 else 0.0
+        return (1.0 - math.cos(2 * math.pi * self.cycles * x)) / 2
 
 
 class Warmup(_Settings):
