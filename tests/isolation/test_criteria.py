@@ -273,6 +273,18 @@ def test_a_view_does_not_change_with_the_weights() -> None:
     assert torch.equal(view.weight, before)
 
 
+def test_updates_are_counted_beyond_what_the_weights_type_can_count() -> None:
+    """bfloat16 has no 1001."""
+    linear = nn.Linear(2, 3, bias=False, dtype=torch.bfloat16)
+    optimiser = MaskedAdam(linear.parameters())
+    linear.weight.grad = torch.ones_like(linear.weight)
+    optimiser.step()
+    optimiser.state[linear.weight]["step"].fill_(1001)
+    (zone_map,) = zones(linear, "layer", modules=[""])
+    view = view_of(zone_map, dict(linear.named_parameters()), optimiser, torch.Generator())
+    assert view.updates.tolist() == [1001.0] * 6
+
+
 def test_an_optimiser_of_other_weights_is_refused() -> None:
     lstm = nn.LSTM(2, 3)
     (zone_map,) = zones(lstm, "unit")

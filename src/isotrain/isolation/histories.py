@@ -35,7 +35,7 @@ def distance(view: ZoneView) -> Float[Tensor, " zones"]:
     their initial values; here they stay where they are. Keeps a copy of the weights. The score of an isolated
     zone stands still: it comes back only if the active ones return towards their start, which is rare.
     """
-    initial = view.memory.setdefault("distance.initial", view.weight.clone())
+    initial = view.memory.setdefault("distance.initial", view.weight)
     return view.mean((view.weight.double() - initial.double()).square()).sqrt()
 
 
@@ -78,7 +78,7 @@ def plasticity(view: ZoneView) -> Float[Tensor, " zones"]:
         if r is not None:
             gap, sizes = _norm(view, w.double() - r.double()), _norm(view, w) + _norm(view, r)
             memory["plasticity"] = torch.where(sizes == 0, 0.0, 2 * gap / sizes)
-        memory["plasticity.reference"] = w.clone()
+        memory["plasticity.reference"] = w
     return memory.get("plasticity", torch.full_like(view.zeros(), torch.inf)).clone()
 
 
