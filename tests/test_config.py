@@ -1,13 +1,21 @@
 """params.yaml is refused by name, with the remedy, before any work."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from isotrain.config import VIEWS, IngestView, MethodsView, flatten, load, load_settings
+from isotrain.config.sections import Isolation, Schedule
 from isotrain.errors import InputError
 from isotrain.files import write_json
+from isotrain.isolation import CRITERIA, SCHEDULES, MaskedAdam
+from isotrain.isolation.adam import CORRECTIONS, VARIANTS
+from isotrain.isolation.selection import SCOPES
+from isotrain.isolation.zones import COUNTS, KINDS
+from isotrain.lstm.plan import MODES
+from isotrain.vocabulary import MODES_OF_ZONE
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
@@ -104,3 +112,20 @@ def test_settings_survive_the_file_between_two_stages(tmp_path: Path) -> None:
         assert load_settings(tmp_path / "settings.json") == view.settings(name)
     with pytest.raises(InputError, match="dvc repro methods"):
         load_settings(tmp_path / "absent.json")
+
+
+def test_params_yaml_may_say_what_the_registries_hold() -> None:
+    """``isotrain.config`` stands below ``isotrain.isolation`` and repeats its names."""
+
+    def words(section: type, field: str) -> set[str]:
+        return set(get_args(section.model_fields[field].annotation))  # type: ignore[attr-defined]
+
+    assert words(Isolation, "criterion") == {*CRITERIA, "neglected"}
+    assert words(Isolation, "zone") == set(KINDS) == set(MODES_OF_ZONE)
+    assert words(Isolation, "mode") == set(MODES)
+    assert words(Isolation, "scope") == set(SCOPES)
+    assert words(Isolation, "count") == set(COUNTS)
+    assert words(Isolation, "moments") == set(MaskedAdam.policies)
+    assert words(Isolation, "correction") == set(CORRECTIONS)
+    assert words(Isolation, "variant") == set(VARIANTS)
+    assert words(Schedule, "shape") == set(SCHEDULES)

@@ -117,13 +117,14 @@ def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
             window, tolerance=s.tolerance, ladder=[k for k in LADDER if k >= shortest], every=s.every
         )
     shape = s.schedule.model_dump(exclude={"shape"})
-    same = s.model_dump(include={"mode", "scope", "count", "every", "thaw", "churn", "tile", "modules"})
+    same = s.model_dump(include={"mode", "scope", "count", "every", "thaw", "churn", "modules"})
     return Isolation(
         s.zone,
         s.criterion,
         SCHEDULES[s.schedule.shape](**shape),
         seed=job.seed,
         window=job.windows.meta["history"],
+        tile=(s.tile[0], s.tile[1]),
         **same,
     )
 
@@ -190,21 +191,24 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
         **timed(clock),
         **scored(module, clock, job.windows, job.out),
     }
-    for callback in callbacks:
-        if isinstance(callback, Isolation) and callback.history:
-            _picture(job, callback)
+    for callback in chosen:
+        _picture(job, callback)
     trainer.save_checkpoint(job.out / "model.ckpt")
     write_json(job.out / "result.json", result)
     saved.unlink(missing_ok=True)
     return result
 
 
-def _picture(job: Fit, isolation: Isolation) -> None:
-    """What was isolated when, as arrays and as a picture."""
-    policy, record = isolation.policy, isolation.record
-    record.save(job.out / "isolation.npz")
-    title = f"{job.name}: {policy.zone}s isolated by {policy.criterion}, {policy.mode}"
-    save(draw(record, isolation.history, job.settings.training.steps, title), job.out / "isolation.png")
+def _picture(job: Fit, isolation: Isolation | AdaptiveHorizon) -> None:
+    """What was isolated when, as arrays and as a picture; nothing if nothing was."""
+    if not isolation.history:
+        return
+    s = job.settings.isolation
+    assert s is not None
+    isolation.record.save(job.out / "isolation.npz")
+    title = f"{job.name}: zones {s.zone}, criterion {s.criterion}, mode {s.mode}"
+    rows = [{k: v for k, v in row.items() if not isinstance(v, dict)} for row in isolation.history]
+    save(draw(isolation.record, rows, job.settings.training.steps, title), job.out / "isolation.png")
 
 
 def checkpoint_to_resume(job: Fit) -> Path:

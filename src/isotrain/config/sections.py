@@ -107,7 +107,7 @@ class Isolation(Section):
     """Which zones are left out, chosen how and when."""
 
     zone: Literal["arc", "row", "column", "tile", "gate", "unit", "channel", "kernel", "layer", "step"]
-    tile: tuple[Count, Count]  # zone tile: rows and columns of a tile
+    tile: list[Count] = Field(min_length=2, max_length=2)  # zone tile: rows and columns of a tile
     modules: list[str] | None  # dotted names or patterns; null: the LSTM
     mode: Literal["masked", "exact", "cut", "autonomous"]
     criterion: Criterion  # neglected: zone step, measured

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from isotrain.errors import InputError
-from isotrain.isolation.zones import chosen_modules
+from isotrain.isolation.record import Record
+from isotrain.isolation.zones import chosen_modules, zones
 from isotrain.lstm import LSTM
 from isotrain.lstm.horizon import LADDER, Horizon, Measurement
 
@@ -32,7 +34,9 @@ class AdaptiveHorizon(pl.Callback):
 
     Attributes:
         history: one entry a measurement: ``step``, ``steps`` (the horizon chosen; None = all), ``neglected`` (rung,
-            in digits -> share), ``share`` (of the time steps isolated), ``seconds`` (of the choice alone).
+            in digits -> share), ``share`` (of the time steps isolated), ``churn`` (of those that changed state),
+            ``seconds`` (of the choice alone).
+        record: the horizons chosen, as pictures.
 
     Raises :class:`InputError` for a bad ladder, tolerance or interval, and for LSTMs that cannot isolate.
     """
@@ -50,6 +54,7 @@ class AdaptiveHorizon(pl.Callback):
         self.horizon = Horizon([k for k in ladder if k < window] + [window], tolerance, every)
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
+        self.record = Record([])
         self._lstms: list[LSTM] = []
         self._measurement: Measurement | None = None
 
@@ -59,6 +64,9 @@ class AdaptiveHorizon(pl.Callback):
             if not isinstance(module, LSTM):
                 raise InputError(f"{name!r} is a {type(module).__name__}: an adaptive horizon needs isotrain.lstm.LSTM")
         self._lstms = [module for module in found.values() if isinstance(module, LSTM)]
+        entries = self.record.entries  # of a checkpoint
+        self.record = Record(zones(pl_module, "step", modules=self.modules, window=self.window))
+        self.record.entries = entries
         self._isolate()
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -84,7 +92,11 @@ class AdaptiveHorizon(pl.Callback):
         share = 1 - (steps or self.window) / self.window
         entry = self.horizon.history[-1]
         neglected = {str(k): part for k, part in entry["neglected"].items()}  # as JSON will have it
-        self.history.append({**entry, "neglected": neglected, "share": share, "seconds": seconds})
+        churn = abs(share - (1 - (before or self.window) / self.window))
+        measured_now = {**entry, "neglected": neglected, "share": share, "churn": churn, "seconds": seconds}
+        self.history.append(measured_now)
+        age = torch.arange(self.window, 0, -1)
+        self.record.add(trainer.global_step, {"time": age <= (steps or self.window)}, {"time": age.double() / 0})
         if steps != before:
             log.info("step %d: backward over the last %s of %d time steps", trainer.global_step, steps, self.window)
 
@@ -108,8 +120,14 @@ class AdaptiveHorizon(pl.Callback):
             lstm.isolate(steps=self.horizon.steps)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"horizon": self.horizon.state_dict(), "history": list(self.history), "seconds": self.seconds}
+        return {
+            "horizon": self.horizon.state_dict(),
+            "history": list(self.history),
+            "record": list(self.record.entries),
+            "seconds": self.seconds,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.horizon.load_state_dict(state_dict["horizon"])
         self.history, self.seconds = list(state_dict["history"]), state_dict["seconds"]
+        self.record.entries = list(state_dict["record"])

@@ -88,21 +88,30 @@ class Masked(Optimizer):
         return loss
 
     def _step_active(self) -> None:
-        masked = [(p, self._sets[p], group) for group in self.param_groups for p in group["params"] if p in self._sets]
-        for p, chosen, group in masked:
-            self._prepare(p, chosen, group)
-        parts = {p: self._gather(p, chosen) for p, chosen, _ in masked if len(chosen.rows)}
+        shown: list[list[Tensor]] = []  # to the optimiser, group by group
+        masked: list[tuple[Tensor, ActiveSet, dict[str, Any]]] = []
+        parts: dict[Tensor, Tensor] = {}
         try:
-            with self._only(
-                [[parts.get(p, p) for p in g["params"] if p in parts or p not in self._sets] for g in self.param_groups]
-            ):
+            for group in self.param_groups:
+                shown.append([])
+                for p in group["params"]:
+                    chosen = self._sets.get(p)
+                    if chosen is None:
+                        shown[-1].append(p)
+                        continue
+                    masked.append((p, chosen, group))
+                    self._prepare(p, chosen, group)
+                    if len(chosen.rows):
+                        parts[p] = self._gather(p, chosen)
+                        shown[-1].append(parts[p])
+            with self._only(shown):
                 self._update()
         finally:
             states = {p: self.state.pop(part) for p, part in parts.items()}
         for p, chosen, group in masked:
             self._rest(p, chosen, group)
-        for p, part in parts.items():
-            self._scatter(p, part, states[p])
+            if p in parts:
+                self._scatter(p, parts[p], states[p], chosen)
 
     def _update(self) -> None:
         """The optimiser's own step on the groups as they stand, without torch's hooks: those run around ours."""
@@ -148,16 +157,18 @@ class Masked(Optimizer):
         }
         return part
 
-    def _scatter(self, p: Tensor, part: Tensor, state: dict[str, Any]) -> None:
-        chosen = self._sets[p]
+    def _scatter(self, p: Tensor, part: Tensor, state: dict[str, Any], chosen: ActiveSet) -> None:
         chosen.scatter(part, p)
+        if not state:
+            return
+        own = self.state[p]
         for name, value in state.items():
             if not _is_by_weight(name, value, part):
-                self.state[p][name] = value
+                own[name] = value
                 continue
-            if self.state[p].get(name) is None:  # the step has just made it
-                self.state[p][name] = torch.full_like(p, self._start(name), dtype=value.dtype)
-            chosen.scatter(value, self.state[p][name])
+            if own.get(name) is None:  # the step has just made it
+                own[name] = torch.full_like(p, self._start(name), dtype=value.dtype)
+            chosen.scatter(value, own[name])
 
     @contextmanager
     def _only(self, params: Sequence[list[Tensor]]) -> Iterator[None]:
