@@ -136,7 +136,7 @@ class Masked(Optimizer):
 
     def _by_weight(self, p: Tensor) -> dict[str, Tensor]:
         """The state of ``p`` that has an entry a weight."""
-        return {name: value for name, value in self.state[p].items() if _is_by_weight(name, value, p)}
+        return {name: value for name, value in self.state[p].items() if _is_by_weight(name, value, p.shape)}
 
     def _start(self, name: str) -> float:
         return float(self.defaults[self.starts[name]]) if name in self.starts else 0.0
@@ -151,9 +151,9 @@ class Masked(Optimizer):
                     "weights; build its embedding with sparse=False"
                 )
             part.grad = chosen.gather(p.grad)
-        state = self.state.get(p, {})
+        shape, state = p.shape, self.state.get(p, {})
         self.state[part] = {
-            name: chosen.gather(value) if _is_by_weight(name, value, p) else value for name, value in state.items()
+            name: chosen.gather(value) if _is_by_weight(name, value, shape) else value for name, value in state.items()
         }
         return part
 
@@ -161,9 +161,9 @@ class Masked(Optimizer):
         chosen.scatter(part, p)
         if not state:
             return
-        own = self.state[p]
+        own, shape = self.state[p], part.shape
         for name, value in state.items():
-            if not _is_by_weight(name, value, part):
+            if not _is_by_weight(name, value, shape):
                 own[name] = value
                 continue
             if own.get(name) is None:  # the step has just made it
@@ -214,5 +214,5 @@ class Masked(Optimizer):
             raise InputError(f"{type(self).__name__}: {name}={value!r} is unknown; choose one of {', '.join(known)}")
 
 
-def _is_by_weight(name: str, value: Any, p: Tensor) -> bool:
-    return isinstance(value, Tensor) and name != "step" and value.shape == p.shape
+def _is_by_weight(name: str, value: Any, shape: torch.Size) -> bool:
+    return name != "step" and isinstance(value, Tensor) and value.shape == shape
