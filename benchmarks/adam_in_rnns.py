@@ -19,9 +19,9 @@ import matplotlib as mpl
 import torch
 from torch import Tensor, nn
 
-from isotrain.isolation.adam import MaskedAdam
-from isotrain.isolation.masking import Masked
-from isotrain.isolation.optimisers import MaskedAdadelta, MaskedAdagrad, MaskedRMSprop, MaskedSGD
+from isotrain.isolation.optimisers.adam import MaskedAdam
+from isotrain.isolation.optimisers.masking import Masked
+from isotrain.isolation.optimisers.others import MaskedAdadelta, MaskedAdagrad, MaskedRMSprop, MaskedSGD
 from isotrain.style import GREY, PALETTE, STYLE, new_figure, save
 
 STEPS, BATCH, LEAD, UNITS, RATE = 32, 32, 8, 16, 1e-2

@@ -1,26 +1,25 @@
-"""What MaskedAdam and the Isolation callback cost a training step between two selections.
+"""What MaskedAdam and the isolator cost a training step between two selections.
 
     python benchmarks/isolation_overhead.py [--hidden 256] [--rounds 200] [--threads 1]
 
 Times one optimiser step of an LSTM layer's parameters, gradients given, with torch.optim.Adam and with
-MaskedAdam (all active; half of the units isolated; half of the arcs isolated), preceded by the callback's hook
-where there is one. Conditions take turns step by step, so that whatever else the machine does falls on all of
+MaskedAdam (all active; half of the units isolated; half of the arcs isolated), preceded by the isolator's
+hook where there is one. Conditions take turns step by step, so that whatever else the machine does falls on all of
 them; the medians are compared with a whole training step of the stock LSTM (T=168, B=64), timed in turn too.
 """
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-from isotrain.isolation import CRITERIA, SCHEDULES, Isolation, MaskedAdam
-from isotrain.isolation.criteria import view_of
-from isotrain.isolation.selection import select
-from isotrain.isolation.zones import zones
+from isotrain.isolation import SCHEDULES, Isolator, MaskedAdam, Policy
+
+EVERY = 20
 
 
 def parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
@@ -30,41 +29,35 @@ def parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
     return copies
 
 
+def isolator_of(module: torch.nn.Module, kind: str, criterion: str) -> Isolator:
+    for p in module.parameters():
+        p.grad = torch.randn_like(p)
+    policy = Policy(kind, criterion, SCHEDULES["constant"](fraction=0.5, start=0.0), every=EVERY)
+    return Isolator(module, MaskedAdam(module.parameters()), policy)
+
+
 def masked(module: torch.nn.Module, kind: str | None) -> Callable[[], Any]:
-    """One step of MaskedAdam, the callback's hook before it, at a step that is no selection."""
-    copies = parameters(module)
-    optimiser = MaskedAdam(copies)
+    """One step of MaskedAdam, the isolator asked before it, at a step that is no look."""
+    isolator = isolator_of(module, kind or "unit", "random")
     if kind is not None:
-        (zone_map,) = zones(module, kind)
-        active = torch.rand(zone_map.count) < 0.5
-        for p, mask in zip(copies, zone_map.expand(active).values(), strict=True):
-            optimiser.set_active(p, mask)
-    callback = Isolation(kind or "unit", "random", SCHEDULES["constant"](), every=20)
-    trainer: Any = SimpleNamespace(global_step=7)
+        isolator.before_step(0, 100)
 
     def step() -> None:
-        callback.on_before_optimizer_step(trainer, None, optimiser)  # type: ignore[arg-type]
-        optimiser.step()
+        isolator.before_step(7, 100)
+        isolator.optimiser.step()
 
     return step
 
 
-def selection(module: torch.nn.Module, kind: str) -> Callable[[], Any]:
-    """One selection by update norm, from the scores to the optimiser being told."""
-    (zone_map,) = zones(module, kind)
-    named = dict(module.named_parameters())
-    optimiser = MaskedAdam(named.values())
-    for p in named.values():
-        p.grad = torch.randn_like(p)
-    optimiser.step()
-
-    def choose() -> None:
-        score = CRITERIA["update_norm"](view_of(zone_map, named, optimiser, torch.Generator()))
-        active = select({zone_map.name: score}, 0.5)[zone_map.name]
-        for name, mask in zone_map.expand(active).items():
-            optimiser.set_active(named[name], mask)
-
-    return choose
+def look_ms(module: torch.nn.Module, kind: str, looks: int = 9) -> float:
+    """Median milliseconds of a look that chooses anew by update norm: scores, choice, optimiser told, record."""
+    isolator = isolator_of(module, kind, "update_norm")
+    for look in range(looks):
+        for p in module.parameters():
+            p.grad = torch.randn_like(p)
+        isolator.optimiser.step()
+        isolator.before_step(look * EVERY, 10**6)
+    return 1e3 * statistics.median(entry["seconds"] for entry in isolator.history)
 
 
 def stock_step(module: torch.nn.LSTM) -> Callable[[], Any]:
@@ -97,9 +90,9 @@ def main() -> None:
     module = torch.nn.LSTM(7, settings.hidden)
     conditions = {
         "torch.optim.Adam": torch.optim.Adam(parameters(module)).step,
-        "MaskedAdam, all active": masked(module, None),
-        "MaskedAdam, half the units": masked(module, "unit"),
-        "MaskedAdam, half the arcs": masked(module, "arc"),
+        "MaskedAdam, all active": masked(copy.deepcopy(module), None),
+        "MaskedAdam, half the units": masked(copy.deepcopy(module), "unit"),
+        "MaskedAdam, half the arcs": masked(copy.deepcopy(module), "arc"),
     }
     whole = stock_step(torch.nn.LSTM(7, settings.hidden))
     times: dict[str, list[float]] = {name: [] for name in conditions}
@@ -117,10 +110,10 @@ def main() -> None:
         print(
             f"{name:28s} {ms:7.3f} ms   x{ms / adam_ms:5.2f} Adam   {100 * (ms - adam_ms) / step_ms:+6.2f} % of a step"
         )
-    for kind in ("unit", "layer", "arc"):
-        choose = selection(torch.nn.LSTM(7, settings.hidden), kind)
-        ms = 1e3 * statistics.median(seconds(choose) for _ in range(9))
-        print(f"one selection, kind {kind:12s} {ms:7.3f} ms")
+    for kind, layers in (("unit", 1), ("arc", 1), ("layer", 2)):
+        ms = look_ms(torch.nn.LSTM(7, settings.hidden, layers), kind)
+        share = 100 * ms / EVERY / step_ms
+        print(f"one look, {kind}s of {layers} layer(s) {ms:12.3f} ms   {share:6.2f} % of {EVERY} steps")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-
 from benchmarks.criteria.fits import CRITERIA, DRAWN_ONCE, SCHEDULES
+
 from isotrain.style import GREY, PALETTE, STYLE, new_figure, save
 from isotrain.tradeoff.statistics import Interval, median_interval
 
@@ -52,20 +52,20 @@ def _head(results: dict[str, Any]) -> str:
     source = "a **simulated** series" if data["simulated"] else "the Drahi-X series"
     return f"""# Is any criterion better than random zones?
 
-Forecaster of params.yaml on {source} ({data["target"]}, {data["rows"]} hours), streamed, equal steps, isolated zones
-masked: {100 * results["fraction"]:.0f} % of the zones of each LSTM layer, from a tenth of the training on (`constant`) or
-grown until six tenths (`cubic`); chosen anew every 5 steps. {results["seeds"]} seeds. {results["date"]}, {hardware["cpu"]}.
-`python -m benchmarks.criteria.run`; every figure below is in results.json.
+Forecaster of params.yaml on {source} ({data["target"]}, {data["rows"]} hours), streamed, equal steps, isolated
+zones masked: {100 * results["fraction"]:.0f} % of the zones of each LSTM layer, from a tenth of the training on
+(`constant`) or grown until six tenths (`cubic`); chosen anew every 5 steps. {results["seeds"]} seeds.
+{results["date"]}, {hardware["cpu"]}. `python -m benchmarks.criteria.run`; every figure below is in results.json.
 """
 
 
 def _table(rows: Rows, zone: str) -> str:
     lines = [
         f"\n## Zones: {zone}s\n",
-        f"Median validation MAE, kW, nothing isolated: {np.median(_values(rows, zone, None, 'constant')):.3f}. The other "
-        f"columns are differences to `random` with the same seed and schedule: median [{100 * CONFIDENCE:.0f} % bootstrap].\n",
+        "Errors: MAE in kW, median over seeds. Differences to `random` are those of the same seed and schedule: "
+        f"median [{100 * CONFIDENCE:.0f} % bootstrap].\n",
         "| criterion | "
-        + " | ".join(f"{s}: val MAE | less random | test less random | churn" for s in SCHEDULES)
+        + " | ".join(f"{s}: val | val less random | test less random | churn" for s in SCHEDULES)
         + " |",
         "| --- |" + " --- |" * (4 * len(SCHEDULES)),
     ]
@@ -116,7 +116,7 @@ Worse: {", ".join(worse) or "none"}.
 
 def errors(results: dict[str, Any], zones: Sequence[str], path: Path) -> None:
     """A dot a seed: validation error less that of random zones; the bar is the median's interval."""
-    shown = [c for c in (*CRITERIA[1:], None)]
+    shown = (*CRITERIA[1:], None)
     with mpl.rc_context(STYLE):
         title = "Validation error less that of random zones, same seed and schedule"
         figure, grid = new_figure(

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from benchmarks.criteria.fits import CRITERIA, DRAWN_ONCE, Job, settings
 from torch import Tensor
 
-from benchmarks.criteria.fits import CRITERIA, DRAWN_ONCE, Job, settings
 from isotrain.data.windows import Windows
 from isotrain.isolation import CRITERIA as FUNCTIONS
 from isotrain.isolation import SCHEDULES, Isolation
@@ -41,7 +41,7 @@ class All:
 
 
 def agreement(job: Job) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
-    """Spearman's rank correlation between criteria, mean over layers, after training; and how many zones tie at +inf."""
+    """Spearman's rank correlation between criteria, mean over layers, after training; and the share of +inf."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     s, windows = settings(job), Windows.load(job.windows)

@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.criteria import page
 from benchmarks.criteria.fits import CRITERIA, SCHEDULES, Job, fit
 from benchmarks.criteria.ranking import NAMES, agreement
+
 from isotrain.data.windows import Windows
 from isotrain.files import write_json
 from isotrain.provenance import commit, hardware

@@ -22,7 +22,7 @@ from isotrain.forecast.model import Forecaster, Series
 from isotrain.forecast.module import ForecastModule
 from isotrain.forecast.stretches import Sampler
 from isotrain.isolation import SCHEDULES, AdaptiveHorizon, Isolation
-from isotrain.isolation.figures import draw
+from isotrain.isolation.pictures.figures import draw
 from isotrain.lstm import runtime
 from isotrain.lstm.horizon import LADDER
 from isotrain.outcome import flat, log_result, scored, timed

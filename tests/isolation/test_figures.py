@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from isotrain.errors import InputError
-from isotrain.isolation.figures import draw, picture
-from isotrain.isolation.heatmap import HEAT, folded
-from isotrain.isolation.record import QUANTILES, Record
+from isotrain.isolation.pictures.figures import draw, picture
+from isotrain.isolation.pictures.heatmap import HEAT, folded
+from isotrain.isolation.pictures.record import QUANTILES, Record
 from isotrain.isolation.zones import zones
 from isotrain.style import save
 

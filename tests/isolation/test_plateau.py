@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from isotrain.isolation.criteria import CRITERIA, ZoneView
-from isotrain.isolation.plateau import ALPHA, BETA, P1
+from isotrain.isolation.criteria.plateau import ALPHA, BETA, P1
 
 plateau = CRITERIA["plateau"]
 HEADS, TAILS = math.log(P1 / 0.5), math.log((1 - P1) / 0.5)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from isotrain.isolation import MaskedAdam
-from isotrain.isolation.choosing import kinds_of
 from isotrain.isolation.zones import zones
+from isotrain.isolation.zones.choosing import kinds_of
 
 
 class LastState(nn.Module):

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from isotrain.forecast.model import Forecaster
 from isotrain.forecast.stretches import Sampler, Stretches, cover
-from isotrain.isolation.adam import MaskedAdam
+from isotrain.isolation.optimisers import MaskedAdam
 
 VALIDATION_STRIDE = 7  # hours between validation origins during a fit: prime to 24, so every hour of day occurs
 

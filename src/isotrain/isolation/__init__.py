@@ -7,10 +7,9 @@ Everything here needs torch alone, apart from the Lightning callbacks :class:`Is
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from isotrain.isolation.adam import MaskedAdam
 from isotrain.isolation.criteria import CRITERIA
 from isotrain.isolation.isolator import Isolator
-from isotrain.isolation.optimisers import MASKED, masked
+from isotrain.isolation.optimisers import MASKED, MaskedAdam, masked
 from isotrain.isolation.policy import Policy
 from isotrain.isolation.schedules import SCHEDULES
 from isotrain.isolation.zones import zones

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from isotrain.errors import InputError
-from isotrain.isolation.record import Record
+from isotrain.isolation.pictures.record import Record
 from isotrain.isolation.zones import chosen_modules, zones
 from isotrain.lstm import LSTM
 from isotrain.lstm.horizon import LADDER, Horizon, Measurement

@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 from isotrain.errors import InputError
 from isotrain.isolation.criteria import Criterion
 from isotrain.isolation.isolator import Isolator
+from isotrain.isolation.pictures.record import Record
 from isotrain.isolation.policy import Policy
-from isotrain.isolation.record import Record
 from isotrain.isolation.schedules import Schedule
 
 

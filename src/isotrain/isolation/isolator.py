@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from isotrain.errors import InputError
 from isotrain.isolation.criteria import ZoneView, neglected, view_of
+from isotrain.isolation.pictures.record import Record
 from isotrain.isolation.policy import Policy, require_masking
-from isotrain.isolation.record import Record
 from isotrain.isolation.saving import describe, isolated_share
 from isotrain.isolation.selection import select
 from isotrain.isolation.telling import Listeners

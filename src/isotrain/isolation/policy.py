@@ -10,8 +10,8 @@ from isotrain.errors import InputError
 from isotrain.isolation.criteria import CRITERIA, Criterion
 from isotrain.isolation.schedules import Schedule
 from isotrain.isolation.selection import SCOPES
-from isotrain.isolation.zonemap import COUNTS
 from isotrain.isolation.zones import KINDS
+from isotrain.isolation.zones.zonemap import COUNTS
 from isotrain.lstm.plan import MODES
 from isotrain.vocabulary import MODES_OF_ZONE
 
@@ -44,7 +44,7 @@ class Policy:
         modules: dotted names, or patterns, of the modules to isolate in; None as in :func:`.zones.zones`.
         window: time steps of a window, for zone ``"step"``.
         tile: rows and columns of a tile, for zone ``"tile"``.
-        uses: how often each module's matrices are applied (:func:`.uses.count_uses`), for ``count="flops"`` and
+        uses: how often each module's matrices are applied (:func:`.zones.count_uses`), for ``count="flops"`` and
             the printed shares; None: once each.
 
     Raises:

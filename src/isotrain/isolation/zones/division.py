@@ -11,12 +11,10 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from isotrain.errors import InputError
-from isotrain.isolation.choosing import chosen_modules, refuse_shared, refuse_uninitialised
-from isotrain.isolation.layers import Layer, Part, layers_of, meaning_of, own_parts
-from isotrain.isolation.uses import count_uses
-from isotrain.isolation.zonemap import COUNTS, Totals, ZoneMap
+from isotrain.isolation.zones.choosing import chosen_modules, refuse_shared, refuse_uninitialised
+from isotrain.isolation.zones.layers import Layer, Part, layers_of, meaning_of, own_parts
+from isotrain.isolation.zones.zonemap import Totals, ZoneMap
 
-__all__ = ["COUNTS", "KINDS", "ZoneMap", "chosen_modules", "count_uses", "zones"]
 Numbers = dict[str, Int[Tensor, "..."]]  # parameter -> the zone of each arc
 Size = tuple[int, int]  # rows and columns of a block
 

@@ -37,8 +37,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from isotrain.isolation.histories import recall_gradient
-from isotrain.isolation.views import ZoneView, needs
+from isotrain.isolation.criteria.histories import recall_gradient
+from isotrain.isolation.criteria.views import ZoneView, needs
 
 P1, ALPHA, BETA = 0.8, 0.05, 0.05
 HEADS, TAILS = log(2 * P1), log(2 * (1 - P1))

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from isotrain.errors import InputError
-from isotrain.isolation.curves import draw_churn, draw_neglected, draw_scores, say
-from isotrain.isolation.heatmap import (
+from isotrain.isolation.pictures.curves import draw_churn, draw_neglected, draw_scores, say
+from isotrain.isolation.pictures.heatmap import (
     BEFORE_END,
     COLUMNS,
     GATES,
@@ -26,7 +26,7 @@ from isotrain.isolation.heatmap import (
     draw_layer,
     over_time,
 )
-from isotrain.isolation.record import Record
+from isotrain.isolation.pictures.record import Record
 from isotrain.style import GREY, STYLE, blank_figure, new_figure
 
 Rows = list[list[str]]

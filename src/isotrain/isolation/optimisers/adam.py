@@ -11,8 +11,8 @@ from jaxtyping import Bool
 from torch import Tensor
 from torch.optim import Adam
 
-from isotrain.isolation.active import ActiveSet
-from isotrain.isolation.masking import Masked
+from isotrain.isolation.optimisers.active import ActiveSet
+from isotrain.isolation.optimisers.masking import Masked
 
 MOMENTS = ("hold", "decay", "reset", "mean")
 CORRECTIONS = ("global", "per_weight")

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from isotrain.errors import InputError
-from isotrain.isolation.adam import MaskedAdam
-from isotrain.isolation.masking import Masked
+from isotrain.isolation.optimisers.adam import MaskedAdam
+from isotrain.isolation.optimisers.masking import Masked
 
 
 class MaskedSGD(Masked, torch.optim.SGD):

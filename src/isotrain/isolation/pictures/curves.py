@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
-from isotrain.isolation.heatmap import ACTIVE, ISOLATED
+from isotrain.isolation.pictures.heatmap import ACTIVE, ISOLATED
 from isotrain.style import GREY, PALETTE
 
 WIDE = 30.0  # largest over smallest score from which a linear axis would hide the small ones

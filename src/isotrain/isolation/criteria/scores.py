@@ -13,11 +13,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from isotrain.isolation.histories import distance, movement, plasticity, stability
-from isotrain.isolation.plateau import plateau
-from isotrain.isolation.views import Criterion, ZoneView, needs, view_of
-
-__all__ = ["CRITERIA", "Criterion", "ZoneView", "needs", "neglected", "view_of"]
+from isotrain.isolation.criteria.histories import distance, movement, plasticity, stability
+from isotrain.isolation.criteria.plateau import plateau
+from isotrain.isolation.criteria.views import Criterion, ZoneView, needs
 
 
 def random(view: ZoneView) -> Float[Tensor, " zones"]:

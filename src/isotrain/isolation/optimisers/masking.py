@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from isotrain.errors import InputError
-from isotrain.isolation.active import ActiveSet, full_mask
+from isotrain.isolation.optimisers.active import ActiveSet, full_mask
 
 
 class Masked(Optimizer):

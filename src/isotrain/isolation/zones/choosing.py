@@ -11,7 +11,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from isotrain.errors import InputError
-from isotrain.isolation.layers import Layer, meaning_of
+from isotrain.isolation.zones.layers import Layer, meaning_of
 
 _NAMES_SHOWN = 10
 

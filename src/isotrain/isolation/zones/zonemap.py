@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from isotrain.errors import InputError
-from isotrain.isolation.layers import Layer
+from isotrain.isolation.zones.layers import Layer
 
 COUNTS = ("zones", "arcs", "flops")
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from isotrain.isolation.views import ZoneView, needs
+from isotrain.isolation.criteria.views import ZoneView, needs
 
 REFRESH = 5
 """Looks from one reference snapshot of :func:`plasticity` to the next: a convention, not measured to be best."""
