@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -231,6 +231,67 @@ def test_autonomous_units_are_chosen_once_fed_by_nothing_that_moves_and_stay() -
     for name, p in longer.lstm.named_parameters():
         assert torch.equal(p[~active[name]], after_one[f"lstm.{name}"][~active[name]])
         assert not torch.equal(p[active[name]], after_one[f"lstm.{name}"][active[name]])
+
+
+class Groups(Forecaster):
+    """Matrices with weight decay, vectors without, each with its own rate."""
+
+    def configure_optimizers(self) -> Any:
+        matrices = [p for p in self.parameters() if p.dim() > 1]
+        vectors = [p for p in self.parameters() if p.dim() == 1]
+        return MaskedAdam([{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "lr": 1e-3}], lr=1e-2)
+
+
+@pytest.mark.parametrize("mode", ["masked", "exact"])
+def test_mixed_precision_parameter_groups_and_early_stopping(mode: str) -> None:
+    class Watched(Groups):
+        def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            self.log("flat", 1.0)
+            return loss
+
+    model = Watched(LSTM(INPUTS, HIDDEN, 2, batch_first=True))
+    before = weights(model)
+    stop = EarlyStopping("flat", patience=1, check_on_train_epoch_end=True)
+    isolation = Isolation("unit", "random", constant(), mode=mode, every=1, reselect=False)
+    more: dict[str, Any] = {"precision": "bf16-mixed", "gradient_clip_val": 0.1}
+    trainer = fit(model, isolation, stop, steps=100, **more)
+    assert trainer.global_step == 16  # two epochs of eight steps
+    (optimiser,) = trainer.optimizers
+    moved = 0
+    for name, p in model.named_parameters():
+        active = optimiser.active(p)
+        assert torch.equal(p[~active], before[name][~active])
+        moved += int((p[active] != before[name][active]).sum())
+    assert moved > 100
+    assert 0.4 < isolation.isolated_share < 0.6
+    assert model.lstm.isolated.nothing  # thawed, though stopped early
+
+
+def test_a_fit_that_fails_leaves_a_thawed_model() -> None:
+    class Failing(Forecaster):
+        def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+            if batch_idx == 3:
+                raise RuntimeError("made to fail")
+            return super().training_step(batch, batch_idx)
+
+    model = Failing(LSTM(INPUTS, HIDDEN, 2, batch_first=True))
+    with pytest.raises(RuntimeError, match="made to fail"):
+        fit(model, Isolation("unit", "random", constant(), mode="exact", every=1))
+    assert model.lstm.isolated.nothing
+
+
+def test_several_optimisers_are_refused() -> None:
+    class Two(Forecaster):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def configure_optimizers(self) -> Any:
+            return [MaskedAdam(self.lstm.parameters()), MaskedAdam(self.head.parameters())]
+
+    with pytest.raises(InputError, match="isolation needs one optimiser, there are 2"):
+        fit(Two(), Isolation("unit", "random", constant()))
 
 
 # 6. Resuming --------------------------------------------------------------------------------------------

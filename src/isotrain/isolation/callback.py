@@ -93,6 +93,10 @@ class Isolation(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._isolator.finish()
 
+    def on_exception(self, *_: Any) -> None:
+        if self.isolator is not None:
+            self.isolator.finish()
+
     @property
     def _isolator(self) -> Isolator:
         assert self.isolator is not None, "on_fit_start comes first"
