@@ -84,7 +84,7 @@ def _linear(windows: Windows, weights: NDArray[Any]) -> Callable[[Origins], Fore
 
 
 def _ridge_inputs(windows: Windows, origins: Origins) -> NDArray[Any]:
-    """(origins, 168 lags + the hour's inputs + hour of the week + both kinds of day + 1)."""
+    """(origins, 168 lags + the hour's inputs + hour of the week + the calendar a day on)."""
     lags = _relative(windows, windows.target[origins[:, None] - 1 - np.arange(LEVEL_HOURS)], origins)
     week_hour = np.eye(LEVEL_HOURS)[_hour_of_week(windows, origins)]
     now, tomorrow = windows.inputs[origins - 1], windows.calendar[origins + windows.meta["horizon"] - 1]

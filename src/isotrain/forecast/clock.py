@@ -122,12 +122,8 @@ class RandomState(pl.Callback):
 class StopWhenDiverged(pl.Callback):
     """Ends a fit whose validation error is no number: nothing after it can be trusted, and its seconds are wasted."""
 
-    def __init__(self) -> None:
-        self.diverged = False
-
     def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if not torch.isfinite(trainer.callback_metrics["val_mae"]):
-            self.diverged = True
             trainer.should_stop = True
 
 

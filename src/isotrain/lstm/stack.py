@@ -11,6 +11,7 @@ so that h_Z(t-1) is one more input, and the recurrence is |A| wide. Nothing here
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +36,11 @@ class Split:
             return a
         if not len(self.others):
             return z
-        order = torch.cat([self.constants, self.others]).argsort()
-        return torch.cat([z.to(a.dtype), a], -1).index_select(-1, order.to(a.device))
+        return torch.cat([z.to(a.dtype), a], -1).index_select(-1, self._order.to(a.device))
+
+    @cached_property
+    def _order(self) -> Tensor:
+        return torch.cat([self.constants, self.others]).argsort()
 
 
 def splits(constants: Sequence[Sequence[int]], hidden: int) -> list[Split]:
