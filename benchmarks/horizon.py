@@ -46,7 +46,7 @@ from isotrain.files import write_json
 from isotrain.lstm import LSTM, runtime
 from isotrain.lstm.horizon import Horizon, Measurement
 from isotrain.provenance import hardware
-from isotrain.reporting.style import PALETTE, STYLE, new_figure, save
+from isotrain.style import PALETTE, STYLE, new_figure, save
 from isotrain.tradeoff.timing import alone
 from isotrain.training import Fit, prepare
 
@@ -366,7 +366,7 @@ def draw(runs: list[Run], ladder: tuple[int, ...], window: int, out: Path, title
             panel.set(title=f"error against {key}", xlabel=label, ylabel=unit)
             panel.set_ylim(lowest * 0.99, middle + 3 * (middle - lowest))
         axes[1, 0].legend(frameon=False, fontsize=8)
-        save(figure, out, "horizon")
+        save(figure, out / "horizon.png")
 
 
 def _colour(index: int, name: str) -> str:

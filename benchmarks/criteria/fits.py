@@ -15,6 +15,7 @@ import torch
 from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows
 from isotrain.forecast.clock import Clock
+from isotrain.isolation import Isolation
 from isotrain.outcome import scored
 from isotrain.training import Fit, prepare, trainer_of
 
@@ -55,24 +56,25 @@ def settings(job: Job) -> Settings:
 
 
 def fit(job: Job) -> Mapping[str, Any]:
-    """Train, and return the errors (kW), the mean isolated share, churn and neglected share."""
+    """Train, and return the errors (kW), and the mean isolated share (of the arcs, over all steps), churn and neglect."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     s, windows = settings(job), Windows.load(job.windows)
     with tempfile.TemporaryDirectory() as folder:
         one = Fit(s, job.seed, windows, Path(folder))
         module, callbacks = prepare(one)
-        clock = Clock()
+        watched = [c for c in callbacks if isinstance(c, Isolation)]
+        clock = Clock(share=lambda: sum(c.history[-1]["share"] for c in watched if c.history))
         trainer_of(s, [*callbacks, clock]).fit(module)
         result = scored(module, clock, windows, Path(folder))
-    history = next((c.history for c in callbacks if hasattr(c, "isolator")), [])
+    history = [entry for c in watched for entry in c.history]
     after = history[1:]  # the first choice changes state because it is the first
     return {
         "criterion": job.criterion,
         "schedule": job.schedule,
         "seed": job.seed,
         **{key: result[key] for key in ("val_mae", "best_val_mae", "test_mae")},
-        "share": history[-1]["share"] if history else 0.0,
+        "share": clock.isolated_fraction,
         "churn": _mean([entry["churn"] for entry in after]),
         "neglected": _mean([entry["neglected"] for entry in history if "neglected" in entry]),
     }

@@ -1,6 +1,6 @@
 """The page of results: tables and figures from results.json, and nothing that is not in it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ def write(results: dict[str, Any], out: Path) -> None:
     (out / "criteria.md").write_text("\n".join(parts), encoding="utf-8")
 
 
-def difference(rows: Rows, zone: str, criterion: str | None, schedule: str, error: str = "val_mae") -> list[float]:
-    """Error less that of random zones on the same schedule with the same seed (kW), a value a seed."""
-    own, random = (_by_seed(rows, zone, c, schedule, error) for c in (criterion, "random"))
+def difference(
+    rows: Rows, zone: str, criterion: str | None, schedule: str, error: str = "val_mae", control: str = "random"
+) -> list[float]:
+    """Error less that of the control on the same schedule with the same seed (kW), a value a seed."""
+    own, random = (_by_seed(rows, zone, c, schedule, error) for c in (criterion, control))
     return [own[seed] - random[seed] for seed in sorted(random)]
 
 
@@ -65,15 +67,17 @@ def _table(rows: Rows, zone: str) -> str:
         "Errors: MAE in kW, median over seeds. Differences to `random` are those of the same seed and schedule: "
         f"median [{100 * CONFIDENCE:.0f} % bootstrap].\n",
         "| criterion | "
-        + " | ".join(f"{s}: val | val less random | test less random | churn" for s in SCHEDULES)
+        + " | ".join(f"{s}: val | less random | test less random | isolated | churn" for s in SCHEDULES)
         + " |",
-        "| --- |" + " --- |" * (4 * len(SCHEDULES)),
+        "| --- |" + " --- |" * (5 * len(SCHEDULES)),
     ]
     for criterion in (None, *CRITERIA):
         cells = [criterion or "*nothing isolated*"]
         for schedule in SCHEDULES:
             cells.append(f"{np.median(_values(rows, zone, criterion, schedule)):.3f}")
             cells += [_cell(rows, zone, criterion, schedule, error) for error in ("val_mae", "test_mae")]
+            share = np.mean(list(_by_seed(rows, zone, criterion, schedule, "share").values()))
+            cells.append(f"{100 * share:.0f} %" if criterion else "")
             churn = [v for v in _by_seed(rows, zone, criterion, schedule, "churn").values() if v is not None]
             cells.append(f"{100 * np.mean(churn):.0f} %" if churn else "")
         lines.append("| " + " | ".join(cells) + " |")
@@ -93,25 +97,35 @@ def _values(rows: Rows, zone: str, criterion: str | None, schedule: str) -> list
 
 
 def _foot(results: dict[str, Any], zones: Sequence[str]) -> str:
-    rows = results["rows"]
-    tests = [(z, c, s) for z in zones for c in CRITERIA if c != "random" for s in SCHEDULES]
-    found: Callable[[str], list[str]] = lambda what: [  # noqa: E731
-        f"{c} ({z}s, {s})" for z, c, s in tests if verdict(_interval(difference(rows, z, c, s))) == what
-    ]
-    better, worse = found(SMALLER), found(LARGER)
-    expected = len(tests) * (1 - CONFIDENCE) / 2
-    return f"""
-**Bold**: the interval excludes 0. Of {len(tests)} comparisons on validation {len(better)} are better than random and
-{len(worse)} worse; if no criterion mattered, about {expected:.0f} of each would be expected by chance.
-Better: {", ".join(better) or "none"}.
-Worse: {", ".join(worse) or "none"}.
-
-`{DRAWN_ONCE}`: the first draw stays. Churn: share of the zones that changed state at a selection, after the first.
+    parts = ["\n**Bold**: the interval excludes 0. On validation:\n"]
+    parts += [_count(results["rows"], zones, control) for control in ("random", DRAWN_ONCE)]
+    parts.append(f"""
+`{DRAWN_ONCE}`: the first draw stays. Isolated: mean share of the arcs over all steps; `plateau`, `stability` and
+`plasticity` isolate nothing before they know, so they train more. Churn: share of the zones that changed state at a
+selection, after the first.
 
 ![Differences to random zones, a dot a seed](errors.png)
 
 ![Rank correlation between criteria on one trained network](rankings.png)
-"""
+""")
+    return "\n".join(parts)
+
+
+def _count(rows: Rows, zones: Sequence[str], control: str) -> str:
+    names = [c for c in CRITERIA if c not in ("random", DRAWN_ONCE)]
+    judged = {
+        f"{c} ({z}s, {s})": verdict(_interval(difference(rows, z, c, s, control=control)))
+        for z in zones
+        for c in names
+        for s in SCHEDULES
+    }
+    better, worse = ([name for name, found in judged.items() if found == what] for what in (SMALLER, LARGER))
+    chance = len(judged) * (1 - CONFIDENCE) / 2
+    return (
+        f"- against `{control}`, of {len(judged)} comparisons {len(better)} are better and {len(worse)} worse (if no "
+        f"criterion mattered, some {chance:.0f} of each by chance). Better: {', '.join(better) or 'none'}. "
+        f"Worse: {', '.join(worse) or 'none'}."
+    )
 
 
 def errors(results: dict[str, Any], zones: Sequence[str], path: Path) -> None:
