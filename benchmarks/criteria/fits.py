@@ -56,7 +56,7 @@ def settings(job: Job) -> Settings:
 
 
 def fit(job: Job) -> Mapping[str, Any]:
-    """Train, and return the errors (kW), and the mean isolated share (of the arcs, over all steps), churn and neglect."""
+    """Train, and return the errors (kW), and the means of isolated share (arcs, all steps), churn and neglect."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     s, windows = settings(job), Windows.load(job.windows)
