@@ -42,17 +42,21 @@ class Window(Section):
 class Model(Section):
     """The forecaster's shape."""
 
-    encoder: Literal["lstm", "zeroed"]  # zeroed: the same network with the LSTM's output set to zero
-    hidden: Count  # units in each LSTM layer
+    inputs: Literal["plain", "rich"]  # plain: series, weather, calendar, a skip; rich: statistics of the past besides
+    leave_out: list[str]  # groups of features to do without
+    encoder: Literal["lstm", "gru", "tcn", "zeroed"]  # zeroed: the LSTM's output set to zero
+    hidden: Count  # units in each layer of the encoder
     layers: Count
     decoder: Count  # width of the decoder over the leads
-    dropout: float = Field(ge=0.0, lt=1.0)
+    dropout: float = Field(ge=0.0, lt=1.0)  # in the decoder
+    state_dropout: float = Field(ge=0.0, lt=1.0)  # of the encoder's state at an origin
 
 
 class Training(Section):
     """One fit."""
 
     regime: Literal["streamed", "windowed"]
+    refit: bool  # train on the validation part too: its validation error then says nothing
     steps: Count  # optimiser steps
     stretches: Count  # streamed: stretches in a step
     stretch: Count  # streamed: hours in a stretch, warm-up (= window.history) included
@@ -143,6 +147,8 @@ class Compare(Section):
     reference_stock: dict[Literal["streamed", "windowed"], str]
     reference_tuned: dict[Literal["streamed", "windowed"], str]
     tolerance: Fraction  # the target is so far above the tuned reference's median best validation error, as a share
+    baselines: list[str]  # forecasts without a network, on the same origins
+    coverage: float = Field(gt=0.0, lt=1.0)  # of the forecast intervals
     confidence: float = Field(gt=0.0, lt=1.0)  # of the bootstrap intervals
     bootstrap: Count  # resamples
 
