@@ -1,95 +1,118 @@
-"""From the tidy table to arrays: inputs an hour, parts in time order, statistics of the training part only."""
+"""From the tidy table to arrays: features of every hour, parts in time order, statistics of the training part only."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from isotrain.config import Window
-from isotrain.data.calendar import calendar_features
-from isotrain.data.windows import DAY, LEVEL_HOURS, PARTS, Windows, daily_lags
+from isotrain.data.features import FEATURES, Family, compute
+from isotrain.data.schema import TIME, flag_column
+from isotrain.data.signals import fit_statistics, signals
+from isotrain.data.windows import DAY, PARTS, Windows, needed_hours
 from isotrain.errors import InputError
 
+NEXT = "next"  # the part that holds the one origin just after a series that goes on
 
-def make_windows(table: pd.DataFrame, facts: dict[str, Any], settings: Window) -> Windows:
-    """Split, scale and add the calendar. ``table`` and ``facts`` are ``series.parquet`` and ``series.json``.
 
-    Scaling uses the training part only. Raises :class:`InputError` when the parts are too short for the window.
+def make_windows(
+    table: pd.DataFrame, facts: dict[str, Any], settings: Window, families: Sequence[Family] = FEATURES
+) -> Windows:
+    """Split, fit what scales on the training part, compute all features.
+
+    ``table`` and ``facts`` are ``series.parquet`` and ``series.json``. Raises :class:`InputError` when the parts
+    are too short for the window or the target is constant.
     """
-    target, zone, country = facts["target"], facts["time_zone"], facts["country"]
-    hours = pd.DatetimeIndex(table["time"])
-    origins = split(len(table), settings)
-    train = slice(0, origins["train"][1] + settings.horizon - 1)
-    load = table[target]
-    scale = float(load[train].std())
-    if not scale > 0:
-        raise InputError(f"{facts['source']}: {target} is constant over the training part: there is nothing to learn")
-    level, spread = trailing_level(load)
-    ahead = pd.date_range(hours[0], periods=len(hours) + settings.horizon, freq="h")
-    calendar = calendar_features(ahead, zone, country)
-    weather = [c for c, about in facts["columns"].items() if not about["kind"].endswith("load")]
-    inputs = encoder_inputs(load, level, scale, table[weather], train).join(
-        calendar.iloc[: len(table)].set_axis(table.index)
-    )
-    yesterday = (load - load.shift(DAY))[train].abs().mean()
+    trained = table.iloc[: int(len(table) * settings.train)]
+    load = trained[facts["target"]]
     meta = {
-        **{key: facts[key] for key in ("source", "simulated", "rows", "sha256", "target", "unit", "time_zone")},
+        **{key: facts[key] for key in ("target", "unit", "time_zone", "country")},
         **{key: getattr(settings, key) for key in ("history", "horizon", "stride")},
-        "scale": scale,
-        "mase_scale": float(yesterday),
-        "origins": {part: list(bounds) for part, bounds in origins.items()},
-        "inputs": list(inputs.columns),
-        "calendar": list(calendar.columns),
+        "statistics": fit_statistics(trained, facts),
+        "mase_scale": float((load - load.shift(DAY)).abs().mean()),
     }
-    return Windows(
-        inputs=inputs.to_numpy(np.float32),
-        calendar=calendar.to_numpy(np.float32),
-        target=load.to_numpy(np.float32),
-        truth=load.where(table[f"{target}__flag"] == 0).to_numpy(np.float32),
-        level=level.to_numpy(np.float32),
-        spread=spread.to_numpy(np.float32),
-        time=hours.as_unit("s").asi8,
-        meta=meta,
-    )
+    made = _windows(table, facts, meta, families)
+    origins = split(len(table), settings, needed_hours(made.meta))
+    made.meta["origins"] = {part: list(bounds) for part, bounds in origins.items()}
+    return made
 
 
-def split(rows: int, settings: Window) -> dict[str, tuple[int, int]]:
-    """First and one-past-last origin of each part.
+def apply_statistics(
+    table: pd.DataFrame,
+    facts: dict[str, Any],
+    meta: dict[str, Any],
+    *,
+    inputs: str = "rich",
+    leave_out: Sequence[str] = (),
+) -> Windows:
+    """The features of a new ``table`` (n hours) by the statistics of ``meta``, those of a trained forecaster.
+
+    Its one origin, ``windows.origins("next")``, is n: the first hour after the table. Raises :class:`InputError`
+    if a column is missing or the table has fewer hours than the features of ``inputs`` look back over.
+    """
+    wanted = [meta["target"], *(about["name"] for about in meta["statistics"]["weather"])]
+    if missing := [name for name in wanted if name not in table]:
+        raise InputError(
+            f"{facts['source']} lacks {', '.join(missing)}, which the forecaster was trained on: it needs "
+            f"{', '.join(wanted)}"
+        )
+    needed = needed_hours(meta, inputs, leave_out)
+    if len(table) < needed:
+        raise InputError(
+            f"{facts['source']} has {len(table)} h of history; {inputs} inputs look back over {needed} h: "
+            "give a longer series"
+        )
+    made = _windows(table, facts, meta, FEATURES)
+    made.meta["origins"] = {NEXT: [len(table), len(table) + 1]}
+    return made
+
+
+def split(rows: int, settings: Window, first: int) -> dict[str, tuple[int, int]]:
+    """First and one-past-last origin of each part; ``first``: the first origin that has its whole past.
 
     The purge: an origin belongs to a part only if *all* its target hours do, so no hour is a target in two
     parts. The histories of the first validation and test origins reach back, as they do in use.
     """
-    first_target = max(settings.history, *daily_lags(settings.horizon))  # every origin has its whole past
     ends = [int(rows * settings.train), int(rows * (settings.train + settings.validation)), rows]
-    starts = [first_target, ends[0], ends[1]]
+    starts = [first, ends[0], ends[1]]
     parts = {part: (start, end - settings.horizon + 1) for part, start, end in zip(PARTS, starts, ends, strict=True)}
     for part, (start, end) in parts.items():
         if end <= start:
             raise InputError(
-                f"the {part} part has no room for window.history of {settings.history} h and window.horizon of "
-                f"{settings.horizon} h in a series of {rows} h: shorten the window or give a longer series"
+                f"the {part} part has no room for a past of {first} h (window.history of {settings.history} h and what "
+                f"its features look back over) and window.horizon of {settings.horizon} h in a series of {rows} h: "
+                "shorten the window or give a longer series"
             )
     return parts
 
 
-def trailing_level(load: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Mean and standard deviation (kW) of the week that ends with each hour, shorter at the very beginning."""
-    week = load.rolling(LEVEL_HOURS, min_periods=1)
-    return week.mean(), week.std().fillna(0.0)
-
-
-def encoder_inputs(
-    load: pd.Series, level: pd.Series, scale: float, weather: pd.DataFrame, train: slice
-) -> pd.DataFrame:
-    """The plain inputs: load relative to its trailing level, and standardised weather if there is any."""
-    columns = {"load": (load - level) / scale}
-    for name, values in weather.items():
-        mean, std = values[train].mean(), values[train].std()
-        columns[str(name)] = (values - mean) / (std if std > 0 else 1.0)
-    return pd.DataFrame(columns)
-
-
 def describe(windows: Windows) -> dict[str, Any]:
-    """The sizes of things, for the log."""
+    """The sizes of things, for the log, and which groups of features are poorer for want of weather."""
     sizes = {part: len(windows.origins(part)) for part in PARTS}
-    return {"inputs": windows.inputs.shape[1], **{f"{part}_origins": n for part, n in sizes.items()}}
+    return {
+        "columns": {array: len(columns) for array, columns in windows.meta["columns"].items()},
+        **{f"{part}_origins": n for part, n in sizes.items()},
+        **{f"left_out_without_{kind}": ", ".join(groups) for kind, groups in windows.meta["left_out"].items()},
+    }
+
+
+def _windows(table: pd.DataFrame, facts: dict[str, Any], meta: dict[str, Any], families: Sequence[Family]) -> Windows:
+    """Everything but the origins. What names the data is that of ``facts``, the rest that of ``meta``."""
+    s = signals(table, meta)
+    features = compute(s, families)
+    target = meta["target"]
+    return Windows(
+        **features.arrays,
+        target=table[target].to_numpy(np.float32),
+        truth=table[target].where(table[flag_column(target)] == 0).to_numpy(np.float32),
+        level=s.level.values.astype(np.float32),
+        spread=s.spread.values.astype(np.float32),
+        time=pd.DatetimeIndex(table[TIME]).as_unit("s").asi8,
+        meta={
+            **meta,
+            **{key: facts[key] for key in ("source", "simulated", "rows", "sha256")},
+            **features.about,
+            "scale": s.scale,
+        },
+    )
