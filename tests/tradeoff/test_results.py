@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from isotrain.errors import InputError
-from isotrain.tradeoff.results import read_forecasts, read_runs
+from isotrain.tradeoff.forecasts import read_forecasts
+from isotrain.tradeoff.results import read_runs
 
 RESULT: dict[str, Any] = {
     "method": "layer",
@@ -131,7 +132,7 @@ def arrays(n: int = 3) -> dict[str, Any]:
 def test_forecasts_come_in_the_order_of_their_origins(tmp_path: Path) -> None:
     (run,) = read_runs(write(tmp_path))
     np.savez(run.folder / "forecasts.npz", **arrays())
-    forecasts = read_forecasts(run)
+    forecasts = read_forecasts(run.folder)
     assert list(forecasts.origins) == [50, 51, 52]
     assert list(forecasts.prediction[:, 0]) == [2.0, 1.0, 0.0]
 
@@ -151,4 +152,4 @@ def test_damaged_forecasts_are_refused_by_name(tmp_path: Path, damage: str) -> N
     if damage == "cut short":
         path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"layer-3/forecasts.npz"):
-        read_forecasts(run)
+        read_forecasts(run.folder)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isotrain.tradeoff.results import Forecasts
+from isotrain.tradeoff.forecasts import Forecasts
 from isotrain.tradeoff.statistics import Interval, mae_difference, median_interval, speedup, week_of
 
 INF = math.inf

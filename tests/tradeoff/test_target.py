@@ -28,7 +28,7 @@ def a_run(
     return Run(
         folder=Path("nowhere"), method=method, seed=seed, regime=regime, started_at="", finished_at="",
         commit="c", diverged=diverged, data={}, hardware={}, parameters=1, steps=len(pairs), train_seconds=1,
-        phase_seconds={}, step_ms_median=1.0, machine_seconds=1.0, isolated_fraction=0.0, val_mae=1.0,
+        phase_seconds={}, step_ms_median=1.0, machine_seconds=1.0, isolated_fraction=0.5, val_mae=1.0,
         test_mae=1.0, test_rmse=1.0, test_mase=1.0, history=history(*pairs), mae_by_lead=(),
     )  # fmt: skip
 

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from isotrain.reporting.style import colours, titled
 from isotrain.style import new_figure
 from isotrain.tradeoff.comparison import Comparison, Method
-from isotrain.tradeoff.results import Forecasts, Run, read_forecasts
+from isotrain.tradeoff.forecasts import Forecasts, read_forecasts
+from isotrain.tradeoff.results import Run
 from isotrain.tradeoff.statistics import week_of
 
 HOUR = 3600
@@ -28,7 +29,7 @@ def forecasts(comparison: Comparison) -> Figure | None:
     shown = _shown(comparison)
     if not shown:
         return None
-    series = {method.name: read_forecasts(_first_run(method)) for method in shown}
+    series = {method.name: read_forecasts(_first_run(method).folder) for method in shown}
     weeks = chosen_weeks(next(iter(series.values())))
     if not weeks:
         return None

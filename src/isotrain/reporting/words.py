@@ -169,7 +169,7 @@ def _pairs(comparison: Comparison) -> list[str]:
     lines = []
     for method in comparison.methods:
         for reference in (comparison.stock(method.regime), comparison.tuned(method.regime)):
-            if reference is None or comparison.targets[method.regime] is None:
+            if reference is None or method.refit or comparison.targets[method.regime] is None:
                 continue
             s = comparison.speedup(method, reference)
             if s is None:

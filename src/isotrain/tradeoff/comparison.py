@@ -17,6 +17,7 @@ MASKED = "masked-"
 class Settings:
     """What is compared with what: method names by regime, and how the intervals are made.
 
+    ``against``: the baseline that every forecast is compared with week by week, if it was scored.
     ``tolerance``: how far above the tuned reference's median best validation error the target lies, as a share of it.
     ``about`` gives each method's sentence for the legend; its order is the order of the tables.
     """
@@ -26,6 +27,7 @@ class Settings:
     confidence: float = 0.9
     bootstrap: int = 2000
     tolerance: float = 0.0
+    against: str | None = None
     about: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -42,6 +44,21 @@ class Method:
     def seeds(self) -> list[int]:
         """The seeds, ascending."""
         return [run.seed for run in self.runs]
+
+    @property
+    def refit(self) -> bool:
+        """Whether it was trained on the validation part too: then it has no validation error, no time to a target."""
+        return any(run.refit for run in self.runs)
+
+    @property
+    def finished(self) -> list[Run]:
+        """The fits that did not diverge."""
+        return [run for run in self.runs if not run.diverged]
+
+    @property
+    def isolates(self) -> bool:
+        """Whether anything was left out of its training."""
+        return any(run.isolated_fraction > 0 for run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -82,10 +99,10 @@ class Comparison:
         return next((m for m in self.methods if m.name.startswith(kind) and m.regime == regime), None)
 
     def isolated(self) -> list[Method]:
-        """The methods under test: neither a reference, nor a control, nor masked."""
+        """The methods under test: those that isolate something, and are no reference, no control and not masked."""
         references = {*self.settings.reference_stock.values(), *self.settings.reference_tuned.values()}
         outside = (*CONTROLS, MASKED)
-        return [m for m in self.methods if m.name not in references and not m.name.startswith(outside)]
+        return [m for m in self.methods if m.isolates and m.name not in references and not m.name.startswith(outside)]
 
     def masked(self) -> list[Method]:
         """The controls that compute every gradient and then drop some."""
@@ -96,15 +113,19 @@ class Comparison:
         return self._interval([value(run) for run in method.runs])
 
     def seconds_to_target(self, method: Method) -> Interval | None:
-        """Training seconds until the target of the regime; ``None`` without a target."""
-        return self._interval(list(method.to_target.values())) if self.targets[method.regime] else None
+        """Training seconds until the target of the regime; ``None`` without a target, or for a refit."""
+        if method.refit or not self.targets[method.regime]:
+            return None
+        return self._interval(list(method.to_target.values()))
 
     def speedup(self, method: Method, reference: Method | None) -> Interval | None:
         """How many times sooner than ``reference`` the target is reached, paired by seed; -inf: never.
 
-        ``None`` without a reference of the same regime, a target or a common seed.
+        ``None`` without a reference of the same regime, a target or a common seed, and for a refit.
         """
         if reference is None or reference.regime != method.regime or self.targets[method.regime] is None:
+            return None
+        if method.refit or reference.refit:
             return None
         common = [seed for seed in method.seeds if seed in reference.to_target]
         ratios = [speedup(reference.to_target[seed], method.to_target[seed]) for seed in common]

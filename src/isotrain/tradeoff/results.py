@@ -2,15 +2,10 @@
 
 import json
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from isotrain.errors import InputError
 from isotrain.files import read_json
@@ -21,7 +16,7 @@ DRIFT = 1.15  # largest over smallest ``machine_seconds`` from which times are n
 
 @dataclass(frozen=True)
 class Validation:
-    """One look at the validation part: training seconds, error in kW (infinite once diverged)."""
+    """One look at the validation part: training seconds, error in kW (infinite once diverged, NaN in a refit)."""
 
     step: int
     train_seconds: float
@@ -31,7 +26,10 @@ class Validation:
 
 @dataclass(frozen=True)
 class Run:
-    """One fit: seconds, kW, shares in [0, 1]. A diverged fit has infinite errors."""
+    """One fit: seconds, kW, shares in [0, 1]. A diverged fit has infinite errors.
+
+    A ``refit`` was trained on the validation part too: its validation errors are NaN, as good as never measured.
+    """
 
     folder: Path
     method: str
@@ -56,6 +54,7 @@ class Run:
     test_mase: float
     history: tuple[Validation, ...]
     mae_by_lead: tuple[float, ...]
+    refit: bool = False
 
     @property
     def name(self) -> str:
@@ -63,14 +62,13 @@ class Run:
         return f"{self.method}-{self.seed}"
 
 
-@dataclass(frozen=True)
-class Forecasts:
-    """The test part by ascending origin: kW (origins, leads), truth NaN where unknown; UTC seconds."""
-
-    origins: npt.NDArray[np.int64]
-    time: npt.NDArray[np.int64]
-    prediction: npt.NDArray[np.float64]
-    truth: npt.NDArray[np.float64]
+def chosen_runs(folder: str | Path, methods: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """The comparable fits in ``folder`` of these methods and seeds; raises as :func:`read_runs` does."""
+    runs = [run for run in read_runs(folder) if run.method in methods and run.seed in seeds]
+    if not runs:
+        raise InputError(f"{folder} holds no fit of compare.methods and compare.seeds: run `dvc repro train` first")
+    check_comparable(runs)
+    return runs
 
 
 def read_runs(folder: str | Path) -> list[Run]:
@@ -102,36 +100,6 @@ def read_run(folder: str | Path) -> Run:
         raise InputError(f"{path} lacks the key {problem}: remove the folder and run `dvc repro train`") from None
     except (TypeError, ValueError, AttributeError) as problem:
         raise InputError(f"{path}: {problem}; remove the folder and run `dvc repro train`") from None
-
-
-def read_forecasts(run: Run) -> Forecasts:
-    """The run's ``forecasts.npz``; :class:`InputError` if it is missing, damaged or uneven in its lengths."""
-    path = run.folder / "forecasts.npz"
-    try:
-        with np.load(path) as arrays:
-            order = np.argsort(arrays["origins"])
-            forecasts = Forecasts(
-                origins=arrays["origins"][order].astype(np.int64),
-                time=arrays["time"][order].astype(np.int64),
-                prediction=arrays["prediction"][order].astype(np.float64),
-                truth=arrays["truth"][order].astype(np.float64),
-            )
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: run `dvc repro train`") from None
-    except (
-        KeyError,
-        IndexError,
-        OSError,
-        TypeError,
-        ValueError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as e:
-        raise InputError(f"{path} cannot be read ({e}): remove the folder and run `dvc repro train`") from None
-    if forecasts.truth.shape != forecasts.prediction.shape or len(np.unique(forecasts.origins)) < len(order):
-        raise InputError(f"{path}: prediction and truth differ in shape, or an origin occurs twice")
-    return forecasts
 
 
 def check_comparable(runs: Sequence[Run]) -> list[str]:
@@ -182,11 +150,21 @@ def _hardware_key(run: Run) -> str:
 def _run(folder: Path, result: dict[str, Any]) -> Run:
     diverged = bool(result.get("diverged", False))
 
+    refit = bool(result["params"].get("training.refit", False))
+
     def error(value: Any) -> float:
         return math.inf if value is None and diverged else _finite(value)
 
+    def validation_error(value: Any) -> float:
+        return math.nan if refit and not diverged else error(value)
+
     history = tuple(
-        Validation(int(v["step"]), _finite(v["train_seconds"]), error(v["val_mae"]), _finite(v["isolated_fraction"]))
+        Validation(
+            int(v["step"]),
+            _finite(v["train_seconds"]),
+            validation_error(v["val_mae"]),
+            _finite(v["isolated_fraction"]),
+        )
         for v in result["history"] or ()
     )
     missing = {"source", "simulated", "rows", "sha256"} - set(result["data"])
@@ -212,12 +190,13 @@ def _run(folder: Path, result: dict[str, Any]) -> Run:
         step_ms_median=error(result["step_ms_median"]),
         machine_seconds=_finite(result["machine_seconds"]),
         isolated_fraction=_finite(result["isolated_fraction"]),
-        val_mae=error(result["val_mae"]),
+        val_mae=validation_error(result["val_mae"]),
         test_mae=error(result["test_mae"]),
         test_rmse=error(result["test_rmse"]),
         test_mase=error(result["test_mase"]),
         history=history,
         mae_by_lead=tuple(error(value) for value in result["mae_by_lead"] or ()),
+        refit=refit,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from isotrain.tradeoff.results import Forecasts
+from isotrain.tradeoff.forecasts import Forecasts
 
 SEED = 20210
 WEEK = 7 * 24 * 3600

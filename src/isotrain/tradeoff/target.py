@@ -17,14 +17,14 @@ def reference_target(runs: Sequence[Run]) -> float | None:
 
     For an even number the higher of the two middle values is taken: a value that occurred, so that at least
     half of the reference's own seeds reach the target. Diverged fits set no target: their early errors would
-    make it trivial. ``None`` if no run is left.
+    make it trivial; nor do refits, which were trained on the validation part. ``None`` if no run is left.
     """
-    best = [best_validation(run.history) for run in runs if run.history and not run.diverged]
+    best = [best_validation(run.history) for run in runs if run.history and not run.diverged and not run.refit]
     return median_high(best) if best else None
 
 
 def seconds_to_target(run: Run, target: float) -> float:
-    """Training seconds at the first validation at or below ``target``; infinite without one, or if diverged.
+    """Training seconds at the first validation at or below ``target``; infinite without one, if diverged or refit.
 
     Nothing is interpolated: a method is credited only with an error that was measured. The rule is
     AlgoPerf's (mlcommons/algorithmic-efficiency, docs/DOCUMENTATION.md, "Scoring").
