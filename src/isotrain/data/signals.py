@@ -21,7 +21,7 @@ WEATHER = ("temperature", "solar")  # kinds of columns that are weather
 
 @dataclass(frozen=True)
 class Signals:
-    """Loads in kW, weather standardised. ``temperature`` and ``solar`` are the first column of their kind, if any."""
+    """Loads in kW, weather standardised: every column of it in ``weather``, the first of each kind in ``first``."""
 
     load: Past
     level: Past
@@ -29,24 +29,19 @@ class Signals:
     scale: float  # kW
     calendar: dict[str, Known]
     weather: dict[str, Past]
-    temperature: Past | None
-    solar: Past | None
-    climate: Known | None  # of the temperature
+    first: dict[str, Past]  # by kind: it speaks for its kind
+    usual: dict[str, Known]  # by kind: what the time of year lets one expect
 
     def above_level(self, load: Past) -> Past:
         """``load`` (kW) relative to the trailing week's mean, in the series' standard deviations."""
         return (load - self.level) / self.scale
 
-    def lacks(self, kinds: tuple[str, ...]) -> list[str]:
-        """Which of ``kinds`` of weather this series has not."""
-        return [kind for kind in kinds if getattr(self, kind) is None]
-
 
 def fit_statistics(table: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any]:
     """Every number that scales a feature, from ``table``: the rows of the training part alone.
 
-    ``scale`` in kW; ``weather``: name, kind, mean, std of each column; ``climate``: 366 standardised temperatures
-    or None.
+    ``scale`` in kW; ``weather``: name, kind, mean, std of each column; ``climate``: kind -> 366
+    standardised values, of the temperature if there is any.
     Raises :class:`InputError` if the target is constant.
     """
     target = facts["target"]
@@ -60,11 +55,8 @@ def fit_statistics(table: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any]
             weather.append({"name": name, "kind": about["kind"], "mean": mean, "std": std if std > 0 else 1.0})
     temperature = _first_of("temperature", weather)
     local = pd.DatetimeIndex(table[TIME]).tz_convert(facts["time_zone"])
-    return {
-        "scale": scale,
-        "weather": weather,
-        "climate": climatology(_standard(table, temperature), local) if temperature else None,
-    }
+    climate = {"temperature": climatology(_standard(table, temperature), local)} if temperature else {}
+    return {"scale": scale, "weather": weather, "climate": climate}
 
 
 def signals(table: pd.DataFrame, meta: dict[str, Any]) -> Signals:
@@ -77,8 +69,7 @@ def signals(table: pd.DataFrame, meta: dict[str, Any]) -> Signals:
     calendar = calendar_features(hours, meta["time_zone"], meta["country"])
     weather = {about["name"]: Past(_standard(table, about), horizon) for about in statistics["weather"]}
     firsts = {kind: _first_of(kind, statistics["weather"]) for kind in WEATHER}
-    temperature, solar = (weather[about["name"]] if about else None for about in firsts.values())
-    climate = usual(statistics["climate"], hours.tz_convert(meta["time_zone"])) if temperature else None
+    local = hours.tz_convert(meta["time_zone"])
     load = Past(table[meta["target"]].to_numpy(np.float64), horizon)
     return Signals(
         load=load,
@@ -87,9 +78,8 @@ def signals(table: pd.DataFrame, meta: dict[str, Any]) -> Signals:
         scale=statistics["scale"],
         calendar={str(name): Known(column.to_numpy(np.float64), horizon) for name, column in calendar.items()},
         weather=weather,
-        temperature=temperature,
-        solar=solar,
-        climate=None if climate is None else Known(climate, horizon),
+        first={kind: weather[about["name"]] for kind, about in firsts.items() if about},
+        usual={kind: Known(usual(climate, local), horizon) for kind, climate in statistics["climate"].items()},
     )
 
 

@@ -17,7 +17,7 @@ NEXT = "next"  # the part that holds the one origin just after a series that goe
 
 
 def make_windows(
-    table: pd.DataFrame, facts: dict[str, Any], settings: Window, families: Sequence[Family] = FEATURES
+    table: pd.DataFrame, facts: dict[str, Any], settings: Window, declared: Sequence[Family] = FEATURES
 ) -> Windows:
     """Split, fit what scales on the training part, compute all features.
 
@@ -32,7 +32,7 @@ def make_windows(
         "statistics": fit_statistics(trained, facts),
         "mase_scale": float((load - load.shift(DAY)).abs().mean()),
     }
-    made = _windows(table, facts, meta, families)
+    made = _windows(table, facts, meta, declared)
     origins = split(len(table), settings, needed_hours(made.meta))
     made.meta["origins"] = {part: list(bounds) for part, bounds in origins.items()}
     return made
@@ -97,10 +97,10 @@ def describe(windows: Windows) -> dict[str, Any]:
     }
 
 
-def _windows(table: pd.DataFrame, facts: dict[str, Any], meta: dict[str, Any], families: Sequence[Family]) -> Windows:
+def _windows(table: pd.DataFrame, facts: dict[str, Any], meta: dict[str, Any], declared: Sequence[Family]) -> Windows:
     """Everything but the origins. What names the data is that of ``facts``, the rest that of ``meta``."""
     s = signals(table, meta)
-    features = compute(s, families)
+    features = compute(s, declared)
     target = meta["target"]
     return Windows(
         **features.arrays,
