@@ -1,11 +1,13 @@
 """What a finished fit leaves behind: its times, its errors, its forecasts, and their copy in MLflow."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from isotrain.config import Settings, flatten
 from isotrain.data.windows import Windows
@@ -36,35 +38,47 @@ def timed(clock: Clock) -> dict[str, Any]:
     }
 
 
-def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path) -> dict[str, Any]:
-    """Errors (kW) on validation and test; writes the test forecasts into ``out``.
+def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path, refit: bool = False) -> dict[str, Any]:
+    """Errors (kW) on validation and test; writes the forecasts of both into ``out`` (:func:`save_forecasts`).
 
-    A diverged fit has ``None`` for errors, no forecasts, and a history up to its last finite validation.
+    A diverged fit has ``None`` for errors, no forecasts, and a history up to its last finite validation. A refit,
+    which was trained on the validation part, has ``None`` for errors there, no forecasts of it and no history.
     """
     history = [row for row in clock.rows if np.isfinite(row["val_mae"]) and np.isfinite(row["train_loss"])]
     diverged = len(history) < len(clock.rows)
-    common = {"diverged": diverged, "history": history}
+    common = {"diverged": diverged, "history": [] if refit else history}
     if diverged:
         log.error("the fit diverged at step %s: lower training.learning_rate", clock.rows[-1]["step"])
         return {**common, **dict.fromkeys((*ERRORS, "mae_by_lead"))}
-    answers = {
-        part: module.forecast(torch.from_numpy(windows.origins(part))).numpy() for part in ("validation", "test")
-    }
-    validation, test = (
-        scores(answer, windows.targets(windows.origins(part)), windows.meta["mase_scale"])
+    parts = ("test",) if refit else ("validation", "test")
+    answers = {part: module.forecast(torch.from_numpy(windows.origins(part))).numpy() for part in parts}
+    save_forecasts(out / "forecasts.npz", windows, answers)
+    errors = {
+        part: scores(answer, windows.targets(windows.origins(part)), windows.meta["mase_scale"])
         for part, answer in answers.items()
-    )
-    origins = windows.origins("test")
-    with replacing(out / "forecasts.npz") as draft, draft.open("wb") as stream:
-        truth, time = windows.targets(origins), windows.time[origins]
-        np.savez(stream, origins=origins, prediction=answers["test"], truth=truth, time=time)
+    }
     return {
         **common,
-        "best_val_mae": min(row["val_mae"] for row in history),
-        "val_mae": validation["mae"],
-        **{f"test_{name}": test[name] for name in ("mae", "rmse", "mase")},
-        "mae_by_lead": test["mae_by_lead"],
+        "best_val_mae": None if refit else min(row["val_mae"] for row in history),
+        "val_mae": None if refit else errors["validation"]["mae"],
+        **{f"test_{name}": errors["test"][name] for name in ("mae", "rmse", "mase")},
+        "mae_by_lead": errors["test"]["mae_by_lead"],
     }
+
+
+def save_forecasts(path: Path, windows: Windows, answers: Mapping[str, NDArray[np.float32]]) -> None:
+    """Forecasts of the test part as ``origins``, ``time``, ``prediction``, ``truth``; of validation as ``val_...``."""
+    arrays = {}
+    for part, answer in answers.items():
+        prefix, origins = "val_" if part == "validation" else "", windows.origins(part)
+        arrays |= {
+            f"{prefix}origins": origins,
+            f"{prefix}time": windows.time[origins],
+            f"{prefix}prediction": answer,
+            f"{prefix}truth": windows.targets(origins),
+        }
+    with replacing(path) as draft, draft.open("wb") as stream:
+        np.savez(stream, **arrays)
 
 
 def log_result(run: Run, result: dict[str, Any]) -> None:

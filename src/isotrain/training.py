@@ -51,6 +51,11 @@ class Fit:
         """The method and the seed."""
         return f"{self.settings.method}-{self.seed}"
 
+    @property
+    def trained_part(self) -> str:
+        """The part whose last origin is the last to train on: a refit goes on to the end of the validation part."""
+        return "validation" if self.settings.training.refit else "train"
+
 
 def fit(settings: Settings, seed: int, windows: Windows, out: str | Path) -> dict[str, Any]:
     """Train once and write ``result.json``, ``forecasts.npz`` and ``model.ckpt`` into ``out``; returns the result.
@@ -77,7 +82,13 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
     s = job.settings
     pl.seed_everything(job.seed, verbose=False)
     remember = s.isolation is not None and s.isolation.remember
-    net = Forecaster(Series(job.windows), **s.model.model_dump(), backend=s.runtime.backend, remember=remember)
+    shape = s.model.model_dump(exclude={"inputs", "leave_out"})
+    net = Forecaster(
+        Series(job.windows, s.model.inputs, s.model.leave_out),
+        **shape,
+        backend=s.runtime.backend,
+        remember=job.trained_part if remember else None,
+    )
     module = ForecastModule(
         net,
         sampler(job),
@@ -96,9 +107,9 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
 
 
 def sampler(job: Fit) -> Sampler:
-    """Which stretches each step draws; :class:`InputError` if the training part is shorter than one."""
+    """Which stretches each step draws; :class:`InputError` if what there is to train on is shorter than one."""
     t, meta = job.settings.training, job.windows.meta
-    first, last = meta["origins"]["train"]
+    first, last = meta["origins"]["train"][0], meta["origins"][job.trained_part][1]
     if t.regime == "streamed" and not meta["history"] < t.stretch < last - first + meta["history"]:
         raise InputError(
             f"training.stretch of {t.stretch} h must exceed window.history of {meta['history']} h and fit into the "
@@ -109,7 +120,13 @@ def sampler(job: Fit) -> Sampler:
 
 
 def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
-    """The callback of the section ``isolation``."""
+    """The callback of the section ``isolation``; :class:`InputError` for an encoder that cannot do what it asks."""
+    encoder = job.settings.model.encoder
+    if encoder in ("gru", "tcn") and (s.mode != "masked" or s.criterion == "neglected"):
+        raise InputError(
+            f"isolation.mode {s.mode} with criterion {s.criterion} needs model.encoder lstm: in {encoder} every gradient "
+            "is computed, so set isolation.mode to masked and choose another criterion than neglected"
+        )
     if s.criterion == "neglected":
         window = job.windows.meta["history"]
         shortest = (1 - s.schedule.fraction) * window - 1e-3  # the largest share isolated, as a horizon
@@ -117,7 +134,7 @@ def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
             window, tolerance=s.tolerance, ladder=[k for k in LADDER if k >= shortest], every=s.every
         )
     shape = s.schedule.model_dump(exclude={"shape"})
-    same = s.model_dump(include={"mode", "scope", "count", "every", "thaw", "churn", "modules"})
+    same = s.model_dump(include={"mode", "scope", "count", "every", "thaw", "churn"})
     return Isolation(
         s.zone,
         s.criterion,
@@ -125,6 +142,7 @@ def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
         seed=job.seed,
         window=job.windows.meta["history"],
         tile=(s.tile[0], s.tile[1]),
+        modules=s.modules or ["net.encoder.*"],
         **same,
     )
 
@@ -155,8 +173,10 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
     last_save = [0.0]
 
     def on_row(row: Row) -> None:
-        run.metrics({key: row[key] for key in row if key != "step"}, row["step"])
-        log.info("step %d: val MAE %.3f kW, %.1f s", row["step"], row["val_mae"], row["train_seconds"])
+        hidden = {"step", "val_mae"} if s.training.refit else {"step"}  # an error of what was trained on says nothing
+        run.metrics({key: row[key] for key in row if key not in hidden}, row["step"])
+        says = f"loss {row['train_loss']:.3f}" if s.training.refit else f"val MAE {row['val_mae']:.3f} kW"
+        log.info("step %d: %s, %.1f s", row["step"], says, row["train_seconds"])
         if row["train_seconds"] - last_save[0] > SAVE_EVERY_SECONDS:
             saved.parent.mkdir(parents=True, exist_ok=True)
             module.trainer.save_checkpoint(saved)
@@ -186,10 +206,10 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
         "params": flat(s),
         "parameters": sum(p.numel() for p in module.parameters()),
         "machine_seconds": speed,
-        "backend": str(module.net.encoder.lstm.chosen),
+        "backend": module.net.encoder.backend,
         "selections": [row for c in chosen for row in c.history],
         **timed(clock),
-        **scored(module, clock, job.windows, job.out),
+        **scored(module, clock, job.windows, job.out, refit=s.training.refit),
     }
     for callback in chosen:
         _picture(job, callback)

@@ -5,17 +5,22 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from isotrain.data.windows import Windows, daily_lags
+from isotrain.data.windows import Windows
+from isotrain.errors import InputError
+from isotrain.forecast.encoders import ENCODERS
 from isotrain.forecast.model import Forecaster, Series
 from isotrain.forecast.stretches import Stretches
 
-SIZES = {"hidden": 6, "layers": 2, "decoder": 8, "dropout": 0.2}
+SIZES = {"hidden": 6, "layers": 2, "decoder": 8, "dropout": 0.2, "state_dropout": 0.3}
+SETS = ("plain", "rich")
 
 
-def forecaster(windows: Windows, encoder: str = "lstm") -> Forecaster:
+def forecaster(windows: Windows, encoder: str = "lstm", inputs: str = "plain") -> Forecaster:
     torch.manual_seed(0)
-    net = Forecaster(Series(windows), **SIZES, encoder=encoder)
+    net = Forecaster(Series(windows, inputs), **SIZES, encoder=encoder)
     with torch.no_grad():  # away from the start, where the decoder answers zero
         for p in net.parameters():
             p.add_(0.3 * torch.randn_like(p))
@@ -27,52 +32,129 @@ def windowed(origins: list[int], history: int) -> Stretches:
     return Stretches(start, torch.full((len(origins), 1), history), history)
 
 
-@pytest.mark.parametrize("origin", [400, 1000, 2500])
-def test_nothing_after_the_origin_reaches_its_forecast(windows: Windows, origin: int) -> None:
-    """Poison every measured value from the origin on; in a long stretch too, where later hours are run as well."""
+def spoilt_from(windows: Windows, origin: int) -> Windows:
+    """Everything that is not known at ``origin`` replaced by NaN."""
+    known_ahead = origin + windows.meta["horizon"]
+    first = {name: origin for name in ("inputs", "origin", "recent", "target", "truth", "level", "spread")}
     poisoned = {}
-    for name in ("inputs", "target", "truth", "level", "spread"):
-        values = getattr(windows, name).copy()
-        values[origin:] = np.nan
-        poisoned[name] = values
-    spoilt = dataclasses.replace(windows, **poisoned)
+    for name, row in {**first, "ahead": known_ahead, "lags": known_ahead}.items():
+        poisoned[name] = getattr(windows, name).copy()
+        poisoned[name][row:] = np.nan
+    return dataclasses.replace(windows, **poisoned)
+
+
+@pytest.mark.parametrize("inputs", SETS)
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("origin", [1000, 2500])
+def test_nothing_unknown_at_the_origin_reaches_its_forecast(
+    windows: Windows, origin: int, encoder: str, inputs: str
+) -> None:
+    """In a long stretch too, where later hours are run as well."""
     history = windows.meta["history"]
-    at_end = windowed([origin], history)
+    spoilt = spoilt_from(windows, origin)
     inside = Stretches(torch.tensor([origin - history]), torch.tensor([[history]]), history + 60)
-    for at in (at_end, inside):
-        clean, answer = forecaster(windows)(at), forecaster(spoilt)(at)
+    for at in (windowed([origin], history), inside):
+        clean = forecaster(windows, encoder, inputs)(at)
+        answer = forecaster(spoilt, encoder, inputs)(at)
         assert answer.isfinite().all()
         assert torch.equal(clean, answer)
 
 
-def test_a_stretch_forecasts_as_its_windows_do(windows: Windows) -> None:
-    net, history = forecaster(windows), windows.meta["history"]
+@settings(deadline=None, max_examples=20)
+@given(hour=st.integers(1, 79), encoder=st.sampled_from(list(ENCODERS)), seed=st.integers(0, 99))
+def test_no_state_depends_on_a_later_input(hour: int, encoder: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    net, x = ENCODERS[encoder](3, 5, 2, 48, "auto").eval(), torch.randn(80, 3)
+    start = torch.zeros(1, dtype=torch.int64)
+    other = torch.cat([x[:hour], torch.randn(80 - hour, 3)])
+    before, after = net(x, start, 80), net(other, start, 80)
+    torch.testing.assert_close(before[:, :hour], after[:, :hour], rtol=0, atol=0)
+    assert encoder == "zeroed" or not torch.equal(before[:, hour:], after[:, hour:])
+
+
+@pytest.mark.parametrize("encoder", ["lstm", "gru", "tcn"])
+@pytest.mark.parametrize(("history", "layers"), [(24, 1), (48, 2), (168, 1)])
+def test_a_state_sees_the_whole_history(encoder: str, history: int, layers: int) -> None:
+    """In double precision, and with open gates: an LSTM forgets fast when it is new."""
+    torch.manual_seed(0)
+    net = ENCODERS[encoder](1, 8, layers, history, "torch").double()
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            if "bias" in name:
+                p.add_(1.0)
+    x = torch.randn(history, 1, dtype=torch.float64, requires_grad=True)
+    net(x, torch.zeros(1, dtype=torch.int64), history)[0, -1].sum().backward()
+    assert x.grad is not None and x.grad[0].abs() > 0
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_stretch_forecasts_as_its_windows_do(windows: Windows, encoder: str) -> None:
+    net, history = forecaster(windows, encoder), windows.meta["history"]
     stretch = Stretches(torch.tensor([700]), torch.tensor([[history]]), history + 30)
     torch.testing.assert_close(net(stretch), net(windowed([700 + history], history)), rtol=1e-5, atol=1e-5)
 
 
-def test_untrained_it_forecasts_the_mean_of_yesterday_and_last_week(windows: Windows) -> None:
-    net = Forecaster(Series(windows), **SIZES).eval()
+@pytest.mark.parametrize("inputs", SETS)
+def test_untrained_it_forecasts_the_mean_of_yesterday_and_last_week(windows: Windows, inputs: str) -> None:
+    net = Forecaster(Series(windows, inputs), **SIZES).eval()
     answer = net(windowed([900], windows.meta["history"]))[0, 0]
     hours = 900 + np.arange(24)
     expected = (windows.target[hours - 24] + windows.target[hours - 168]) / 2
     np.testing.assert_allclose(answer.detach().numpy(), expected, rtol=1e-4)
 
 
-def test_state_zeroed_has_the_same_parameters_and_ignores_them(windows: Windows) -> None:
+def test_with_nothing_but_a_level_it_forecasts_the_level(windows: Windows) -> None:
+    """No lag left: before training, the trailing week's mean."""
+    lags = {column["group"] for column in windows.meta["columns"]["lags"]}
+    net = Forecaster(Series(windows, "plain", sorted(lags)), **SIZES).eval()
+    answer = net(windowed([900], windows.meta["history"]))
+    assert (answer == float(windows.level[899])).all()
+
+
+def test_an_origin_is_forecast_from_its_level(windows: Windows) -> None:
+    """A load higher by a constant all the time is a forecast higher by it: the network sees differences alone."""
+    higher = {name: getattr(windows, name) + np.float32(64) for name in ("lags", "recent", "target", "truth", "level")}
+    at = windowed([900, 2000], windows.meta["history"])
+    plain = forecaster(windows, inputs="rich")(at)
+    torch.testing.assert_close(
+        forecaster(dataclasses.replace(windows, **higher), inputs="rich")(at), plain + 64, rtol=0, atol=1e-3
+    )
+
+
+def test_state_zeroed_has_the_same_parameters_and_no_use_for_the_inputs(windows: Windows) -> None:
     zeroed = forecaster(windows, "zeroed")
     assert [p.shape for p in zeroed.parameters()] == [p.shape for p in forecaster(windows).parameters()]
     at = windowed([900], windows.meta["history"])
-    before = zeroed(at)
-    with torch.no_grad():
-        zeroed.encoder.lstm.weight_hh_l0.fill_(9.0)
-    assert torch.equal(before, zeroed(at))
+    others = dataclasses.replace(windows, inputs=np.flip(windows.inputs).copy())
+    assert torch.equal(zeroed(at), forecaster(others, "zeroed")(at))
+    assert not torch.equal(forecaster(windows)(at), forecaster(others)(at))
+
+
+def test_the_input_sets_are_the_columns_that_the_windows_name(windows: Windows) -> None:
+    groups = sorted({column["group"] for column in windows.meta["columns"]["ahead"]} - {"calendar"})
+    plain, rich, less = Series(windows), Series(windows, "rich"), Series(windows, "rich", groups)
+    assert not plain.origin.shape[1] and not plain.recent.shape[1] and plain.lags.shape[1] == 2
+    assert rich.origin.shape[1] and rich.recent.shape[1]
+    assert torch.equal(less.ahead, torch.from_numpy(windows.calendar))
+    with pytest.raises(InputError, match="nonsense"):
+        Series(windows, "rich", ["nonsense"])
+
+
+def test_nothing_to_read_is_refused(windows: Windows) -> None:
+    groups = sorted({column["group"] for column in windows.meta["columns"]["inputs"]})
+    with pytest.raises(InputError, match=r"model.leave_out.*leaves the encoder nothing to read"):
+        Series(windows, "rich", groups)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_hour_after_the_series_can_be_forecast(windows: Windows, encoder: str) -> None:
+    """The origin that matters in use; alone it is what it is beside others."""
+    n, net = len(windows.target), forecaster(windows, encoder, "rich")
+    alone = net.forecast(torch.tensor([n]), "windowed")
+    torch.testing.assert_close(alone, net.forecast(torch.tensor([n])), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(alone[0], net.forecast(torch.arange(n - 30, n + 1), "windowed")[-1])
+    assert alone.isfinite().all()
 
 
 def test_the_series_is_not_saved_with_the_weights(windows: Windows) -> None:
     assert not any(name.startswith("series") for name in forecaster(windows).state_dict())
-
-
-def test_daily_lags_are_known_at_every_lead() -> None:
-    assert daily_lags(24) == [24, 48, 72, 96, 120, 144, 168, 336]
-    assert daily_lags(30)[0] == 48

@@ -1,4 +1,4 @@
-"""The encoder: the LSTM over the inputs of each hour, and what of it need not be run in every stretch.
+"""The encoder: what reads the hours before an origin, and the LSTM among them.
 
 Legend: n hours of the series, B stretches, L hours of a stretch, H hidden units, F inputs of an hour.
 """
@@ -19,38 +19,65 @@ T = TypeVar("T")
 
 
 class Encoder(nn.Module):
-    """Inputs of each hour to a state of each hour.
+    """Inputs of each hour to a state of each hour, which depends on no later input.
 
-    ``zeroed`` keeps every parameter and answers zero: the control without recurrence. After :meth:`remember_over`,
-    what is isolated and can be known beforehand is run once over the series and looked up while training: units
-    that see the input alone, and the older steps of windows that start late (:mod:`isotrain.lstm.carried`).
+    An encoder is made from the number of inputs, ``hidden`` units (H), ``layers``, ``history`` (the hours that a
+    state must be able to see) and ``backend`` (what computes an LSTM), and says what its :meth:`states` are.
     """
 
-    def __init__(self, inputs: int, hidden: int, layers: int, backend: Backend = "auto") -> None:
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend) -> None:
         super().__init__()
+
+    def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
+        """The state after each hour of ``x``, from nothing known before it."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
+        """The states of ``length`` hours from each ``start`` on; hours beyond the series repeat its last."""
+        return self.states(inputs[_hours(inputs, start, length)])
+
+    @property
+    def backend(self) -> str:
+        """What computes it, for the record."""
+        return "torch"
+
+
+class LSTMEncoder(Encoder):
+    """The LSTM. What is isolated and can be known beforehand need not be run in every stretch.
+
+    After :meth:`remember_over` it is run once over the series and looked up while training: units that see the
+    input alone, and the older steps of windows that start late (:mod:`isotrain.lstm.carried`).
+    """
+
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend = "auto") -> None:
+        super().__init__(inputs, hidden, layers, history, backend)
         self.lstm = LSTM(inputs, hidden, layers, batch_first=True, backend=backend)
-        self.zeroed = False
         self._span: tuple[int, int] | None = None
         self._memory: tuple[Isolated, Any] | None = None
+
+    @property
+    def backend(self) -> str:
+        return str(self.lstm.chosen)
 
     def remember_over(self, hours: int, warm: int) -> None:
         """Remember over the first ``hours`` of the series, each lane warmed up over ``warm``."""
         self._span = hours, warm
 
+    def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
+        answer: Tensor = self.lstm(x)[0]
+        return answer
+
     def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
-        """The states of ``length`` hours from each ``start`` on; hours beyond the series repeat its last."""
-        hours = (start[:, None] + torch.arange(length, device=start.device)).clamp(max=len(inputs) - 1)
-        if self.zeroed:
-            return inputs.new_zeros(*hours.shape, self.lstm.hidden_size)
-        if self.training and self._span:
-            if self.lstm.isolated.carried:
-                return self._started_late(inputs, hours)
-            if self.lstm.memory_width:
-                memory = self._remembered(inputs)
-                rows = torch.cat([hours[:, :1], hours + 1], 1)  # one more: the state before the first hour
-                return self.lstm(inputs[hours], memory=memory[rows])[0]
-        states: Tensor = self.lstm(inputs[hours])[0]
-        return states
+        if not (self.training and self._span):
+            return super().forward(inputs, start, length)
+        if self.lstm.isolated.carried:
+            return self._started_late(inputs, _hours(inputs, start, length))
+        if self.lstm.memory_width:
+            hours = _hours(inputs, start, length)
+            rows = torch.cat([hours[:, :1], hours + 1], 1)  # one more: the state before the first hour
+            answer: Tensor = self.lstm(inputs[hours], memory=self._remembered(inputs)[rows])[0]
+            return answer
+        return super().forward(inputs, start, length)
 
     def _started_late(self, inputs: Tensor, hours: Tensor) -> Tensor:
         """The last hours alone, from the states before them; zeros for the hours that are not run."""
@@ -77,3 +104,14 @@ class Encoder(nn.Module):
         if self._memory is None or self._memory[0] is not self.lstm.isolated:
             self._memory = (self.lstm.isolated, run())
         return self._memory[1]
+
+
+class ZeroedEncoder(LSTMEncoder):
+    """An LSTM with all its parameters that is never run: the state is zero. The control without recurrence."""
+
+    def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
+        return inputs.new_zeros(len(start), length, self.lstm.hidden_size)
+
+
+def _hours(inputs: Tensor, start: Tensor, length: int) -> Tensor:
+    return (start[:, None] + torch.arange(length, device=start.device)).clamp(max=len(inputs) - 1)

@@ -1,55 +1,75 @@
-"""The forecaster: an LSTM over the past, a decoder over the leads that knows their calendar, a learnt skip.
+"""The forecaster: an encoder over the past, a decoder over the leads that knows their calendar, a learnt skip.
 
-Legend: B stretches, L hours of a stretch, M origins in a stretch, K leads (the horizon), H hidden units,
-F inputs of an hour, C calendar columns, S daily lags, R recent hours, D = C + S what is known of a lead.
+Legend: B stretches, L hours of a stretch, M origins in a stretch, K leads (the horizon), H hidden units, n hours of
+the series; columns: F of the inputs of an hour, A known ahead of a target hour, S lags of a target hour, O statistics
+of an origin, R recent loads. D = A + S is what is known of a lead, E = H + O what is known at an origin.
 """
 
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from isotrain.data.windows import Windows, daily_lags
-from isotrain.forecast.encoder import Encoder
-from isotrain.forecast.stretches import Stretches
+from isotrain.data.windows import Windows
+from isotrain.errors import InputError
+from isotrain.forecast.encoder import LSTMEncoder
+from isotrain.forecast.encoders import ENCODERS
+from isotrain.forecast.stretches import Stretches, cover
 from isotrain.lstm.backends import Backend
 
 OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
-RECENT = (0, 1, 2, 23, 24, 167)  # hours before the last known one that the linear skip sees
 
 
 class Series(nn.Module):
-    """The arrays that the forecaster indexes, moved with it between devices and left out of its state_dict."""
+    """The arrays of one input set, moved with the forecaster between devices and left out of its state_dict.
 
-    def __init__(self, windows: Windows) -> None:
+    ``inputs`` and ``leave_out`` choose the columns (:meth:`Windows.columns`); :class:`InputError` for a group that
+    does not exist, or if nothing is left for the encoder to read.
+    """
+
+    def __init__(self, windows: Windows, inputs: str = "plain", leave_out: Sequence[str] = ()) -> None:
         super().__init__()
-        for name in ("inputs", "calendar", "target", "truth", "level", "spread"):
+        for name in ("inputs", "ahead", "lags", "origin", "recent"):
+            chosen = windows.columns(name, inputs, leave_out)
+            self.register_buffer(name, torch.from_numpy(getattr(windows, name)[:, chosen]), persistent=False)
+        for name in ("truth", "level", "spread"):
             self.register_buffer(name, torch.from_numpy(getattr(windows, name)), persistent=False)
+        if not self.inputs.shape[1]:
+            raise InputError(f"model.leave_out = {list(leave_out)} leaves the encoder nothing to read: leave out less")
+        lags = windows.meta["columns"]["lags"]
+        self.first_guess = [bool(lags[c]["plain"]) for c in windows.columns("lags", inputs, leave_out)]
         self.scale: float = windows.meta["scale"]
         self.history: int = windows.meta["history"]
         self.horizon: int = windows.meta["horizon"]
-        self.trained_hours: int = windows.meta["origins"]["train"][1]  # no training stretch reaches beyond
+        self.parts: dict[str, list[int]] = windows.meta["origins"]
 
-    inputs: Tensor  # (n, F)
-    calendar: Tensor  # (n + K, C)
-    target: Tensor  # (n,), kW
-    truth: Tensor  # (n,), kW, NaN where unknown
-    level: Tensor  # (n,), kW
-    spread: Tensor  # (n,), kW
+    inputs: Float[Tensor, "n F"]
+    ahead: Float[Tensor, "n+K A"]
+    lags: Float[Tensor, "n+K S"]  # kW
+    origin: Float[Tensor, "n O"]
+    recent: Float[Tensor, "n R"]  # kW
+    truth: Float[Tensor, " n"]  # kW, NaN where unknown
+    level: Float[Tensor, " n"]  # kW
+    spread: Float[Tensor, " n"]  # kW
+    first_guess: list[bool]  # of each lag: whether its mean with the others marked is the forecast before training
+
+    def targets(self, origins: Int[Tensor, "*at"]) -> Int[Tensor, "*at leads"]:
+        """The hour of every lead."""
+        return origins[..., None] + torch.arange(self.horizon, device=origins.device)
 
     def truth_at(self, origins: Int[Tensor, "*at"]) -> Float[Tensor, "*at leads"]:
         """True load of every lead, kW."""
-        return self.truth[origins[..., None] + torch.arange(self.horizon, device=origins.device)]
+        return self.truth[self.targets(origins)]
 
 
 class Decoder(nn.Module):
-    """The state at an origin and what is known of each lead to each lead: two hidden layers, a bias a lead."""
+    """What is known at an origin and of each lead to each lead: two hidden layers, a bias a lead."""
 
-    def __init__(self, hidden: int, known: int, width: int, horizon: int, dropout: float) -> None:
+    def __init__(self, at_origin: int, of_lead: int, width: int, horizon: int, dropout: float) -> None:
         super().__init__()
-        self.of_state = nn.Linear(hidden, width)
-        self.of_known = nn.Linear(known, width, bias=False)
+        self.of_state = nn.Linear(at_origin, width)
+        self.of_known = nn.Linear(of_lead, width, bias=False)
         self.of_lead = nn.Parameter(torch.zeros(horizon, width))
         self.middle = nn.Linear(width, width)
         self.out = nn.Linear(width, 1)
@@ -57,32 +77,39 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.out.weight)  # the untrained forecast is the skip alone
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, state: Float[Tensor, "B M H"], known: Float[Tensor, "B M K D"]) -> Float[Tensor, "B M K"]:
+    def forward(self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"]) -> Float[Tensor, "B M K"]:
         z = nn.functional.gelu(self.of_state(state)[..., None, :] + self.of_known(known) + self.of_lead)
         z = nn.functional.gelu(self.middle(self.dropout(z)))
         return self.out(z)[..., 0].float()
 
 
 class Skip(nn.Module):
-    """A linear map from daily lags and recent hours to each lead: the part that needs no network.
+    """A linear map from lags and recent loads to each lead: the part that needs no network.
 
-    Starts as the mean of yesterday and last week (or their first known equivalents beyond a day's horizon).
+    It starts as the mean of the lags marked in ``first_guess``: yesterday and last week, or as near as is known.
     """
 
-    def __init__(self, lags: Sequence[int], recent: int, horizon: int) -> None:
+    def __init__(self, first_guess: Sequence[bool], recent: int, horizon: int) -> None:
         super().__init__()
-        self.of_lags = nn.Parameter(torch.zeros(horizon, len(lags)))
+        marked = torch.tensor(first_guess, dtype=torch.float32)
+        self.of_lags = nn.Parameter((marked / marked.sum().clamp(min=1)).repeat(horizon, 1))
         self.of_recent = nn.Parameter(torch.zeros(horizon, recent))
-        with torch.no_grad():
-            self.of_lags[:, 0] = 0.5
-            self.of_lags[:, 6] = 0.5
 
     def forward(self, lags: Float[Tensor, "B M K S"], recent: Float[Tensor, "B M R"]) -> Float[Tensor, "B M K"]:
         return (lags * self.of_lags).sum(-1) + recent @ self.of_recent.T
 
 
 class Forecaster(nn.Module):
-    """Forecasts of every lead at every origin of some stretches, kW."""
+    """Forecasts of every lead at every origin of some stretches, kW.
+
+    Args:
+        series: what it reads.
+        hidden, layers, encoder, backend: of the encoder, one of :data:`ENCODERS`.
+        decoder, dropout: its width, and the share of it dropped while training.
+        state_dropout: share of the encoder's state at an origin that is dropped while training.
+        remember: the part of the series that training reaches up to, over which an isolated and unchanging share of
+            the LSTM is run once; None: it is run in every stretch.
+    """
 
     def __init__(
         self,
@@ -92,43 +119,41 @@ class Forecaster(nn.Module):
         layers: int,
         decoder: int,
         dropout: float,
+        state_dropout: float = 0.0,
         encoder: str = "lstm",
         backend: Backend = "auto",
-        remember: bool = True,
+        remember: str | None = "train",
     ) -> None:
         super().__init__()
         self.series = series
-        lags = daily_lags(series.horizon)
-        self.encoder = Encoder(series.inputs.shape[1], hidden, layers, backend=backend)
-        self.encoder.zeroed = encoder == "zeroed"
-        if remember:
-            self.encoder.remember_over(series.trained_hours, warm=series.history)
-        known = series.calendar.shape[1] + len(lags)
-        self.decoder = Decoder(hidden, known, decoder, series.horizon, dropout)
-        self.dropout = nn.Dropout(dropout)
-        self.skip = Skip(lags, len(RECENT), series.horizon)
-        self.register_buffer("lags", torch.tensor(lags), persistent=False)
-        self.register_buffer("recent", torch.tensor(RECENT), persistent=False)
-
-    lags: Tensor
-    recent: Tensor
+        self.encoder = ENCODERS[encoder](series.inputs.shape[1], hidden, layers, series.history, backend)
+        if remember and isinstance(self.encoder, LSTMEncoder):
+            self.encoder.remember_over(series.parts[remember][1], warm=series.history)
+        known = series.ahead.shape[1] + series.lags.shape[1]
+        self.decoder = Decoder(hidden + series.origin.shape[1], known, decoder, series.horizon, dropout)
+        self.dropout = nn.Dropout(state_dropout)
+        self.skip = Skip(series.first_guess, series.recent.shape[1], series.horizon)
 
     def forward(self, at: Stretches) -> Float[Tensor, "B M K"]:
         s = self.series
-        last_hour = len(s.inputs) - 1
         states = self.encoder(s.inputs, at.start, at.length)
-        origins = at.origins.clamp(max=last_hour)  # only padding is beyond
         before = (at.offset - 1)[..., None].expand(-1, -1, states.shape[-1])
         state = self.dropout(states.gather(1, before))
+        origins = at.origins.clamp(max=len(s.inputs))  # only padding is beyond
         level, spread = s.level[origins - 1], s.spread[origins - 1]
-        targets = origins[..., None] + torch.arange(s.horizon, device=origins.device)
-        lags = self._relative(targets[..., None] - self.lags, level[..., None, None])
-        recent = self._relative(origins[..., None] - 1 - self.recent, level[..., None])
-        z = self.decoder(state, torch.cat([s.calendar[targets], lags], -1))
+        targets = s.targets(origins)
+        lags = (s.lags[targets] - level[..., None, None]) / s.scale
+        recent = (s.recent[origins - 1] - level[..., None]) / s.scale
+        z = self.decoder(torch.cat([state, s.origin[origins - 1]], -1), torch.cat([s.ahead[targets], lags], -1))
         change = z * OUTPUT_GAIN * spread[..., None] + self.skip(lags, recent) * s.scale
         return level[..., None] + change
 
-    def _relative(self, hours: Int[Tensor, "*at"], level: Float[Tensor, "*#at"]) -> Float[Tensor, "*at"]:
-        """Load at ``hours`` above the origin's level, in training standard deviations."""
-        s = self.series
-        return (s.target[hours.clamp(max=len(s.target) - 1)] - level) / s.scale
+    @torch.no_grad()
+    def forecast(self, origins: Int[Tensor, " m"], regime: str = "streamed") -> Float[Tensor, "m K"]:
+        """Forecasts at increasing, evenly spaced ``origins``, on the CPU; leaves the network in evaluation mode."""
+        self.eval()
+        answer = torch.full((len(origins), self.series.horizon), torch.nan)
+        for at, position in cover(origins, regime, self.series.history):
+            real: Bool[Tensor, "B M"] = position >= 0
+            answer[position[real]] = self(at.to(self.series.inputs.device)).float().cpu()[real]
+        return answer

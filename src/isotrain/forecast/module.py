@@ -72,15 +72,9 @@ class ForecastModule(pl.LightningModule):
         self.log("val_mae", errors.mean(), batch_size=1)
         self.log("train_loss", self._last_loss, batch_size=1)
 
-    @torch.no_grad()
     def forecast(self, origins: Tensor) -> Tensor:
-        """(n, K) forecasts in kW at increasing, evenly spaced ``origins`` (n,), on the CPU."""
-        self.eval()
-        answer = torch.full((len(origins), self.net.series.horizon), torch.nan)
-        for at, position in cover(origins, self.sampler.regime, self.net.series.history):
-            real = position >= 0
-            answer[position[real]] = self.net(at.to(self.device)).float().cpu()[real]
-        return answer
+        """:meth:`Forecaster.forecast` in the regime of the training."""
+        return self.net.forecast(origins, self.sampler.regime)
 
     def train_dataloader(self) -> Iterable[int]:
         """As many numbers as there are steps: training_step draws its own batch."""

@@ -44,7 +44,7 @@ class Stretches:
 class Sampler:
     """Draws the stretches of a training step, as a pure function of (seed, step): resuming needs no state.
 
-    ``first`` and ``last``: the training part's origins lie in [first, last).
+    ``first`` and ``last``: the origins to train on lie in [first, last).
     """
 
     regime: str
@@ -75,7 +75,7 @@ def cover(origins: Tensor, regime: str, history: int, batch_hours: int = 12_000)
     """
     n = len(origins)
     stride = int(origins[1] - origins[0]) if n > 1 else 1
-    many = max(WEEK // stride, 1) if regime == "streamed" else 1
+    many = min(max(WEEK // stride, 1), n) if regime == "streamed" else 1
     length = history + (many - 1) * stride
     position = torch.arange(-(-n // many) * many).reshape(-1, many)
     position[position >= n] = -1
