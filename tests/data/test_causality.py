@@ -1,0 +1,161 @@
+"""Nothing after an origin reaches what is read at it: the raw file is spoilt from the origin on, and nothing moves.
+
+The whole way is run: a file as measured, checks and repair, statistics, every feature.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from isotrain.config import Ingest, Window
+from isotrain.config.ingest import Column, File, Simulated
+from isotrain.data import simulate
+from isotrain.data.features import FEATURES, Family
+from isotrain.data.ingest import Tidy, ingest
+from isotrain.data.past import Known, Past
+from isotrain.data.signals import Signals
+from isotrain.data.windowing import apply_statistics, make_windows
+from isotrain.data.windows import Windows
+
+HOURS = 24 * 200
+START = datetime(2017, 9, 15)  # both changes of the clock, a year's end, the closure of the building
+TRAINED = int(0.6 * HOURS)
+COLUMNS = {
+    "TGBT": Column(kind="load"),
+    "T1": Column(kind="sub_load"),
+    "AirTemp": Column(kind="temperature"),
+    "Global_Solar_Flux": Column(kind="solar"),
+}
+SPOIL: dict[str, Callable[[int, np.random.Generator], NDArray[np.float64] | float]] = {
+    "noise": lambda n, rng: rng.normal(20, 40, (n, len(COLUMNS))).round(2),
+    "missing": lambda n, rng: np.nan,
+    "zeros": lambda n, rng: 0.0,
+    "constant": lambda n, rng: 31.4,
+    "some missing": lambda n, rng: np.where(rng.random((n, len(COLUMNS))) < 0.5, np.nan, 25.0),
+}
+HOW, SEED, HORIZON = st.sampled_from(sorted(SPOIL)), st.integers(0, 2**32 - 1), st.sampled_from([1, 24, 30])
+quick = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@dataclass(frozen=True)
+class World:
+    """The building's file as measured, and a way through the ingest for it and for spoilt copies of it."""
+
+    raw: pd.DataFrame
+    folder: Path
+
+    def tidy(self, raw: pd.DataFrame) -> Tidy:
+        path = self.folder / "series.csv"
+        raw.to_csv(path, index_label="time")
+        read = Ingest(source=str(path), columns=COLUMNS, file=File(time_column="time"))
+        made = ingest(read, self.folder)
+        assert len(made.frame) == HOURS
+        return made
+
+    def spoilt(self, origin: int, how: str, seed: int) -> Tidy:
+        raw = self.raw.copy()
+        raw.iloc[origin:] = SPOIL[how](HOURS - origin, np.random.default_rng(seed))
+        return self.tidy(raw)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    raw = simulate.building(Simulated(seed=5, start=START, hours=HOURS))
+    return World(raw[list(COLUMNS)], tmp_path_factory.mktemp("raw"))
+
+
+@pytest.fixture(scope="module")
+def clean(world: World) -> Tidy:
+    return world.tidy(world.raw)
+
+
+def parts(horizon: int) -> Window:
+    return Window(history=48, horizon=horizon, train=0.6, validation=0.2, stride=1)
+
+
+def read_at(windows: Windows, origin: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Every number that a forecast from ``origin``, or from any origin before it, can read."""
+    for name in ("inputs", "origin", "recent", "level", "spread", "target"):
+        yield name, getattr(windows, name)[:origin]
+    for name in ("ahead", "lags"):
+        yield name, getattr(windows, name)[: origin + windows.meta["horizon"]]
+
+
+def leaks(one: Windows, other: Windows, origin: int) -> set[str]:
+    """The columns that differ in a bit in some row that is read at ``origin`` or before."""
+    found = set()
+    for (name, a), (_, b) in zip(read_at(one, origin), read_at(other, origin), strict=True):
+        assert a.dtype == np.float32 and a.shape == b.shape
+        differs = (a.view(np.int32) != b.view(np.int32)).any(axis=0)
+        names = one.names(name) if a.ndim == 2 else [name]
+        found |= {f"{name}.{column}" for column, wrong in zip(names, np.atleast_1d(differs), strict=True) if wrong}
+    return found
+
+
+@quick
+@given(origin=st.integers(TRAINED, HOURS - 24), how=HOW, seed=SEED, horizon=HORIZON)
+def test_what_is_read_after_the_training_part_knows_nothing_of_its_future(
+    world: World, clean: Tidy, origin: int, how: str, seed: int, horizon: int
+) -> None:
+    before = make_windows(clean.frame, clean.facts, parts(horizon))
+    spoilt = world.spoilt(origin, how, seed)
+    after = make_windows(spoilt.frame, spoilt.facts, parts(horizon))
+    assert leaks(before, after, origin) == set()
+    for fitted in ("statistics", "scale", "mase_scale", "columns", "origins"):
+        assert before.meta[fitted] == after.meta[fitted]
+    assert not np.array_equal(before.target[origin:], after.target[origin:])  # the future was spoilt indeed
+
+
+@quick
+@given(origin=st.integers(1, TRAINED - 1), how=HOW, seed=SEED, horizon=HORIZON)
+def test_inside_the_training_part_only_the_scaling_knows_the_future(
+    world: World, clean: Tidy, origin: int, how: str, seed: int, horizon: int
+) -> None:
+    before = make_windows(clean.frame, clean.facts, parts(horizon))
+    spoilt = world.spoilt(origin, how, seed)
+    after = apply_statistics(spoilt.frame, spoilt.facts, before.meta)
+    assert leaks(before, after, origin) == set()
+
+
+def tomorrow(s: Signals) -> dict[str, Past]:
+    return {"next_hour": replace(s.load, values=np.append(s.load.values[1:], 0.0))}
+
+
+def centred(s: Signals) -> dict[str, Past]:
+    mean = pd.Series(s.load.values).rolling(5, center=True, min_periods=1).mean()
+    return {"centred_mean": replace(s.load, values=mean.to_numpy())}
+
+
+def whole_mean(s: Signals) -> dict[str, Past]:
+    return {"deviation": replace(s.load, values=s.load.values - s.load.values.mean())}
+
+
+def half_a_day_before(s: Signals) -> dict[str, Known]:
+    """Known half a day ahead, but claimed to be known a whole one."""
+    values = np.concatenate([np.zeros(12), s.load.values, np.zeros(s.load.horizon - 12)])
+    return {"half_a_day_before": Known(values, s.load.horizon)}
+
+
+@pytest.mark.parametrize(
+    ("family", "column"),
+    [
+        (Family("inputs", "leak", tomorrow), "inputs.next_hour"),
+        (Family("origin", "leak", centred), "origin.centred_mean"),
+        (Family("recent", "leak", whole_mean), "recent.deviation"),
+        (Family("lags", "leak", half_a_day_before), "lags.half_a_day_before"),
+    ],
+)
+@pytest.mark.parametrize("how", sorted(SPOIL))
+def test_a_feature_that_looks_ahead_is_found(world: World, clean: Tidy, family: Family, column: str, how: str) -> None:
+    origin = TRAINED + 500
+    spoilt = world.spoilt(origin, how, 1)
+    one, other = (make_windows(t.frame, t.facts, parts(24), (*FEATURES, family)) for t in (clean, spoilt))
+    assert leaks(one, other, origin) == {column}
