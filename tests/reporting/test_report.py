@@ -25,7 +25,8 @@ from isotrain.reporting.verdicts import verdicts
 from isotrain.reporting.words import answer, masked_lines, notes
 from isotrain.style import new_figure
 from isotrain.tradeoff.comparison import Comparison, Settings
-from isotrain.tradeoff.results import Forecasts, read_runs
+from isotrain.tradeoff.forecasts import Forecasts
+from isotrain.tradeoff.results import read_runs
 from isotrain.tradeoff.statistics import week_of
 
 SETTINGS = Settings(
@@ -34,7 +35,7 @@ SETTINGS = Settings(
     bootstrap=300,
     about=ABOUT,
 )
-FIGURES = ("tradeoff", "learning_curves", "isolated_share", "forecasts", "error_by_lead", "phases")
+FIGURES = ("tradeoff", "learning_curves", "isolated_share", "forecasts", "error_by_lead", "error_by_month", "phases")
 TUNED = MadeUp("streamed", 42, 5.02)
 FASTER = MadeUp("streamed", 20, 4.8, isolated=0.5)
 WORSE = MadeUp("streamed", 20, 5.6, isolated=0.5)
@@ -81,7 +82,7 @@ def answered(comparison: Comparison) -> str:
 def test_the_json_has_exactly_the_keys_agreed_on(report: Path) -> None:
     page = read(report)
     agreed = {"data", "hardware", "target", "methods", "baselines"}
-    assert set(page) == agreed | {"targets_by_regime", "runs", "notes"}
+    assert set(page) == agreed | {"accuracy", "targets_by_regime", "runs", "notes"}
     assert set(page["data"]) == {"source", "simulated", "rows", "sha256"}
     assert set(page["target"]) == {"metric", "value", "unit"}
     figures = {"isolated_fraction", "val_mae", "test_mae", "test_rmse", "test_mase", "train_seconds"}

@@ -139,6 +139,13 @@ class Isolation(Section):
         return self
 
 
+BaselineName = Literal[
+    "same-hour-yesterday", "same-hour-last-week", "same-day-type", "ridge", "ridge-refit", "ridge-rich",
+    "ridge-rich-refit", "echo-state", "echo-state-refit", "lightgbm", "lightgbm-refit", "lightgbm-rich",
+    "lightgbm-rich-refit",
+]  # fmt: skip
+
+
 class Compare(Section):
     """What the report compares."""
 
@@ -147,16 +154,19 @@ class Compare(Section):
     reference_stock: dict[Literal["streamed", "windowed"], str]
     reference_tuned: dict[Literal["streamed", "windowed"], str]
     tolerance: Fraction  # the target is so far above the tuned reference's median best validation error, as a share
-    baselines: list[str]  # forecasts without a network, on the same origins
+    baselines: list[BaselineName]  # forecasts without a network, on the same origins
+    against: BaselineName | None  # the baseline that every forecast is compared with, week by week
     coverage: float = Field(gt=0.0, lt=1.0)  # of the forecast intervals
     confidence: float = Field(gt=0.0, lt=1.0)  # of the bootstrap intervals
     bootstrap: Count  # resamples
 
     @model_validator(mode="after")
     def _no_repeats(self) -> "Compare":
-        for name, values in (("methods", self.methods), ("seeds", self.seeds)):
+        for name, values in (("methods", self.methods), ("seeds", self.seeds), ("baselines", self.baselines)):
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} names something twice: {values}")
+        if self.against is not None and self.against not in self.baselines:
+            raise ValueError(f"against {self.against} is not among baselines: {', '.join(self.baselines)}")
         return self
 
 

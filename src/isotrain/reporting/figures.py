@@ -1,7 +1,7 @@
 """The report's figures: every function takes a comparison and returns one figure, units on every axis."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -12,6 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from isotrain.reporting.accuracy import Entry
+from isotrain.reporting.error_figures import error_by_lead, error_by_month
 from isotrain.reporting.forecast_figure import forecasts
 from isotrain.reporting.labels import Label, label_ends, label_points
 from isotrain.reporting.style import colours, seconds_axis, titled
@@ -20,19 +22,19 @@ from isotrain.tradeoff.comparison import Comparison, Method
 from isotrain.tradeoff.pareto import pareto
 from isotrain.tradeoff.results import PHASES, Run
 
-Baselines = Sequence[Mapping[str, Any]]
 PHASE_COLOURS = dict(zip(PHASES, ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#BBBBBB"), strict=True))
 MARKERS = {"streamed": "o", "windowed": "s"}
 
 
-def draw_all(comparison: Comparison, baselines: Baselines, folder: Path) -> list[str]:
+def draw_all(comparison: Comparison, accuracy: Sequence[Entry], folder: Path) -> list[str]:
     """Save every figure as ``<folder>/<name>.png`` and ``.svg``; the names of those drawn."""
     drawings: dict[str, Callable[[], Figure | None]] = {
-        "tradeoff": lambda: tradeoff(comparison, baselines),
+        "tradeoff": lambda: tradeoff(comparison, accuracy),
         "learning_curves": lambda: learning_curves(comparison),
         "isolated_share": lambda: isolated_share(comparison),
         "forecasts": lambda: forecasts(comparison),
-        "error_by_lead": lambda: error_by_lead(comparison, baselines),
+        "error_by_lead": lambda: error_by_lead(comparison, accuracy),
+        "error_by_month": lambda: error_by_month(comparison, accuracy),
         "phases": lambda: phases(comparison),
     }
     drawn = []
@@ -45,8 +47,11 @@ def draw_all(comparison: Comparison, baselines: Baselines, folder: Path) -> list
     return drawn
 
 
-def tradeoff(comparison: Comparison, baselines: Baselines) -> Figure:
-    """Training seconds against test MAE: marks are methods, faint dots seeds, lines baselines."""
+def tradeoff(comparison: Comparison, accuracy: Sequence[Entry]) -> Figure:
+    """Training seconds against test MAE: marks are methods, faint dots seeds, lines baselines.
+
+    A baseline that took a second or more to fit is a diamond, at its seconds.
+    """
     figure, grid = new_figure(8.4, 5.4, titled(comparison.runs[0], "Training time against accuracy"))
     axes, colour = grid[0, 0], colours(method.name for method in comparison.methods)
     points = []
@@ -60,15 +65,21 @@ def tradeoff(comparison: Comparison, baselines: Baselines) -> Figure:
         fill = own if method.regime == "streamed" else "white"
         axes.plot(x.median, y.median, marker, ms=8, mfc=fill, mec=own, mew=1.6, zorder=4)
         points.append((x.median, y.median, method.name, own))
+    baselines = [(e, e.seconds.median if e.seconds else 0.0) for e in accuracy if e.kind == "baseline"]
+    for e, spent in baselines:
+        if spent >= 1:
+            axes.plot(spent, e.test_mae.median, "D", ms=5, color=GREY, zorder=3)
+            points.append((spent, e.test_mae.median, e.name, GREY))
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.14)
     seconds_axis(axes)
     axes.set(xlabel="Training time (s, logarithmic)", ylabel="Test MAE (kW)")
-    beyond = _draw_baselines(axes, [(b["name"], b["test_mae"]) for b in baselines])
+    beyond = _draw_baselines(axes, [(e.name, e.test_mae.median) for e, spent in baselines if spent < 1])
     front = _draw_front(axes, [(x, y) for x, y, _, _ in points])
     regimes = {method.regime for method in comparison.methods}
     marks = {"streamed": "filled circle: streamed", "windowed": "open square: windowed"}
     shown = [text for regime, text in marks.items() if regime in regimes]
+    shown += ["grey diamond: baseline"] if any(spent >= 1 for _, spent in baselines) else []
     note = "; ".join([*shown, "bars: intervals", "faint: seeds", "dashed: Pareto front of medians"])
     axes.set_title(note + (f"\nbeyond the frame: {beyond}" if beyond else ""), **_SUBTITLE)
     label_points(axes, points, front)
@@ -83,13 +94,13 @@ def learning_curves(comparison: Comparison) -> Figure:
         ends: list[Label] = []
         curves: list[list[tuple[float, float]]] = []
         for method in _of(comparison, regime):
+            end = None
             for run in method.runs:
                 if seen := [(v.train_seconds, v.val_mae) for v in run.history if math.isfinite(v.val_mae)]:
                     axes.plot(*zip(*seen, strict=True), color=colour[method.name], lw=1.1, alpha=0.8)
                     curves.append(seen)
                     end = (*seen[-1], method.name, colour[method.name])
-            if any(run.history for run in method.runs):
-                ends.append(end)
+            ends += [end] if end else []
         axes.set_xscale("log")
         _frame_the_ends(axes, curves)
         if target := comparison.targets[regime]:
@@ -122,27 +133,6 @@ def isolated_share(comparison: Comparison) -> Figure | None:
     rest = [method.name for method in comparison.methods if method not in isolating]
     if rest:
         axes.set_title(f"0 % throughout: {', '.join(rest)}", **_SUBTITLE)
-    return figure
-
-
-def error_by_lead(comparison: Comparison, baselines: Baselines) -> Figure:
-    """Test MAE at each lead, median over the seeds; baselines dashed."""
-    figure, panels = _panels(comparison, "Test error by lead", 4.6)
-    colour = colours(method.name for method in comparison.methods)
-    for regime, axes in panels.items():
-        ends = []
-        for method in _of(comparison, regime):
-            rows = [run.mae_by_lead for run in method.runs if run.mae_by_lead and not run.diverged]
-            if rows:
-                line = np.median(rows, axis=0)
-                axes.plot(np.arange(1, len(line) + 1), line, color=colour[method.name], lw=1.6)
-                ends.append((len(line), float(line[-1]), method.name, colour[method.name]))
-        for baseline in baselines:
-            line = np.asarray(baseline["mae_by_lead"])
-            axes.plot(np.arange(1, len(line) + 1), line, color=GREY, lw=1.1, ls=(0, (4, 3)))
-            ends.append((len(line), float(line[-1]), baseline["name"], GREY))
-        axes.set(xlabel="Lead (h)", ylabel="Test MAE (kW)", xticks=[1, 6, 12, 18, 24])
-        label_ends(axes, ends)
     return figure
 
 

@@ -6,16 +6,18 @@ from typing import Any
 
 from isotrain.errors import InputError
 from isotrain.files import write_json, write_text
+from isotrain.reporting.accuracy import Baselines, Entry, entries_of
 from isotrain.reporting.figures import draw_all
 from isotrain.reporting.page import html_page
 from isotrain.reporting.tables import (
-    Baselines,
-    baseline_table,
+    accuracy_table,
     cell,
     difference_table,
     differences,
     entries,
+    lead_table,
     method_table,
+    month_table,
     run_entry,
 )
 from isotrain.reporting.verdicts import Verdict, verdicts
@@ -29,6 +31,7 @@ CAPTIONS = {
     "isolated_share": "Share of the arcs, or of the time steps, left out of training as it goes on",
     "forecasts": "Forecasts of the tuned reference and of the best isolated method beside the truth",
     "error_by_lead": "Test error at each lead",
+    "error_by_month": "Test error in each month",
     "phases": "Where the training seconds went",
 }
 
@@ -45,16 +48,17 @@ def write_report(runs: Sequence[Run], baselines: Baselines, folder: str | Path, 
     check_comparable(runs)
     comparison = Comparison(runs, settings)
     found = differences(comparison)
-    drawn = draw_all(comparison, baselines, folder / "figures")
-    text = _markdown(comparison, baselines, found, verdicts(comparison, found), drawn)
+    accuracy = entries_of(comparison, baselines)
+    drawn = draw_all(comparison, accuracy, folder / "figures")
+    text = _markdown(comparison, accuracy, found, verdicts(comparison, found), drawn)
     write_text(folder / "tradeoff.md", text)
     write_text(folder / "tradeoff.html", html_page(text, folder))
     write_json(folder / "metrics.json", _metrics(comparison))
-    write_json(folder / "tradeoff.json", _contract(comparison, baselines))
+    write_json(folder / "tradeoff.json", _contract(comparison, baselines, accuracy))
     return folder / "tradeoff.html"
 
 
-def _contract(comparison: Comparison, baselines: Baselines) -> dict[str, Any]:
+def _contract(comparison: Comparison, baselines: Baselines, accuracy: Sequence[Entry]) -> dict[str, Any]:
     first = comparison.runs[0]
     unit = str(first.data.get("unit", "kW"))
     return {
@@ -63,6 +67,7 @@ def _contract(comparison: Comparison, baselines: Baselines) -> dict[str, Any]:
         "target": {"metric": "val_mae", "value": comparison.targets.get("streamed"), "unit": unit},
         "methods": entries(comparison),
         "baselines": [{key: b[key] for key in ("name", "test_mae", "test_rmse")} for b in baselines],
+        "accuracy": {"against": _against(accuracy, comparison), "forecasts": [entry.as_json() for entry in accuracy]},
         "targets_by_regime": comparison.targets,
         "runs": [run_entry(method, run) for method in comparison.methods for run in method.runs],
         "notes": notes(comparison),
@@ -77,7 +82,7 @@ def _metrics(comparison: Comparison) -> dict[str, dict[str, float | None]]:
 
 def _markdown(
     comparison: Comparison,
-    baselines: Baselines,
+    accuracy: Sequence[Entry],
     found: dict[str, Interval],
     judged: Sequence[Verdict],
     drawn: Sequence[str],
@@ -93,7 +98,7 @@ def _markdown(
     for regime, target in comparison.targets.items():
         goal = "no target" if target is None else f"target: validation MAE {target:.3f} kW"
         blocks += [f"### {regime.capitalize()} training ({goal})", method_table(comparison, regime)]
-    blocks += ["### Baselines", baseline_table(baselines)] if baselines else []
+    blocks += _accuracy(comparison, accuracy)
     blocks += ["### What each method is", _bullets(_legend(comparison))]
     blocks += ["## Verdicts", _bullets([v.text for v in judged] + masked_lines(comparison))]
     if found:
@@ -102,6 +107,36 @@ def _markdown(
     blocks += [f"![{caption}](figures/{name}.png)" for name, caption in CAPTIONS.items() if name in drawn]
     blocks += ["## How it was measured", _bullets(notes(comparison))]
     return "\n\n".join(blocks) + "\n"
+
+
+def _accuracy(comparison: Comparison, accuracy: Sequence[Entry]) -> list[str]:
+    """Every forecast on the same origins, then by lead and by month."""
+    against = _against(accuracy, comparison)
+    percent = f"{100 * comparison.settings.confidence:g} %"
+    reading = (
+        "Training seconds of a baseline are those of its fit, with whatever it chooses on validation; of an ensemble "
+        "those of all its seeds. Forecasts refitted on the validation part have no validation error (–)."
+    )
+    if against:
+        reading += (
+            f" The last column pairs each forecast with `{against}` on the same hours ({percent} week-block bootstrap; "
+            "bold: the interval excludes 0)."
+        )
+    return [
+        "## Accuracy",
+        reading,
+        accuracy_table(accuracy, against),
+        "### Error by lead",
+        lead_table(accuracy),
+        "### Error by month (UTC)",
+        month_table(accuracy),
+    ]
+
+
+def _against(accuracy: Sequence[Entry], comparison: Comparison) -> str | None:
+    """The baseline that all are compared with, if it was scored."""
+    wanted = comparison.settings.against
+    return wanted if any(e.kind == "baseline" and e.name == wanted for e in accuracy) else None
 
 
 def _reading(comparison: Comparison) -> str:

@@ -6,18 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
+from isotrain.reporting.accuracy import Entry
 from isotrain.tradeoff.comparison import Comparison, Method
-from isotrain.tradeoff.results import Run, read_forecasts
+from isotrain.tradeoff.forecasts import read_forecasts
+from isotrain.tradeoff.results import Run
 from isotrain.tradeoff.statistics import Interval, mae_difference
 
-Baselines = Sequence[Mapping[str, Any]]
 PLAIN = ("isolated_fraction", "val_mae", "test_mae", "test_rmse", "test_mase", "train_seconds")
+LEADS = (1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 36, 48, 72, 96, 120, 144, 168)  # of the table, as far as they go
 NOTHING = {"median": None, "low": None, "high": None}
 
 
 def figures_of(comparison: Comparison, method: Method) -> dict[str, Interval | None]:
     """Every figure of ``method`` by the name that it has in tradeoff.json; ``None`` where it does not exist."""
-    plain = {name: comparison.figure(method, attrgetter(name)) for name in PLAIN}
+    plain: dict[str, Interval | None] = {name: comparison.figure(method, attrgetter(name)) for name in PLAIN}
+    if method.refit:
+        plain["val_mae"] = None
     return plain | {
         "seconds_to_target": comparison.seconds_to_target(method),
         "speedup_vs_stock": comparison.speedup(method, comparison.stock(method.regime)),
@@ -62,10 +66,33 @@ def method_table(comparison: Comparison, regime: str) -> str:
     return table(head, rows)
 
 
-def baseline_table(baselines: Baselines) -> str:
-    """What needs no training by gradient, on the same origins."""
-    rows = [[cell(str(b["name"])), f"{b['test_mae']:.2f}", f"{b['test_rmse']:.2f}"] for b in baselines]
-    return table(["baseline", "test MAE, kW", "test RMSE, kW"], rows)
+def accuracy_table(accuracy: Sequence[Entry], against: str | None) -> str:
+    """Every forecast: what it costs, how wrong it is, and by how much less or more than the baseline ``against``."""
+    head = ["forecast", "seeds", "parameters", "training, s", "val. MAE, kW", "test MAE, kW", "test RMSE, kW"]
+    if against:
+        head += [f"s to the val. MAE of {cell(against)}", f"test MAE less {cell(against)}'s, kW"]
+    rows = []
+    for e in accuracy:
+        cells = [cell(e.name), _count(e.seeds), _count(e.parameters), seconds(e.seconds)]
+        cells += [error(value) for value in (e.val_mae, e.test_mae, e.test_rmse)]
+        rows.append(cells + ([seconds(e.to_reference), _signed(e.difference)] if against else []))
+    return table(head, rows)
+
+
+def lead_table(accuracy: Sequence[Entry]) -> str:
+    """Test MAE at some leads."""
+    known = [e for e in accuracy if e.by_lead]
+    leads = [lead for lead in LEADS if any(len(e.by_lead) >= lead for e in known)]
+    rows = [[cell(e.name), *(f"{e.by_lead[k - 1]:.2f}" if k <= len(e.by_lead) else "–" for k in leads)] for e in known]
+    return table(["test MAE, kW, at lead", *(f"{lead} h" for lead in leads)], rows)
+
+
+def month_table(accuracy: Sequence[Entry]) -> str:
+    """Test MAE in each month."""
+    known = [e for e in accuracy if e.by_month]
+    months = sorted({month for e in known for month in e.by_month})
+    rows = [[cell(e.name), *(f"{e.by_month[m]:.2f}" if m in e.by_month else "–" for m in months)] for e in known]
+    return table(["test MAE, kW, in", *months], rows)
 
 
 def differences(comparison: Comparison) -> dict[str, Interval]:
@@ -75,7 +102,7 @@ def differences(comparison: Comparison) -> dict[str, Interval]:
         tuned = comparison.tuned(method.regime)
         sides = [[run for run in side.runs if not run.diverged] for side in (method, tuned) if side]
         if len(sides) == 2 and all(sides):
-            own, reference = ([read_forecasts(run) for run in side] for side in sides)
+            own, reference = ([read_forecasts(run.folder) for run in side] for side in sides)
             settings = comparison.settings
             if difference := mae_difference(own, reference, settings.confidence, settings.bootstrap):
                 found[method.name] = difference
@@ -123,6 +150,18 @@ def times(value: Interval | None) -> str:
     if value is not None and value.median == math.inf:
         return "unbounded"
     return _bracketed(value, "{:.2f}".format, "missed")
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _signed(value: Interval | None) -> str:
+    """A difference in kW with its interval, bold where the interval excludes 0."""
+    if value is None:
+        return "–"
+    text = f"{value.median:+.3f} ({value.low:+.3f} to {value.high:+.3f})"
+    return text if value.low <= 0 <= value.high else f"**{text}**"
 
 
 def _share(value: Interval) -> str:

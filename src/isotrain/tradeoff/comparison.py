@@ -110,13 +110,13 @@ class Comparison:
 
     def figure(self, method: Method, value: Callable[[Run], float]) -> Interval:
         """Median and interval over ``method``'s seeds of ``value`` of a run."""
-        return self._interval([value(run) for run in method.runs])
+        return self.interval([value(run) for run in method.runs])
 
     def seconds_to_target(self, method: Method) -> Interval | None:
         """Training seconds until the target of the regime; ``None`` without a target, or for a refit."""
         if method.refit or not self.targets[method.regime]:
             return None
-        return self._interval(list(method.to_target.values()))
+        return self.interval(list(method.to_target.values()))
 
     def speedup(self, method: Method, reference: Method | None) -> Interval | None:
         """How many times sooner than ``reference`` the target is reached, paired by seed; -inf: never.
@@ -129,9 +129,10 @@ class Comparison:
             return None
         common = [seed for seed in method.seeds if seed in reference.to_target]
         ratios = [speedup(reference.to_target[seed], method.to_target[seed]) for seed in common]
-        return self._interval(ratios) if ratios else None
+        return self.interval(ratios) if ratios else None
 
-    def _interval(self, values: Sequence[float]) -> Interval:
+    def interval(self, values: Sequence[float]) -> Interval:
+        """Median of ``values``, one a seed, with the interval that the settings ask for."""
         return median_interval(values, self.settings.confidence, self.settings.bootstrap)
 
     def _target(self, regime: str) -> float | None:
