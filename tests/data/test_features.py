@@ -1,6 +1,7 @@
 """Verbs against pandas, columns against hand-made ones, histories that are just long enough, missing weather."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,7 +156,6 @@ def test_columns_say_what_they_are(tidy: Tidy, made: Windows) -> None:
 
 
 def test_a_working_day_is_compared_with_working_days(made: Windows) -> None:
-    """Easter Monday of 2017, 17 April, is a day off: its like are a Sunday and a Saturday, not the Friday before."""
     start = pd.Timestamp("2017-01-01", tz="UTC")
     noon = int((pd.Timestamp("2017-03-20 12:00", tz="UTC") - start).total_seconds()) // 3600  # a Monday
     same = column(made, "lags", "load_same_day_type_1")
@@ -249,3 +249,21 @@ def test_the_target_row_knows_the_buildings_own_midnight(made: Windows) -> None:
         "2017-03-26 22:00")}  # fmt: skip
     # winter: Sunday from 23:00 UTC on; 26 March, the day of the change, ends at 22:00 UTC: 23 hours
     assert [sunday[at] for at in hour.values()] == [0, 1, 0, 1, 1, 0]
+
+
+def test_the_page_lists_every_column_with_its_group_and_set(made: Windows) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "features.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()]
+    listed = {
+        (array, row[1], row[2], name)
+        for row in rows
+        if len(row) == 5
+        for array in row[0].replace("`", "").split(", ")
+        for name in re.findall("`(.+?)`", row[3])
+    }
+    there = {
+        (array, about["group"], "plain" if about["plain"] else "rich", about["name"])
+        for array in ARRAYS
+        for about in made.meta["columns"][array]
+    }
+    assert listed == there
