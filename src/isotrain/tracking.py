@@ -1,4 +1,4 @@
-"""The only file that knows MLflow: one flat run a fit, sent in batches while the training clock stands still."""
+"""All that a fit knows of MLflow: one flat run a fit, sent in batches while the training clock stands still."""
 
 import contextlib
 import fcntl
@@ -87,7 +87,7 @@ def tracked(
     process of this machine left RUNNING are marked KILLED first: nobody else can. The run that ``mlflow run`` opened
     is taken up by the fit that it was asked for, or, ``whole_pipeline``, by the report of the pipeline.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or uri or f"sqlite:///{project_root() / 'mlflow.db'}"
+    uri = tracking_uri(uri)
     with _first_come(uri):
         client = MlflowClient(uri)
         experiment_id = _experiment(client, experiment, uri)
@@ -104,6 +104,11 @@ def tracked(
         raise
     finally:
         client.set_terminated(run_id, status)
+
+
+def tracking_uri(uri: str | None = None) -> str:
+    """Where runs are kept: ``MLFLOW_TRACKING_URI``, else ``uri``, else ``mlflow.db`` in the project's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or uri or f"sqlite:///{project_root() / 'mlflow.db'}"
 
 
 def project_root() -> Path:

@@ -105,5 +105,5 @@ def test_no_share_is_refused(coverage: float) -> None:
 
 
 def test_too_few_residuals_are_refused_with_the_number_needed() -> None:
-    with pytest.raises(InputError, match="8 residuals.*take 9"):
+    with pytest.raises(InputError, match=r"8 residuals.*take 9"):
         calibrate(np.zeros((8, 1)), np.ones((8, 1), bool), 0.8)

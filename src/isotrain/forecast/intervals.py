@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -88,6 +89,12 @@ def coverage_of(holds: Floats, working: Flags) -> dict[str, Any]:
         **{name: _mean(holds[working == bool(row)]) for row, name in enumerate(DAY_TYPES)},
         "by_lead": [_mean(column) for column in holds.T],
     }
+
+
+def working_hours(windows: Windows, origins: NDArray[np.int64]) -> Flags:
+    """(m, K): whether each target hour of ``origins`` (m,) belongs to a working day of the building's calendar."""
+    working = windows.ahead[:, windows.names("ahead").index("working")] > 0.5
+    return np.asarray(working[origins[:, None] + np.arange(windows.meta["horizon"])])
 
 
 def fewest(coverage: float) -> int:

@@ -1,0 +1,104 @@
+"""The command ``isotrain``: a trained forecaster in use. What is heavy is imported where it is used."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from isotrain.errors import run_as_command
+
+PARAMS = "params.yaml"
+
+
+def main() -> None:
+    """The console script."""
+    run_as_command(run)
+
+
+def run(*words: str) -> None:
+    """Do what ``words`` ask for; :class:`isotrain.errors.InputError` for a file or a folder that cannot be used."""
+    asked = parser().parse_args(words)
+    asked.command(asked)
+
+
+def parser() -> argparse.ArgumentParser:
+    """What may be asked."""
+    top = argparse.ArgumentParser("isotrain", description="Use a trained forecaster (docs/forecasting.md).")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    forecast = commands.add_parser("forecast", help="forecast the hours after the last row of a CSV")
+    forecast.add_argument("--csv", type=Path, required=True, help="recent history, written as the training file")
+    forecast.add_argument("--out", type=Path, required=True, help="the forecast, a CSV: a row an hour, kW")
+    forecast.add_argument("--plot", type=_figure, help="a figure besides, .png or .svg")
+    forecast.add_argument(
+        "--model", metavar="MODEL", help="result folder of a fit, runs:/... or models:/...; else the newest result"
+    )
+    forecast.add_argument("--coverage", type=_share, default=0.8, help="of the interval, between 0 and 1 (0.8)")
+    forecast.set_defaults(command=_forecast)
+
+    log_model = commands.add_parser("log-model", help="log a trained forecaster as an MLflow model")
+    log_model.add_argument("folder", type=Path, help="result folder of a fit")
+    log_model.add_argument("--csv", type=Path, required=True, help="the series: its end becomes the input example")
+    log_model.add_argument("--name", help="register the model under this name (models:/NAME/1)")
+    log_model.set_defaults(command=_log_model)
+    return top
+
+
+def _forecast(asked: argparse.Namespace) -> None:
+    from isotrain.files import replacing
+    from isotrain.serving.bundle import load_bundle
+    from isotrain.serving.predict import predict, read_series
+
+    bundle = load_bundle(_folder(asked.model))
+    logging.info("forecaster: %s, method %s", asked.model or bundle.folder, bundle.settings.method)
+    table = read_series(bundle, asked.csv)
+    answer = predict(bundle, table, asked.coverage)
+    with replacing(asked.out) as draft:
+        answer.to_csv(draft, index=False, float_format="%.3f")
+    logging.info("%s: %d h from %s on", asked.out, len(answer), answer["time_local"].iloc[0])
+    if asked.plot:
+        from isotrain.serving.figure import forecast_figure
+        from isotrain.style import save
+
+        save(forecast_figure(bundle, table), asked.plot)
+        logging.info("%s: the last week and the forecast", asked.plot)
+
+
+def _log_model(asked: argparse.Namespace) -> None:
+    from isotrain.config import load
+    from isotrain.serving.registry import log_model
+
+    uri = log_model(asked.folder, asked.csv, load(PARAMS).tracking, asked.name)
+    logging.info("logged as %s", uri)
+
+
+def _folder(model: str | None) -> Path:
+    """Where the forecaster meant lies."""
+    from isotrain.config import load
+
+    if model is None:
+        from isotrain.serving.bundle import newest_bundle
+
+        return newest_bundle(Path(load(PARAMS).paths.runs))
+    if not model.startswith(("runs:/", "models:/")):
+        return Path(model)
+    from isotrain.serving.registry import fetch  # MLflow takes a second to import
+
+    return fetch(model, load(PARAMS).tracking.uri if Path(PARAMS).is_file() else None)
+
+
+def _figure(word: str) -> Path:
+    path = Path(word)
+    if path.suffix not in (".png", ".svg"):
+        raise argparse.ArgumentTypeError(f"{word} must end in .png or .svg")
+    return path
+
+
+def _share(word: str) -> float:
+    share = float(word)
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{word} must lie between 0 and 1, such as 0.8")
+    return share
+
+
+if __name__ == "__main__":
+    main()
