@@ -1,4 +1,4 @@
-"""The families of features, one small function each: name -> column.
+"""The families of features, one small function each: name -> column; docs/features.md has the formula of each.
 
 They are written with the verbs of :mod:`isotrain.data.past` alone, so none can look ahead. Loads of ``lags`` and
 ``recent`` stay in kW; elsewhere they are in the series' standard deviations, as the weather is in its own.
