@@ -48,6 +48,7 @@ def _forecast(asked: argparse.Namespace) -> None:
     from isotrain.serving.bundle import load_bundle
     from isotrain.serving.predict import predict, read_series
 
+    logging.getLogger("isotrain.lstm").setLevel(logging.WARNING)  # which kernels it takes is of no interest here
     bundle = load_bundle(_folder(asked.model))
     logging.info("forecaster: %s, method %s", asked.model or bundle.folder, bundle.settings.method)
     table = read_series(bundle, asked.csv)

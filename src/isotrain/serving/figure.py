@@ -6,17 +6,19 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from isotrain.data.schema import TIME
 from isotrain.serving.bundle import Bundle
-from isotrain.serving.predict import predict
-from isotrain.style import PALETTE, new_figure
+from isotrain.serving.predict import next_hours
+from isotrain.style import PALETTE, STYLE, new_figure
 
 FAN = (0.95, 0.8, 0.5)  # coverages drawn, widest first
 WEEK = 168  # hours of history shown before a forecast
@@ -37,53 +39,56 @@ class Fans:
 def fan_figure(title: str, panels: Sequence[Fans], time_zone: str) -> Figure:
     """One panel each of ``panels``, such as two weeks with a forecast a day; times on the building's clock."""
     zone = ZoneInfo(time_zone)
-    figure, grid = new_figure(8.4, 0.9 + 2.4 * len(panels), title, len(panels))
-    for panel, axes in zip(panels, grid[:, 0], strict=True):
-        for row, start in enumerate(panel.start):
-            hours = _hours(int(start), panel.forecast.shape[1], zone)
-            bands = {coverage: (low[row], high[row]) for coverage, (low, high) in panel.bands.items()}
-            _fan(axes, hours, panel.forecast[row], bands, labelled=row == 0)
-            axes.plot(hours, panel.truth[row], color="black", lw=1.0, label="truth" if row == 0 else None)
-        _finish(axes, panel.title, zone)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=6, frameon=False)
+    with mpl.rc_context(STYLE):
+        figure, grid = new_figure(8.4, 0.9 + 2.4 * len(panels), title, len(panels))
+        for panel, axes in zip(panels, grid[:, 0], strict=True):
+            for row, start in enumerate(panel.start):
+                hours = _hours(int(start), panel.forecast.shape[1], zone)
+                bands = {coverage: (low[row], high[row]) for coverage, (low, high) in panel.bands.items()}
+                _fan(axes, hours, panel.forecast[row], bands)
+                axes.plot(hours, panel.truth[row], color="black", lw=1.0, label="truth")
+            _finish(axes, panel.title, zone)
+        grid[-1, 0].set_xlabel(f"Time ({zone.key})")
+        _legend(figure, grid[0, 0])
     return figure
 
 
 def forecast_figure(bundle: Bundle, table: pd.DataFrame) -> Figure:
     """The last week of ``table`` (tidy) and the forecast of the hours after it."""
     zone = ZoneInfo(bundle.meta["time_zone"])
-    answers = {coverage: predict(bundle, table, coverage) for coverage in FAN}
-    shown = table.tail(WEEK)
-    past = [stamp.to_pydatetime() for stamp in shown[TIME].dt.tz_convert(zone)]
-    first = answers[FAN[0]]
-    hours = [datetime.fromisoformat(stamp).astimezone(zone) for stamp in first["time_utc"]]
-    bands = {c: (a["low_kw"].to_numpy(), a["high_kw"].to_numpy()) for c, a in answers.items()}
-    target = bundle.meta["target"]
-    figure, grid = new_figure(8.4, 3.4, f"{target}: forecast of {hours[0]:%A %d %B %Y, %H:%M} and after")
-    axes = grid[0, 0]
-    axes.plot(past, shown[target], color="black", lw=1.0, label="measured")
-    _fan(axes, hours, first["forecast_kw"].to_numpy(), bands, labelled=True)
-    _finish(axes, "", zone)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=6, frameon=False)
+    answer, target, week = next_hours(bundle, table), bundle.meta["target"], table.tail(WEEK)
+    hours = list(answer.time.tz_convert(zone).to_pydatetime())
+    with mpl.rc_context(STYLE):
+        figure, grid = new_figure(8.4, 3.4, f"{target}: forecast from {hours[0]:%A %d %B %Y, %H:%M} on")
+        axes = grid[0, 0]
+        axes.plot(list(week[TIME].dt.tz_convert(zone)), week[target], color="black", lw=1.0, label="measured")
+        _fan(axes, hours, answer.forecast, {coverage: answer.interval(bundle, coverage) for coverage in FAN})
+        _finish(axes, "", zone)
+        axes.set_xlabel(f"Time ({zone.key})")
+        _legend(figure, axes)
     return figure
 
 
-def _fan(
-    axes: Axes,
-    hours: list[datetime],
-    forecast: Values,
-    bands: Mapping[float, tuple[Values, Values]],
-    *,
-    labelled: bool,
-) -> None:
+def _fan(axes: Axes, hours: list[datetime], forecast: Values, bands: Mapping[float, tuple[Values, Values]]) -> None:
     """A line and a band each coverage, the narrower the darker; bands of NaN are left out."""
-    for number, coverage in enumerate(sorted(bands, reverse=True)):
-        low, high = bands[coverage]
-        if np.isnan(low).all():
-            continue
-        label = f"{coverage:.0%}" if labelled else None
-        axes.fill_between(hours, low, high, color=PALETTE[0], alpha=0.16 + 0.08 * number, lw=0, label=label)  # type: ignore[arg-type]  # the stub knows no datetimes
-    axes.plot(hours, forecast, color=PALETTE[1], lw=1.3, label="forecast" if labelled else None)  # type: ignore[arg-type]
+    x: Any = hours  # matplotlib's annotations know no datetimes
+    for coverage, (low, high) in sorted(bands.items(), reverse=True):
+        if not np.isnan(low).all():
+            axes.fill_between(x, low, high, color=_tint(coverage), lw=0, label=f"{coverage:.0%}")
+    axes.plot(x, forecast, color=PALETTE[1], lw=1.3, label="forecast")
+
+
+def _tint(coverage: float) -> tuple[float, ...]:
+    """The fan's colour, mixed with the more white the wider the interval."""
+    share = 0.85 - 0.72 * coverage
+    return tuple(1 - share * (1 - part) for part in to_rgb(PALETTE[0]))
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Each label once, below everything."""
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(list(once.values()), list(once), loc="outside lower left", ncols=6, frameon=False)
 
 
 def _finish(axes: Axes, title: str, zone: ZoneInfo) -> None:
@@ -93,7 +98,6 @@ def _finish(axes: Axes, title: str, zone: ZoneInfo) -> None:
     axes.set_title(title, fontsize=9.5)
     axes.set_ylabel("Load (kW)")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"Time ({zone.key})")
     axes.margins(x=0.01)
 
 

@@ -1,14 +1,16 @@
 """From a file or a table of the series to the forecast of the hours after its last one. Pandas in, pandas out."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from isotrain.config import Ingest
+from isotrain.config.ingest import STORED_UNIT
 from isotrain.data.repair import repair
 from isotrain.data.schema import TIME, Flag, flag_column
 from isotrain.data.source import read_hourly
@@ -19,6 +21,8 @@ from isotrain.serving.bundle import Bundle
 
 log = logging.getLogger(__name__)
 HOUR = pd.Timedelta(hours=1)
+COVERAGE = 0.8  # of the interval, where none is asked for
+Ends = NDArray[np.float64]
 
 
 def read_series(bundle: Bundle, path: Path) -> pd.DataFrame:
@@ -37,35 +41,61 @@ def read_series(bundle: Bundle, path: Path) -> pd.DataFrame:
     return table
 
 
-def predict(bundle: Bundle, table: pd.DataFrame, coverage: float = 0.8) -> pd.DataFrame:
+@dataclass(frozen=True)
+class NextHours:
+    """The K hours after the last row of a table."""
+
+    time: pd.DatetimeIndex  # (K,), UTC
+    forecast: NDArray[np.float64]  # (K,), kW
+    working: NDArray[np.bool_]  # (K,)
+
+    def interval(self, bundle: Bundle, coverage: float) -> tuple[Ends, Ends]:
+        """Lower and upper ends (K,), kW; NaN for a forecaster that was trained on the validation part.
+
+        No lower end is below what the series' checks call possible, such as 0 kW.
+        """
+        intervals = bundle.intervals(coverage)
+        if intervals is None:
+            return np.full(self.forecast.shape, np.nan), np.full(self.forecast.shape, np.nan)
+        low, high = intervals.around(self.forecast[None], self.working[None])
+        kind = bundle.ingest.columns[bundle.ingest.target].kind
+        return np.maximum(low[0], getattr(bundle.ingest.checks, kind).lowest), high[0]
+
+
+def next_hours(bundle: Bundle, table: pd.DataFrame) -> NextHours:
     """Forecast the hours after the last row of ``table``, a tidy table such as :func:`read_series` gives.
 
-    One row a lead: ``time_utc`` and ``time_local`` (start of the hour, ISO 8601 with offset), ``lead_h`` (1 = the
-    hour after the last row), ``forecast_kw``, ``low_kw`` and ``high_kw`` (the interval of ``coverage``; NaN for a
-    forecaster without validation part). Raises :class:`InputError` if a column is missing or the history too short.
+    Raises :class:`InputError` if a column is missing or the history too short.
     """
-    source = table.attrs.get("source", "the table")
-    facts = {"source": source, "simulated": False, "rows": len(table), "sha256": ""}
+    facts = {"source": table.attrs.get("source", "the table"), "simulated": False, "rows": len(table), "sha256": ""}
     recent = table.tail(bundle.needed_hours).reset_index(drop=True)  # no feature looks further back
     model = bundle.settings.model
     windows = apply_statistics(recent, facts, bundle.meta, inputs=model.inputs, leave_out=model.leave_out)
     origins = windows.origins(NEXT)
-    forecast = bundle.network(windows).forecast(torch.from_numpy(origins)).numpy()
-    intervals = bundle.intervals(coverage)
-    if intervals is None:
+    forecast = bundle.network(windows).forecast(torch.from_numpy(origins)).numpy()[0].astype(np.float64)
+    hours = pd.date_range(table[TIME].iloc[-1] + HOUR, periods=len(forecast), freq="h")
+    return NextHours(hours, forecast, working_hours(windows, origins)[0])
+
+
+def predict(bundle: Bundle, table: pd.DataFrame, coverage: float = COVERAGE) -> pd.DataFrame:
+    """:func:`next_hours` as a table, one row a lead.
+
+    ``time_utc`` and ``time_local`` (start of the hour, ISO 8601 with offset), ``lead_h`` (1 = the hour after the
+    last row), ``forecast_kw``, ``low_kw`` and ``high_kw`` (:meth:`NextHours.interval`). Raises :class:`InputError`
+    as :func:`next_hours` does, and for a ``coverage`` that is no share or too close to 1 for the validation part.
+    """
+    answer = next_hours(bundle, table)
+    low, high = answer.interval(bundle, coverage)
+    if bundle.residuals is None:
         log.warning("no intervals: this forecaster was trained on the validation part, so no errors are left to take")
-        low = high = np.full(forecast.shape, np.nan)
-    else:
-        low, high = intervals.around(forecast, working_hours(windows, origins))
-    hours = pd.date_range(table[TIME].iloc[-1] + HOUR, periods=forecast.shape[1], freq="h")
     return pd.DataFrame(
         {
-            "time_utc": [stamp.isoformat() for stamp in hours.tz_convert("UTC")],
-            "time_local": [stamp.isoformat() for stamp in hours.tz_convert(bundle.meta["time_zone"])],
-            "lead_h": np.arange(1, forecast.shape[1] + 1),
-            "forecast_kw": forecast[0].astype(np.float64),
-            "low_kw": low[0].astype(np.float64),
-            "high_kw": high[0].astype(np.float64),
+            "time_utc": [stamp.isoformat() for stamp in answer.time],
+            "time_local": [stamp.isoformat() for stamp in answer.time.tz_convert(bundle.meta["time_zone"])],
+            "lead_h": np.arange(1, len(answer.time) + 1),
+            "forecast_kw": answer.forecast,
+            "low_kw": low,
+            "high_kw": high,
         }
     )
 
@@ -76,9 +106,9 @@ def _description(ingest: Ingest) -> str:
     return f"{ingest.file.time_column.strip()!r}, {about}, a row every {ingest.file.step_minutes} minutes"
 
 
-def _unit(ingest: Ingest, key: str) -> Any:
+def _unit(ingest: Ingest, key: str) -> str:
     column = ingest.columns[key]
-    return column.unit or {"temperature": "degC", "solar": "W/m2"}.get(column.kind, "kW")
+    return column.unit or STORED_UNIT[column.kind]
 
 
 def _warn_of_what_is_missing(table: pd.DataFrame, bundle: Bundle) -> None:

@@ -9,12 +9,10 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 from isotrain.serving.bundle import load_bundle
-from isotrain.serving.predict import predict, read_series
-
-COVERAGE = 0.8  # of the interval, unless the parameter ``coverage`` says otherwise
+from isotrain.serving.predict import COVERAGE, predict, read_series
 
 
-class ForecasterModel(PythonModel):  # type: ignore[misc]  # MLflow is not annotated
+class ForecasterModel(PythonModel):
     """A table as the CSV has it in, the forecast of the hours after its last row out."""
 
     def load_context(self, context: Any) -> None:

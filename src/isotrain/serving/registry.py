@@ -15,10 +15,9 @@ from mlflow.models import infer_signature
 from isotrain.config.sections import Tracking
 from isotrain.errors import InputError
 from isotrain.serving.bundle import ABOUT, RESIDUALS, WEIGHTS, Bundle, load_bundle
-from isotrain.serving.predict import predict, read_series
+from isotrain.serving.predict import COVERAGE, predict, read_series
 from isotrain.tracking import tracked, tracking_uri
 
-COVERAGE = 0.8  # of the interval, where none is asked for
 SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 NEEDS = ["isotrain", "mlflow", "numpy", "pandas", "torch"]  # what serves it must have installed
 
