@@ -1,6 +1,7 @@
 """The one way to train: stock when nothing is isolated, resumable bit for bit, whole results or none."""
 
 import copy
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import read_json
-from isotrain.forecast.module import ForecastModule
 from isotrain.tracking import Run
 from isotrain.training import Fit, fit, prepare
 
@@ -38,10 +38,9 @@ METHODS = tuple(load(PARAMS).methods)
 
 
 def small(method: str, **changes: object) -> Settings:
-    overrides = {**SMALL, **{key.replace("__", "."): value for key, value in changes.items()}}
-    for name in METHODS:  # a method's own sizes would be the real ones
-        for path in ("training.steps", "model.hidden"):
-            overrides |= {f"methods.{name}.{path}": overrides[path]}
+    own = {path: value for path, value in SMALL.items() if path.startswith(("model.", "training."))}
+    overrides = SMALL | {f"methods.{name}.{path}": value for name in METHODS for path, value in own.items()}
+    overrides |= {f"methods.{method}.{key.replace('__', '.')}": value for key, value in changes.items()}
     return load(PARAMS, view=MethodsView, overrides=overrides).settings(method)
 
 
@@ -155,9 +154,14 @@ def test_every_method_of_params_yaml_trains_and_says_what_it_did(method: str, wi
     assert sum(result["phase_seconds"].values()) == pytest.approx(result["train_seconds"])
     assert result["data"]["simulated"] is True
     with np.load(tmp_path / "run" / "forecasts.npz") as arrays:
-        error = np.nanmean(np.abs(arrays["prediction"] - arrays["truth"]))
-        assert error == pytest.approx(result["test_mae"], rel=1e-5)
-        assert len(arrays["origins"]) == len(windows.origins("test"))
+        for prefix, part, error in (("", "test", "test_mae"), ("val_", "validation", "val_mae")):
+            if settings.training.refit and part == "validation":
+                assert result[error] is None and "val_prediction" not in arrays
+                continue
+            difference = np.abs(arrays[f"{prefix}prediction"] - arrays[f"{prefix}truth"])
+            assert np.nanmean(difference) == pytest.approx(result[error], rel=1e-5)
+            assert (arrays[f"{prefix}origins"] == windows.origins(part)).all()
+            assert (arrays[f"{prefix}time"] == windows.time[windows.origins(part)]).all()
 
 
 def test_the_same_seed_is_the_same_fit_and_another_is_not(windows: Windows, tmp_path: Path) -> None:
@@ -186,10 +190,81 @@ def test_what_the_series_cannot_serve_is_refused_before_training(windows: Window
     assert not (tmp_path / "run").exists()
 
 
-def test_training_lowers_the_error(windows: Windows, tmp_path: Path) -> None:
-    result = fit(small("tuned", training__steps=120), 0, windows, tmp_path / "run")
-    untrained, _ = prepare(Fit(small("tuned"), 0, windows, tmp_path))
-    assert isinstance(untrained, ForecastModule)
-    origins = torch.from_numpy(windows.origins("validation"))
-    start = np.nanmean(np.abs(untrained.forecast(origins).numpy() - windows.targets(windows.origins("validation"))))
-    assert result["val_mae"] < 0.95 * start
+@pytest.mark.parametrize("regime", ["streamed", "windowed"])
+def test_a_refit_trains_on_the_validation_part_and_claims_no_error_there(
+    regime: str, windows: Windows, tmp_path: Path
+) -> None:
+    settings = small("tuned", training__refit=True, training__regime=regime)
+    draw = prepare(Fit(settings, 0, windows, tmp_path))[0].sampler
+    origins = torch.cat([draw(step).origins.flatten() for step in range(1000)])
+    first, last = windows.meta["origins"]["train"][0], windows.meta["origins"]["validation"][1]
+    assert first <= origins.min() and last - 24 < origins.max() < last  # the last one itself is drawn seldom
+    assert last + windows.meta["horizon"] - 1 <= windows.meta["origins"]["test"][0]
+    result = fit(settings, 0, windows, tmp_path / "run")
+    assert (result["best_val_mae"], result["val_mae"], result["history"]) == (None, None, [])
+    assert result["test_mae"] > 0 and not result["diverged"]
+
+
+def test_a_refit_sees_what_it_is_trained_on_and_no_more(windows: Windows, tmp_path: Path) -> None:
+    """Another truth in the validation part changes a refit alone; in the test part, no fit."""
+    for refit, part, same in ((False, "validation", True), (True, "validation", False), (True, "test", True)):
+        start = windows.meta["origins"][part][0]
+        stop = {"validation": windows.meta["origins"]["test"][0], "test": len(windows.truth)}[part]
+        truth = windows.truth.copy()
+        truth[start:stop] += 10
+        settings = small("tuned", training__refit=refit, training__steps=10)
+        changed = dataclasses.replace(windows, truth=truth)
+        folders = tmp_path / f"{refit}-{part}", tmp_path / f"{refit}-{part}-changed"
+        for folder, series in zip(folders, (windows, changed), strict=True):
+            fit(settings, 0, series, folder)
+        as_it_is, with_others = (weights(folder) for folder in folders)
+        assert all(torch.equal(value, with_others[name]) for name, value in as_it_is.items()) == same
+
+
+@pytest.mark.parametrize("encoder", ["gru", "tcn"])
+@pytest.mark.parametrize(
+    ("zone", "mode"), [("unit", "exact"), ("unit", "cut"), ("unit", "autonomous"), ("layer", "exact")]
+)
+def test_what_an_encoder_cannot_isolate_is_refused_before_training(
+    encoder: str, order: str, windows: Windows, tmp_path: Path
+) -> None:
+    zone, mode = order.split()
+    settings = small("isolated", model__encoder=encoder, isolation__zone=zone, isolation__mode=mode)
+    with pytest.raises(InputError, match=f"isolation.mode {mode}.*needs model.encoder lstm: in {encoder}"):
+        fit(settings, 0, windows, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("encoder", "zone"), [("gru", "unit"), ("tcn", "channel")])
+def test_any_encoder_can_be_masked_and_nothing_beside_it_is(
+    encoder: str, zone: str, windows: Windows, tmp_path: Path
+) -> None:
+    settings = small(
+        "isolated",
+        model__encoder=encoder,
+        isolation__zone=zone,
+        isolation__mode="masked",
+        isolation__criterion="random",
+        isolation__schedule={"shape": "constant", "fraction": 0.5, "start": 0.0},
+        isolation__thaw=False,
+    )
+    start = prepare(Fit(settings, 0, windows, tmp_path))[0].state_dict()
+    fit(settings, 0, windows, tmp_path / "run")
+    for name, value in weights(tmp_path / "run").items():
+        if name.startswith(("net.encoder.gru.weight", "net.encoder.blocks")):
+            still = (value == start[name]).flatten(1).all(1) if value.dim() > 1 else value == start[name]
+            assert still.float().mean() == 0.5, name
+    assert (weights(tmp_path / "run")["net.decoder.middle.weight"] != start["net.decoder.middle.weight"]).all()
+
+
+def test_training_lowers_the_error_of_what_it_is_trained_on(windows: Windows, tmp_path: Path) -> None:
+    fit(small("tuned", training__steps=120), 0, windows, tmp_path / "run")
+    module, _ = prepare(Fit(small("tuned"), 0, windows, tmp_path))
+    origins = windows.origins("train")
+
+    def error() -> float:
+        return float(np.nanmean(np.abs(module.forecast(torch.from_numpy(origins)).numpy() - windows.targets(origins))))
+
+    untrained = error()
+    module.load_state_dict(weights(tmp_path / "run"))
+    assert error() < 0.8 * untrained

@@ -68,7 +68,7 @@ def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path, re
 
 def save_forecasts(path: Path, windows: Windows, answers: Mapping[str, NDArray[np.float32]]) -> None:
     """Forecasts of the test part as ``origins``, ``time``, ``prediction``, ``truth``; of validation as ``val_...``."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, answer in answers.items():
         prefix, origins = "val_" if part == "validation" else "", windows.origins(part)
         arrays |= {

@@ -124,8 +124,8 @@ def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
     encoder = job.settings.model.encoder
     if encoder in ("gru", "tcn") and (s.mode != "masked" or s.criterion == "neglected"):
         raise InputError(
-            f"isolation.mode {s.mode} with criterion {s.criterion} needs model.encoder lstm: in {encoder} every gradient "
-            "is computed, so set isolation.mode to masked and choose another criterion than neglected"
+            f"isolation.mode {s.mode} with criterion {s.criterion} needs model.encoder lstm: in {encoder} every "
+            "gradient is computed, so set isolation.mode to masked and choose another criterion than neglected"
         )
     if s.criterion == "neglected":
         window = job.windows.meta["history"]

@@ -35,7 +35,7 @@ def windowed(origins: list[int], history: int) -> Stretches:
 def spoilt_from(windows: Windows, origin: int) -> Windows:
     """Everything that is not known at ``origin`` replaced by NaN."""
     known_ahead = origin + windows.meta["horizon"]
-    first = {name: origin for name in ("inputs", "origin", "recent", "target", "truth", "level", "spread")}
+    first = dict.fromkeys(("inputs", "origin", "recent", "target", "truth", "level", "spread"), origin)
     poisoned = {}
     for name, row in {**first, "ahead": known_ahead, "lags": known_ahead}.items():
         poisoned[name] = getattr(windows, name).copy()

@@ -37,12 +37,13 @@ class TCNEncoder(Encoder):
         dilations = [1]
         while 1 + layers * (KERNEL - 1) * sum(dilations) < history:
             dilations.append(2 * dilations[-1])
-        self.blocks = nn.ModuleList(nn.Conv1d(hidden, hidden, KERNEL, dilation=d) for d in dilations * layers)
+        self.dilations = dilations * layers
+        self.blocks = nn.ModuleList(nn.Conv1d(hidden, hidden, KERNEL, dilation=d) for d in self.dilations)
 
     def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
         z = self.widen(x).transpose(1, 2)
-        for block in self.blocks:
-            past = nn.functional.pad(z, ((KERNEL - 1) * block.dilation[0], 0))  # zeros before the first hour
+        for block, dilation in zip(self.blocks, self.dilations, strict=True):
+            past = nn.functional.pad(z, ((KERNEL - 1) * dilation, 0))  # zeros before the first hour
             z = z + nn.functional.gelu(block(past))
         return z.transpose(1, 2)
 
