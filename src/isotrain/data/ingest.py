@@ -97,6 +97,7 @@ def _facts(settings: Ingest, flags: pd.DataFrame) -> dict[str, Any]:
         "unit": STORED_UNIT[settings.columns[settings.target].kind],
         "time_zone": settings.time_zone,
         "country": settings.country,
+        "ingest": settings.model_dump(mode="json"),  # how a newer file of this series is to be read
         "columns": {name: {"unit": STORED_UNIT[kind], "kind": kind} for name, kind in kinds.items()},
         "flags": {
             name: {flag.name.lower(): int((flags[name] == flag).sum()) for flag in Flag if flag != Flag.OK}

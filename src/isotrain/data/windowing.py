@@ -111,7 +111,7 @@ def _windows(table: pd.DataFrame, facts: dict[str, Any], meta: dict[str, Any], d
         time=pd.DatetimeIndex(table[TIME]).as_unit("s").asi8,
         meta={
             **meta,
-            **{key: facts[key] for key in ("source", "simulated", "rows", "sha256")},
+            **{key: facts[key] for key in ("source", "simulated", "rows", "sha256", "ingest")},
             **features.about,
             "scale": s.scale,
         },
