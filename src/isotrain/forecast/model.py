@@ -78,7 +78,8 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"]) -> Float[Tensor, "B M K"]:
-        z = nn.functional.gelu(self.of_state(state)[..., None, :] + self.of_known(known) + self.of_lead)
+        z = self.of_state(state)[..., None, :] + self.of_known(known)
+        z = nn.functional.gelu(z + self.of_lead.to(z.dtype))  # under autocast all that is as large is bfloat16
         kept = self.dropout(z.new_ones(*z.shape[:-2], 1, z.shape[-1]))  # for all leads the same: drawing takes time
         z = nn.functional.gelu(self.middle(z * kept))
         return self.out(z)[..., 0].float()
