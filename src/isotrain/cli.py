@@ -3,10 +3,15 @@
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isotrain.errors import run_as_command
 
+if TYPE_CHECKING:
+    from isotrain.serving.bundle import Bundle
+
 PARAMS = "params.yaml"
+ERRORS_OF = "of a refit: the result folder of its like that was not, whose errors on validation make the intervals"
 
 
 def main() -> None:
@@ -33,23 +38,25 @@ def parser() -> argparse.ArgumentParser:
         "--model", metavar="MODEL", help="result folder of a fit, runs:/... or models:/...; else the newest result"
     )
     forecast.add_argument("--coverage", type=_share, default=0.8, help="of the interval, between 0 and 1 (0.8)")
+    forecast.add_argument("--errors-of", metavar="FOLDER", help=ERRORS_OF)
     forecast.set_defaults(command=_forecast)
 
     log_model = commands.add_parser("log-model", help="log a trained forecaster as an MLflow model")
     log_model.add_argument("folder", type=Path, help="result folder of a fit")
     log_model.add_argument("--csv", type=Path, required=True, help="the series: its end becomes the input example")
     log_model.add_argument("--name", help="register the model under this name (models:/NAME/1)")
+    log_model.add_argument("--errors-of", metavar="FOLDER", help=ERRORS_OF)
     log_model.set_defaults(command=_log_model)
     return top
 
 
 def _forecast(asked: argparse.Namespace) -> None:
     from isotrain.files import replacing
-    from isotrain.serving.bundle import load_bundle
-    from isotrain.serving.predict import predict, read_series
+    from isotrain.serving.predict import predict, read_series, use_one_thread
 
     logging.getLogger("isotrain.lstm").setLevel(logging.WARNING)  # which kernels it takes is of no interest here
-    bundle = load_bundle(_folder(asked.model))
+    use_one_thread()
+    bundle = _bundle(_folder(asked.model), asked.errors_of)
     logging.info("forecaster: %s, method %s", asked.model or bundle.folder, bundle.settings.method)
     table = read_series(bundle, asked.csv)
     answer = predict(bundle, table, asked.coverage)
@@ -68,8 +75,15 @@ def _log_model(asked: argparse.Namespace) -> None:
     from isotrain.config import load
     from isotrain.serving.registry import log_model
 
-    uri = log_model(asked.folder, asked.csv, load(PARAMS).tracking, asked.name)
+    uri = log_model(_bundle(asked.folder, asked.errors_of), asked.csv, load(PARAMS).tracking, asked.name)
     logging.info("logged as %s", uri)
+
+
+def _bundle(folder: Path, errors_of: str | None) -> "Bundle":
+    from isotrain.serving.bundle import load_bundle
+
+    bundle = load_bundle(folder)
+    return bundle.with_errors_of(load_bundle(Path(errors_of))) if errors_of else bundle
 
 
 def _folder(model: str | None) -> Path:

@@ -122,6 +122,24 @@ def test_a_refit_has_no_intervals_and_says_so(plain: Fitted, tmp_path: Path, cap
     assert forecast_figure(bundle, table).axes[0].get_legend_handles_labels()[1] == ["measured", "forecast"]
 
 
+def test_a_refit_may_take_the_errors_of_its_like(plain: Fitted) -> None:
+    like = load_bundle(plain.folder)
+    refit = replace(like, residuals=None, working=None)
+    np.testing.assert_array_equal(refit.with_errors_of(like).intervals(0.8).low, like.intervals(0.8).low)
+    with pytest.raises(InputError, match="no errors to take"):
+        like.with_errors_of(refit)
+    with pytest.raises(InputError, match="target T7"):
+        refit.with_errors_of(replace(like, meta={**like.meta, "target": "T7"}))
+
+
+def test_no_lower_end_is_below_what_is_possible(plain: Fitted, tmp_path: Path) -> None:
+    bundle = load_bundle(plain.folder)
+    wild = replace(bundle, residuals=bundle.residuals * 100)
+    answer = predict(wild, read_series(wild, plain.csv(tmp_path / "latest.csv")), 0.9)
+    assert (answer["low_kw"] == 0.0).all()
+    assert (answer["high_kw"] > answer["forecast_kw"] + 50).all()
+
+
 def test_the_newest_is_the_one_trained_last(plain: Fitted, tmp_path: Path) -> None:
     about = read_json(plain.folder / "forecaster.json")
     for name, when in (("a", "2026-01-02"), ("b", "2026-03-01"), ("c", "2026-02-01")):

@@ -42,7 +42,7 @@ def test_mlflow_loads_and_serves_it(plain: Fitted, tmp_path: Path, store: str) -
     csv = plain.csv(tmp_path / "latest.csv")
     bundle = load_bundle(plain.folder)
     direct = predict(bundle, read_series(bundle, csv))
-    uri = log_model(plain.folder, csv, TRACKING, "drahix")
+    uri = log_model(bundle, csv, TRACKING, "drahix")
 
     example = input_example(bundle, csv)
     loaded = mlflow.pyfunc.load_model(uri)

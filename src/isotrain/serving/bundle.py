@@ -5,7 +5,7 @@ was fitted on the training part (the windows' meta). ``model.ckpt``: the weights
 validation part, from which intervals of any coverage are calibrated; a refit has none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,18 @@ class Bundle:
         net = Forecaster(series, **shape, backend="torch", remember=None)
         net.load_state_dict(self.weights)
         return net.eval()
+
+    def with_errors_of(self, other: "Bundle") -> "Bundle":
+        """The same with the validation errors of ``other``: for a refit, those of its like that was not.
+
+        Raises :class:`InputError` if ``other`` has none or forecasts something else.
+        """
+        if other.residuals is None:
+            raise InputError(f"{other.folder} was trained on the validation part too: it has no errors to take")
+        for key in ("target", "horizon"):
+            if self.meta[key] != other.meta[key]:
+                raise InputError(f"{other.folder} has {key} {other.meta[key]}, {self.folder} has {self.meta[key]}")
+        return replace(self, residuals=other.residuals, working=other.working)
 
     def intervals(self, coverage: float) -> Intervals | None:
         """Calibrated on the validation part; None for a refit, which has seen all there was to calibrate on."""

@@ -41,6 +41,11 @@ def read_series(bundle: Bundle, path: Path) -> pd.DataFrame:
     return table
 
 
+def use_one_thread() -> None:
+    """Torch on one core, for the whole process: at a single window several only wait for each other."""
+    torch.set_num_threads(1)
+
+
 @dataclass(frozen=True)
 class NextHours:
     """The K hours after the last row of a table."""

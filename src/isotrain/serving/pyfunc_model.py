@@ -9,7 +9,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 from isotrain.serving.bundle import load_bundle
-from isotrain.serving.predict import COVERAGE, predict, read_series
+from isotrain.serving.predict import COVERAGE, predict, read_series, use_one_thread
 
 
 class ForecasterModel(PythonModel):
@@ -17,6 +17,7 @@ class ForecasterModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the bundle."""
+        use_one_thread()
         self.bundle = load_bundle(Path(context.artifacts["bundle"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from mlflow.models import infer_signature
 
 from isotrain.config.sections import Tracking
 from isotrain.errors import InputError
-from isotrain.serving.bundle import ABOUT, RESIDUALS, WEIGHTS, Bundle, load_bundle
+from isotrain.serving.bundle import ABOUT, RESIDUALS, WEIGHTS, Bundle
 from isotrain.serving.predict import COVERAGE, predict, read_series
 from isotrain.tracking import tracked, tracking_uri
 
@@ -39,19 +39,18 @@ def fetch(model: str, uri: str | None = None) -> Path:
     return found[0].parent
 
 
-def log_model(folder: Path, csv: Path, tracking: Tracking, name: str | None = None) -> str:
-    """Log the bundle ``folder`` as an MLflow model in a run of its own, and register it as ``name`` if one is given.
+def log_model(bundle: Bundle, csv: Path, tracking: Tracking, name: str | None = None) -> str:
+    """Log ``bundle`` as an MLflow model in a run of its own, and register it as ``name`` if one is given.
 
     ``csv``: a file of the series; its last hours become the input example, and its forecast the signature. Returns
     the model's URI. Raises :class:`InputError` as :func:`isotrain.serving.predict.read_series` does.
     """
-    bundle = load_bundle(folder)
     example = input_example(bundle, csv)
     answer = predict(bundle, read_series(bundle, csv))
     tags = {"kind": "model", "method": bundle.settings.method}
     with (
         tempfile.TemporaryDirectory() as scratch,
-        tracked(tracking.experiment, tracking.uri, f"model-{folder.name}", tags) as run,
+        tracked(tracking.experiment, tracking.uri, f"model-{bundle.folder.name}", tags) as run,
         _active(run.id, tracking_uri(tracking.uri)),
     ):
         logged = mlflow.pyfunc.log_model(
@@ -86,9 +85,9 @@ def input_example(bundle: Bundle, csv: Path) -> pd.DataFrame:
 def _lean_copy(bundle: Bundle, folder: Path) -> Path:
     """The bundle without what only resuming a fit takes: the optimiser's state."""
     folder.mkdir()
-    for name in (ABOUT, RESIDUALS):
-        if (bundle.folder / name).is_file():
-            shutil.copy(bundle.folder / name, folder / name)
+    shutil.copy(bundle.folder / ABOUT, folder / ABOUT)
+    if bundle.residuals is not None and bundle.working is not None:
+        np.savez(folder / RESIDUALS, residuals=bundle.residuals, working=bundle.working)
     torch.save({"state_dict": bundle.weights}, folder / WEIGHTS)
     return folder
 
