@@ -77,10 +77,10 @@ def tradeoff(comparison: Comparison, accuracy: Sequence[Entry]) -> Figure:
     beyond = _draw_baselines(axes, [(e.name, e.test_mae.median) for e, spent in baselines if spent < 1])
     front = _draw_front(axes, [(x, y) for x, y, _, _ in points])
     regimes = {method.regime for method in comparison.methods}
-    marks = {"streamed": "filled circle: streamed", "windowed": "open square: windowed"}
+    marks = {"streamed": "circle: streamed", "windowed": "open square: windowed"}
     shown = [text for regime, text in marks.items() if regime in regimes]
-    shown += ["grey diamond: baseline"] if any(spent >= 1 for _, spent in baselines) else []
-    note = "; ".join([*shown, "bars: intervals", "faint: seeds", "dashed: Pareto front of medians"])
+    shown += ["diamond: baseline"] if any(spent >= 1 for _, spent in baselines) else []
+    note = "; ".join([*shown, "bars: intervals", "faint: seeds", "dashed: Pareto front"])
     axes.set_title(note + (f"\nbeyond the frame: {beyond}" if beyond else ""), **_SUBTITLE)
     label_points(axes, points, front)
     return figure

@@ -80,16 +80,16 @@ def accuracy_table(accuracy: Sequence[Entry], against: str | None) -> str:
 
 
 def lead_table(accuracy: Sequence[Entry]) -> str:
-    """Test MAE at some leads."""
-    known = [e for e in accuracy if e.by_lead]
+    """Test MAE at some leads; ensembles follow their method and are left out."""
+    known = [e for e in accuracy if e.by_lead and e.kind != "ensemble"]
     leads = [lead for lead in LEADS if any(len(e.by_lead) >= lead for e in known)]
     rows = [[cell(e.name), *(f"{e.by_lead[k - 1]:.2f}" if k <= len(e.by_lead) else "–" for k in leads)] for e in known]
     return table(["test MAE, kW, at lead", *(f"{lead} h" for lead in leads)], rows)
 
 
 def month_table(accuracy: Sequence[Entry]) -> str:
-    """Test MAE in each month."""
-    known = [e for e in accuracy if e.by_month]
+    """Test MAE in each month; ensembles follow their method and are left out."""
+    known = [e for e in accuracy if e.by_month and e.kind != "ensemble"]
     months = sorted({month for e in known for month in e.by_month})
     rows = [[cell(e.name), *(f"{e.by_month[m]:.2f}" if m in e.by_month else "–" for m in months)] for e in known]
     return table(["test MAE, kW, in", *months], rows)

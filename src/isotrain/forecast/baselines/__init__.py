@@ -4,12 +4,12 @@ A baseline is a function of the windows that returns its forecast function; :dat
 that ends in ``-refit`` is fitted on the training and the validation part together, once everything is chosen.
 """
 
-from isotrain.forecast.baselines.boosting import boosting
-from isotrain.forecast.baselines.echo_state import echo_state
 from isotrain.forecast.baselines.fitted import Baseline, Fitted
+from isotrain.forecast.baselines.linear import ridge
 from isotrain.forecast.baselines.naive import same_day_type, same_hour
-from isotrain.forecast.baselines.ridge import ridge
+from isotrain.forecast.baselines.reservoir import echo_state
 from isotrain.forecast.baselines.scoring import score
+from isotrain.forecast.baselines.trees import boosting
 
 BASELINES: dict[str, Baseline] = {
     "same-hour-yesterday": same_hour(1),

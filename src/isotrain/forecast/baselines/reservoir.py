@@ -8,7 +8,7 @@ import numpy as np
 
 from isotrain.data.windows import Windows
 from isotrain.forecast.baselines.fitted import Baseline, Fitted, Values, known_of_lead
-from isotrain.forecast.baselines.ridge import Design, linear
+from isotrain.forecast.baselines.linear import Design, linear
 
 UNITS = 300
 RADIUS = 0.9  # of the recurrent matrix' spectrum: below 1, so that the past fades

@@ -4,7 +4,7 @@ Legend: m origins, K leads, P columns known at an origin, Q columns of one lead.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -35,6 +35,20 @@ class Design:
 
     shared: Callable[[Origins], Values]
     of_lead: Callable[[Origins, int], Values]
+
+
+@dataclass(frozen=True)
+class Equations:
+    """The normal equations of all leads, X'X and X'y, in blocks: S the shared columns, L those of a lead."""
+
+    corner: Values  # (P, P), S'S
+    sides: Values  # (P, K, Q), S'L
+    own: Values  # (K, Q, Q), L'L
+    shared_y: Values  # (P, K), S'y
+    own_y: Values  # (K, Q), L'y
+
+    def __add__(self, other: "Equations") -> "Equations":
+        return Equations(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Equations)))
 
 
 def ridge(inputs: Inputs, refit: bool = False) -> Baseline:
@@ -75,26 +89,36 @@ def linear(windows: Windows, design: Design, refit: bool) -> Fitted:
     return Fitted(lambda origins: forecast(windows, design, weights, origins), weights.size, refit)
 
 
-def normal_equations(windows: Windows, design: Design, origins: Origins) -> tuple[Values, Values]:
-    """X'X (K, P + Q, P + Q) and X'y (K, P + Q) over the ``origins`` whose targets are all known, float64."""
+def normal_equations(windows: Windows, design: Design, origins: Origins) -> Equations:
+    """Sums over the ``origins`` whose targets are all known, float64."""
     known = origins[~np.isnan(windows.targets(origins)).any(1)]
     leads = range(windows.meta["horizon"])
-    gram, cross = np.zeros(()), np.zeros(())
+    sums = Equations(*(np.zeros(()) for _ in fields(Equations)))
     for block in blocks(known):
         y = relative(windows, windows.targets(block), block).astype(np.float64)
         shared = design.shared(block).astype(np.float64)
-        lead = [design.of_lead(block, k).astype(np.float64) for k in leads]
-        corner = shared.T @ shared  # the same for every lead: computed once
-        sides = [shared.T @ x for x in lead]
-        gram = gram + np.stack([np.block([[corner, s], [s.T, x.T @ x]]) for s, x in zip(sides, lead, strict=True)])
-        cross = cross + np.stack([np.concatenate([shared.T @ y[:, k], lead[k].T @ y[:, k]]) for k in leads])
-    return gram, cross
+        own = np.stack([design.of_lead(block, k) for k in leads], axis=1).astype(np.float64)
+        sums = sums + Equations(
+            corner=shared.T @ shared,
+            sides=(shared.T @ own.reshape(len(block), -1)).reshape(-1, *own.shape[1:]),
+            own=np.stack([own[:, k].T @ own[:, k] for k in leads]),
+            shared_y=shared.T @ y,
+            own_y=np.stack([own[:, k].T @ y[:, k] for k in leads]),
+        )
+    return sums
 
 
-def solve(equations: tuple[Values, Values], penalty: float) -> Values:
-    """Weights (K, P + Q)."""
-    gram, cross = equations
-    weights: Values = np.linalg.solve(gram + penalty * np.eye(gram.shape[-1]), cross[..., None])[..., 0]
+def solve(equations: Equations, penalty: float) -> Values:
+    """Weights (K, P + Q): the shared columns are eliminated once for all leads, then each lead's own are solved for."""
+    e = equations
+    p, leads, q = e.sides.shape
+    z = np.linalg.solve(e.corner + penalty * np.eye(p), np.hstack([e.shared_y, e.sides.reshape(p, -1)]))
+    of_y, of_sides = z[:, :leads], z[:, leads:].reshape(e.sides.shape)
+    weights = np.empty((leads, p + q))
+    for k in range(leads):
+        left = e.own[k] + penalty * np.eye(q) - e.sides[:, k].T @ of_sides[:, k]
+        own = np.linalg.solve(left, e.own_y[k] - e.sides[:, k].T @ of_y[:, k])
+        weights[k] = np.concatenate([of_y[:, k] - of_sides[:, k] @ own, own])
     return weights
 
 
