@@ -1,13 +1,13 @@
 """A small forecaster with arbitrary weights, of the simulated building, in the folder of a finished fit."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from isotrain.config import Ingest, MethodsView, Settings, Window, load
+from isotrain.config import MethodsView, Settings, Window, load
 from isotrain.data.ingest import Tidy
 from isotrain.data.windowing import make_windows
 from isotrain.data.windows import Windows
@@ -37,8 +37,7 @@ class Fitted:
 
 
 def make(tidy: Tidy, folder: Path, inputs: str) -> Fitted:
-    made = make_windows(tidy.frame, tidy.facts, Window(history=48, horizon=24, train=0.6, validation=0.2, stride=1))
-    windows = replace(made, meta={**made.meta, "ingest": Ingest().model_dump(mode="json")})
+    windows = make_windows(tidy.frame, tidy.facts, Window(history=48, horizon=24, train=0.6, validation=0.2, stride=1))
     small = {"model.inputs": inputs, "model.hidden": 6, "model.decoder": 8}
     settings = load(PARAMS, view=MethodsView, overrides=small).settings("tuned")
     torch.manual_seed(0)

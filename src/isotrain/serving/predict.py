@@ -72,7 +72,13 @@ def next_hours(bundle: Bundle, table: pd.DataFrame) -> NextHours:
 
     Raises :class:`InputError` if a column is missing or the history too short.
     """
-    facts = {"source": table.attrs.get("source", "the table"), "simulated": False, "rows": len(table), "sha256": ""}
+    facts = {
+        "source": table.attrs.get("source", "the table"),
+        "simulated": False,
+        "rows": len(table),
+        "sha256": "",
+        "ingest": bundle.meta["ingest"],
+    }
     recent = table.tail(bundle.needed_hours).reset_index(drop=True)  # no feature looks further back
     model = bundle.settings.model
     windows = apply_statistics(recent, facts, bundle.meta, inputs=model.inputs, leave_out=model.leave_out)
