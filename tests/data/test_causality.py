@@ -34,12 +34,15 @@ COLUMNS = {
     "AirTemp": Column(kind="temperature"),
     "Global_Solar_Flux": Column(kind="solar"),
 }
-SPOIL: dict[str, Callable[[int, np.random.Generator], NDArray[np.float64] | float]] = {
-    "noise": lambda n, rng: rng.normal(20, 40, (n, len(COLUMNS))).round(2),
-    "missing": lambda n, rng: np.nan,
-    "zeros": lambda n, rng: 0.0,
-    "constant": lambda n, rng: 31.4,
-    "some missing": lambda n, rng: np.where(rng.random((n, len(COLUMNS))) < 0.5, np.nan, 25.0),
+Values = NDArray[np.float64]
+# from the last row before the origin, the number of hours and a generator to what is measured from the origin on
+SPOIL: dict[str, Callable[[Values, int, np.random.Generator], Values | float]] = {
+    "noise": lambda last, n, rng: rng.normal(20, 40, (n, len(COLUMNS))).round(2),
+    "missing": lambda last, n, rng: np.nan,
+    "zeros": lambda last, n, rng: 0.0,
+    "constant": lambda last, n, rng: 31.4,
+    "stuck": lambda last, n, rng: np.tile(last, (n, 1)),
+    "some missing": lambda last, n, rng: np.where(rng.random((n, len(COLUMNS))) < 0.5, np.nan, 25.0),
 }
 HOW, SEED, HORIZON = st.sampled_from(sorted(SPOIL)), st.integers(0, 2**32 - 1), st.sampled_from([1, 24, 30])
 quick = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -62,7 +65,7 @@ class World:
 
     def spoilt(self, origin: int, how: str, seed: int) -> Tidy:
         raw = self.raw.copy()
-        raw.iloc[origin:] = SPOIL[how](HOURS - origin, np.random.default_rng(seed))
+        raw.iloc[origin:] = SPOIL[how](raw.iloc[origin - 1].to_numpy(), HOURS - origin, np.random.default_rng(seed))
         return self.tidy(raw)
 
 
