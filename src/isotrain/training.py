@@ -27,6 +27,7 @@ from isotrain.lstm import runtime
 from isotrain.lstm.horizon import LADDER
 from isotrain.outcome import flat, log_result, scored, timed
 from isotrain.provenance import commit, hardware
+from isotrain.serving.bundle import write_bundle
 from isotrain.style import save
 from isotrain.tracking import Run, tracked
 from isotrain.tradeoff.timing import alone, machine_seconds
@@ -214,6 +215,8 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
     for callback in chosen:
         _picture(job, callback)
     trainer.save_checkpoint(job.out / "model.ckpt")
+    if not result["diverged"]:
+        write_bundle(job.out, s, job.windows)
     write_json(job.out / "result.json", result)
     saved.unlink(missing_ok=True)
     return result
