@@ -17,10 +17,11 @@ def main(windows: str, runs: str, report: str, params: str) -> None:
     wanted, tracking = view.compare, view.tracking
     fits = chosen_runs(runs, wanted.methods, wanted.seeds)
     threads = fits[0].hardware["threads"]
-    baselines = run_baselines(wanted.baselines, Windows.load(windows), Path(report), tracking, threads)
+    series = Windows.load(windows)
+    baselines = run_baselines(wanted.baselines, series, Path(report), tracking, threads)
     about = {name: view.methods[name].about for name in wanted.methods}
-    settings = Settings(**wanted.model_dump(exclude={"methods", "seeds", "baselines", "coverage"}), about=about)
-    page = write_report(fits, baselines, report, settings)
+    settings = Settings(**wanted.model_dump(exclude={"methods", "seeds", "baselines"}), about=about)
+    page = write_report(fits, baselines, report, settings, series)
     with tracked(tracking.experiment, tracking.uri, "report", {"kind": "report"}, whole_pipeline=True) as run:
         run.artifacts(page.parent)
 

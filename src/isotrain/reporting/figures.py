@@ -41,10 +41,15 @@ def draw_all(comparison: Comparison, accuracy: Sequence[Entry], folder: Path) ->
     with mpl.rc_context(STYLE):
         for name, draw in drawings.items():
             if figure := draw():
-                for kind in ("png", "svg"):
-                    save(figure, folder / f"{name}.{kind}")
+                save_figure(figure, folder, name)
                 drawn.append(name)
     return drawn
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
+    """As a picture and as a drawing."""
+    for kind in ("png", "svg"):
+        save(figure, folder / f"{name}.{kind}")
 
 
 def tradeoff(comparison: Comparison, accuracy: Sequence[Entry]) -> Figure:

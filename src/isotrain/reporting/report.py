@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import write_json, write_text
 from isotrain.reporting.accuracy import Baselines, Entry, entries_of
-from isotrain.reporting.figures import draw_all
+from isotrain.reporting.coverage import Coverage, coverage_table, coverages, fans
+from isotrain.reporting.figures import draw_all, save_figure
 from isotrain.reporting.page import html_page
 from isotrain.reporting.tables import (
     accuracy_table,
@@ -32,13 +34,17 @@ CAPTIONS = {
     "forecasts": "Forecasts of the tuned reference and of the best isolated method beside the truth",
     "error_by_lead": "Test error at each lead",
     "error_by_month": "Test error in each month",
+    "fans": "Forecasts with intervals of three coverages beside the truth",
     "phases": "Where the training seconds went",
 }
 
 
-def write_report(runs: Sequence[Run], baselines: Baselines, folder: str | Path, settings: Settings) -> Path:
+def write_report(
+    runs: Sequence[Run], baselines: Baselines, folder: str | Path, settings: Settings, windows: Windows | None = None
+) -> Path:
     """Write tradeoff.json, .md and .html, metrics.json and figures/ into ``folder``; the path of the HTML page.
 
+    With the ``windows`` that the runs forecast it also says how well their intervals hold.
     Raises :class:`~isotrain.errors.InputError` if there is no run, if the runs' data or hardware differ, or if a
     forecast cannot be read. The JSON comes last: where it lies, everything else does too.
     """
@@ -50,15 +56,21 @@ def write_report(runs: Sequence[Run], baselines: Baselines, folder: str | Path, 
     found = differences(comparison)
     accuracy = entries_of(comparison, baselines)
     drawn = draw_all(comparison, accuracy, folder / "figures")
-    text = _markdown(comparison, accuracy, found, verdicts(comparison, found), drawn)
+    covered = coverages(comparison, baselines, windows, settings.coverage) if windows else []
+    if windows and (figure := fans(comparison, windows)):
+        save_figure(figure, folder / "figures", "fans")
+        drawn.append("fans")
+    text = _markdown(comparison, accuracy, covered, found, verdicts(comparison, found), drawn)
     write_text(folder / "tradeoff.md", text)
     write_text(folder / "tradeoff.html", html_page(text, folder))
     write_json(folder / "metrics.json", _metrics(comparison))
-    write_json(folder / "tradeoff.json", _contract(comparison, baselines, accuracy))
+    write_json(folder / "tradeoff.json", _contract(comparison, baselines, accuracy, covered))
     return folder / "tradeoff.html"
 
 
-def _contract(comparison: Comparison, baselines: Baselines, accuracy: Sequence[Entry]) -> dict[str, Any]:
+def _contract(
+    comparison: Comparison, baselines: Baselines, accuracy: Sequence[Entry], covered: Sequence[Coverage]
+) -> dict[str, Any]:
     first = comparison.runs[0]
     unit = str(first.data.get("unit", "kW"))
     return {
@@ -68,6 +80,7 @@ def _contract(comparison: Comparison, baselines: Baselines, accuracy: Sequence[E
         "methods": entries(comparison),
         "baselines": [{key: b[key] for key in ("name", "test_mae", "test_rmse")} for b in baselines],
         "accuracy": {"against": _against(accuracy, comparison), "forecasts": [entry.as_json() for entry in accuracy]},
+        "intervals": {"nominal": comparison.settings.coverage, "forecasts": [row.as_json() for row in covered]},
         "targets_by_regime": comparison.targets,
         "runs": [run_entry(method, run) for method in comparison.methods for run in method.runs],
         "notes": notes(comparison),
@@ -83,6 +96,7 @@ def _metrics(comparison: Comparison) -> dict[str, dict[str, float | None]]:
 def _markdown(
     comparison: Comparison,
     accuracy: Sequence[Entry],
+    covered: Sequence[Coverage],
     found: dict[str, Interval],
     judged: Sequence[Verdict],
     drawn: Sequence[str],
@@ -99,6 +113,7 @@ def _markdown(
         goal = "no target" if target is None else f"target: validation MAE {target:.3f} kW"
         blocks += [f"### {regime.capitalize()} training ({goal})", method_table(comparison, regime)]
     blocks += _accuracy(comparison, accuracy)
+    blocks += _intervals(comparison, covered) if covered else []
     blocks += ["### What each method is", _bullets(_legend(comparison))]
     blocks += ["## Verdicts", _bullets([v.text for v in judged] + masked_lines(comparison))]
     if found:
@@ -131,6 +146,15 @@ def _accuracy(comparison: Comparison, accuracy: Sequence[Entry]) -> list[str]:
         "### Error by month (UTC)",
         month_table(accuracy),
     ]
+
+
+def _intervals(comparison: Comparison, covered: Sequence[Coverage]) -> list[str]:
+    reading = (
+        f"Intervals of nominal coverage {100 * comparison.settings.coverage:g} %, from the validation errors by lead "
+        "and day type (split conformal). On validation every other week is judged by the limits of the weeks between; "
+        "the test part comes later and may have drifted. Methods: the first seed."
+    )
+    return ["### Forecast intervals", reading, coverage_table(covered)]
 
 
 def _against(accuracy: Sequence[Entry], comparison: Comparison) -> str | None:

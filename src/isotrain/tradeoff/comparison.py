@@ -18,6 +18,7 @@ class Settings:
     """What is compared with what: method names by regime, and how the intervals are made.
 
     ``against``: the baseline that every forecast is compared with week by week, if it was scored.
+    ``coverage``: nominal, of the forecast intervals.
     ``tolerance``: how far above the tuned reference's median best validation error the target lies, as a share of it.
     ``about`` gives each method's sentence for the legend; its order is the order of the tables.
     """
@@ -28,6 +29,7 @@ class Settings:
     bootstrap: int = 2000
     tolerance: float = 0.0
     against: str | None = None
+    coverage: float = 0.8
     about: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from isotrain.data.windows import LEVEL_HOURS, Windows
+from isotrain.data.windows import Windows
 
 Origins = NDArray[np.int64]
 Forecast = NDArray[np.float32]
@@ -63,9 +63,9 @@ def absolute(windows: Windows, change: Values, origins: Origins) -> Forecast:
     return answer
 
 
-def last_week(windows: Windows, origins: Origins) -> Values:
-    """(m, 168): the load of each of the last 168 hours, latest first, relative."""
-    return relative(windows, windows.target[origins[:, None] - 1 - np.arange(LEVEL_HOURS)], origins)
+def last_hours(windows: Windows, origins: Origins, hours: int) -> Values:
+    """(m, hours): the load of each of the last ``hours`` hours, latest first, relative."""
+    return relative(windows, windows.target[origins[:, None] - 1 - np.arange(hours)], origins)
 
 
 def known_at_origin(windows: Windows, origins: Origins, inputs: Inputs) -> Values:

@@ -21,7 +21,7 @@ from isotrain.forecast.baselines.fitted import (
     fitting_origins,
     known_at_origin,
     known_of_lead,
-    last_week,
+    last_hours,
     relative,
 )
 from isotrain.forecast.baselines.naive import hour_of_week
@@ -60,7 +60,9 @@ def ridge(inputs: Inputs, refit: bool = False) -> Baseline:
         return linear(
             windows,
             Design(
-                lambda o: np.hstack([last_week(windows, o), week[hour[o]], known_at_origin(windows, o, inputs)]),
+                lambda o: np.hstack(
+                    [last_hours(windows, o, LEVEL_HOURS), week[hour[o]], known_at_origin(windows, o, inputs)]
+                ),
                 lambda o, lead: known_of_lead(windows, o, lead, inputs),
             ),
             refit,

@@ -17,10 +17,11 @@ from isotrain.forecast.baselines.fitted import (
     fitting_origins,
     known_at_origin,
     known_of_lead,
-    last_week,
+    last_hours,
     relative,
 )
 
+HOURS = 48  # that the plain trees see one by one
 GROUPS = 5  # of neighbouring leads
 ROUNDS = 1000  # at most
 PATIENCE = 30  # rounds without a better validation error
@@ -42,7 +43,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def boosting(inputs: Inputs, refit: bool = False) -> Baseline:
-    """Trees on the inputs now, what is known of the lead, and the lead; ``plain`` reads the last week besides.
+    """Trees on the inputs now, what is known of the lead, and the lead; ``plain`` reads the last two days hour by hour besides.
 
     The number of trees is where the validation error is least; with ``refit`` as many are then grown on the
     training and validation parts together.
@@ -94,7 +95,7 @@ def _table(windows: Windows, origins: Origins, leads: Values, inputs: Inputs) ->
     """(leads * m, columns): all origins of the first lead, then of the next."""
     now = known_at_origin(windows, origins, inputs)
     if inputs == "plain":
-        now = np.hstack([last_week(windows, origins), now])
+        now = np.hstack([last_hours(windows, origins, HOURS), now])
     rows = [np.hstack([now, known_of_lead(windows, origins, int(k), inputs), np.full((len(now), 1), k)]) for k in leads]
     return np.vstack(rows, dtype=np.float32)
 
