@@ -43,7 +43,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def boosting(inputs: Inputs, refit: bool = False) -> Baseline:
-    """Trees on the inputs now, what is known of the lead, and the lead; ``plain`` reads the last two days hour by hour besides.
+    """Trees on the inputs now, what is known of the lead, and the lead; ``plain`` reads the last two days besides.
 
     The number of trees is where the validation error is least; with ``refit`` as many are then grown on the
     training and validation parts together.
