@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> str:
 def own_folder(tmp_path: Path, runs: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", runs)
+    monkeypatch.setattr(training, "alone", nullcontext)  # nothing is timed here: no waiting for fits that are
     yield
     torch.set_flush_denormal(False)  # a fit's process-wide setting, which other tests would feel
 
