@@ -36,7 +36,7 @@ Origins = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Way:
-    """How the network of a month comes about. ``warm``: from last month's; ``isolate``: the backward mode, or nothing."""
+    """How a month's network comes about. ``warm``: from last month's; ``isolate``: the backward mode, or nothing."""
 
     retrain: bool
     warm: bool = False
@@ -145,7 +145,7 @@ def main() -> None:
 
 
 def summary(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a way: MAE over all months, over those after the first (a value a seed), seconds a month after the first."""
+    """A row a way: MAE over all months, and after the first (a value a seed); seconds a month after the first."""
     rows = []
     for name in dict.fromkeys(run["way"] for run in results["runs"]):
         own = [run["months"] for run in results["runs"] if run["way"] == name]

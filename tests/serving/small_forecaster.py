@@ -38,7 +38,7 @@ class Fitted:
 
 def make(tidy: Tidy, folder: Path, inputs: str) -> Fitted:
     windows = make_windows(tidy.frame, tidy.facts, Window(history=48, horizon=24, train=0.6, validation=0.2, stride=1))
-    small = {"model.inputs": inputs, "model.hidden": 6, "model.decoder": 8}
+    small = {"model.inputs": inputs, "model.leave_out": [], "model.hidden": 6, "model.decoder": 8}
     settings = load(PARAMS, view=MethodsView, overrides=small).settings("tuned")
     torch.manual_seed(0)
     shape = settings.model.model_dump(exclude={"inputs", "leave_out"})
