@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -64,7 +64,7 @@ class Isolator:
             tile=policy.tile,
             uses=policy.uses,
         )
-        self.active = {zone_map.name: _everything(zone_map) for zone_map in self.maps}
+        self.active = _everything(self.maps)
         self.history: list[dict[str, Any]] = []
         self.record = Record(self.maps)
         self.seconds = 0.0
@@ -128,7 +128,7 @@ class Isolator:
 
     def finish(self) -> None:
         """Thaw the modules: the model outlives this training, and its next may know nothing of isolation."""
-        self._listeners.thaw()
+        self._listeners.tell(_everything(self.maps))
 
     def _scheduled(self, progress: float) -> float:
         """The fraction for now; 0 as long as the schedule waits for the loss to stop improving."""
@@ -253,5 +253,6 @@ class Isolator:
         self.record.entries, self.seconds = list(state["record"]), state["seconds"]
 
 
-def _everything(zone_map: ZoneMap) -> Tensor:
-    return torch.ones(zone_map.count, dtype=torch.bool)
+def _everything(maps: Sequence[ZoneMap]) -> dict[str, Tensor]:
+    """The choice that isolates nothing."""
+    return {zone_map.name: torch.ones(zone_map.count, dtype=torch.bool) for zone_map in maps}

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from isotrain.errors import InputError
@@ -46,10 +45,6 @@ class Listeners:
                 trains = name not in self._isolated_layers(active)
                 for p in module.parameters(recurse=False):
                     p.requires_grad_(trains)
-
-    def thaw(self) -> None:
-        """Compute everything again."""
-        self.tell({zone_map.name: torch.ones(zone_map.count, dtype=torch.bool) for zone_map in self._maps})
 
     def _order(self, module: str, active: Active) -> dict[str, Any]:
         """What ``module.isolate`` is called with; nothing thaws it."""

@@ -6,7 +6,8 @@ zones over a parameter is an index, and reducing over a zone is a sum by number,
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -85,6 +86,10 @@ class ZoneMap:
 
     def sizes(self) -> Int[Tensor, " zones"]:
         """Arcs a zone. A time step counts as one: each stands for the whole mesh, unfolded once."""
+        return self._sizes
+
+    @cached_property
+    def _sizes(self) -> Int[Tensor, " zones"]:
         if not self.zone:
             return torch.ones_like(self.depth)
         return torch.bincount(self.numbers(), minlength=self.count)
@@ -162,8 +167,9 @@ class ZoneMap:
 
     def state(self) -> dict[str, Any]:
         """The map in plain types and tensors, which ``torch.load(..., weights_only=True)`` accepts."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
         covered = [asdict(layer) for layer in self.covered]
-        return {**vars(self), "zone": dict(self.zone), "covered": covered, "network": asdict(self.network)}
+        return {**own, "zone": dict(self.zone), "covered": covered, "network": asdict(self.network)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "ZoneMap":
@@ -190,14 +196,13 @@ class Camera:
             return {self._map.name: active.double()[None]}
         pictures = {}
         for layer in self._map.covered:
-            cells, zones, arcs, always = self._layers[layer.name]
+            cells, zones, arcs, always, whole = self._layers[layer.name]
             lit = always.index_add(0, cells, arcs * active[zones])
-            whole = always.index_add(0, cells, arcs)
-            pictures[layer.name] = (lit / whole.clamp(min=1)).reshape(len(layer.gates), layer.units)
+            pictures[layer.name] = (lit / whole).reshape(len(layer.gates), layer.units)
         return pictures
 
-    def _count(self, layer: Layer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Cell, zone and number of arcs of every pair that has arcs; and of each cell the arcs of no zone."""
+    def _count(self, layer: Layer) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Cell, zone and arcs of every pair that has any; then of each cell the arcs of no zone, and all its arcs."""
         always = torch.zeros(layer.height, dtype=torch.double)
         pairs = [torch.zeros(0, dtype=torch.long)]
         for name, cells in layer.cells().items():
@@ -208,7 +213,8 @@ class Camera:
             else:
                 always += torch.bincount(cell, minlength=layer.height)
         pair, arcs = torch.unique(torch.cat(pairs), return_counts=True)
-        return pair // self._map.count, pair % self._map.count, arcs.double(), always
+        cells, zones, arcs = pair // self._map.count, pair % self._map.count, arcs.double()
+        return cells, zones, arcs, always, always.index_add(0, cells, arcs).clamp(min=1)
 
 
 def _same(a: Any, b: Any) -> bool:
