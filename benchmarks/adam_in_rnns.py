@@ -149,6 +149,21 @@ def one_arc(path: Path, isolate: int = 200, thaw: int = 600, stop: int = 750) ->
 # The first steps after a thaw ----------------------------------------------------------------------------
 
 
+def moves_after_thaw(task: Task, isolate: int, back: int, after: int, *, isolated: bool) -> list[float]:
+    """Root mean square move a step, for ``after`` steps, of the recurrent arcs isolated from ``isolate`` to ``back``."""
+    task.advance(isolate)
+    stays = half(task.recurrent.shape)
+    task.optimiser.set_active(task.recurrent, stays if isolated else None)
+    task.advance(back - isolate)
+    task.optimiser.set_active(task.recurrent, None)
+    moves = []
+    for _ in range(after):
+        before = task.recurrent.detach().clone()
+        task.advance(1)
+        moves.append(rms((task.recurrent.detach() - before)[~stays]))
+    return moves
+
+
 def thaw(path: Path, seeds: int = 3, isolate: int = 200, back: int = 600, after: int = 100) -> None:
     """How far the thawed arcs move a step, in units of the rate, measured and for two simple gradients."""
     curves: dict[str, Tensor] = {}
@@ -156,18 +171,8 @@ def thaw(path: Path, seeds: int = 3, isolate: int = 200, back: int = 600, after:
         runs = []
         for seed in range(seeds):
             task = Task(adam(**rule), seed)
-            task.advance(isolate)
-            stays = half(task.recurrent.shape)
-            if name != "never isolated":
-                task.optimiser.set_active(task.recurrent, stays)
-            task.advance(back - isolate)
-            task.optimiser.set_active(task.recurrent, None)
-            moves = []
-            for _ in range(after):
-                before = task.recurrent.detach().clone()
-                task.advance(1)
-                moves.append(rms((task.recurrent.detach() - before)[~stays]) / RATE)
-            runs.append(moves)
+            moves = moves_after_thaw(task, isolate, back, after, isolated=name != "never isolated")
+            runs.append([move / RATE for move in moves])
         curves[name] = torch.tensor(runs).mean(0)
     figure, grid = new_figure(8.4, 4.2, "The first steps after a thaw", 1, 2)
     k = torch.arange(1, after + 1)
@@ -402,17 +407,7 @@ def optimisers(path: Path, seeds: int = 2, isolate: int = 200, back: int = 400, 
                 task = Task(
                     lambda p, make=make, policy=policy: make(p, moments=policy.replace("never isolated", "hold")), seed
                 )
-                task.advance(isolate)
-                stays = half(task.recurrent.shape)
-                task.optimiser.set_active(task.recurrent, None if policy == "never isolated" else stays)
-                task.advance(back - isolate)
-                task.optimiser.set_active(task.recurrent, None)
-                moves = []
-                for _ in range(after):
-                    before = task.recurrent.detach().clone()
-                    task.advance(1)
-                    moves.append(rms((task.recurrent.detach() - before)[~stays]))
-                runs.append(moves)
+                runs.append(moves_after_thaw(task, isolate, back, after, isolated=policy != "never isolated"))
             curves[policy] = torch.tensor(runs).log().mean(0).exp()
         for policy, colour in (("hold", PALETTE[0]), ("reset", PALETTE[1])):
             ratio = curves[policy] / curves["never isolated"]
