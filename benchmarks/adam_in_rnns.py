@@ -150,7 +150,7 @@ def one_arc(path: Path, isolate: int = 200, thaw: int = 600, stop: int = 750) ->
 
 
 def moves_after_thaw(task: Task, isolate: int, back: int, after: int, *, isolated: bool) -> list[float]:
-    """Root mean square move a step, for ``after`` steps, of the recurrent arcs isolated from ``isolate`` to ``back``."""
+    """Root mean square move in each of ``after`` steps of the arcs isolated from ``isolate`` to ``back``."""
     task.advance(isolate)
     stays = half(task.recurrent.shape)
     task.optimiser.set_active(task.recurrent, stays if isolated else None)
