@@ -1,0 +1,119 @@
+"""What a study's trials amount to: those that count, the front, and the command that does a point again."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from isotrain.config import Settings, flatten
+from isotrain.tradeoff.searched import Point
+
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+NOT_A_SETTING = ("method", "tracking.")  # of a fit: its name, and where its run is kept
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The trials of a study by what became of them; a chain of repeats counts once, by its last trial.
+
+    ``failed``: for good, why -> number. ``again``: to be queued again. ``repeated``: trials that repeat another.
+    """
+
+    finished: tuple[FrozenTrial, ...]  # in the order in which they did
+    failed: Mapping[str, int] = field(default_factory=dict)
+    running: int = 0
+    waiting: int = 0
+    again: int = 0
+    repeated: int = 0
+
+    @property
+    def ended(self) -> int:
+        """What the budget counts: finished and failed for good."""
+        return len(self.finished) + sum(self.failed.values())
+
+
+def tally(trials: Sequence[FrozenTrial], retries: int) -> Tally:
+    """Count ``trials``, of which one whose worker vanished is repeated at most ``retries`` times."""
+    states = Counter(trial.state for trial in trials)
+    lost = to_repeat(trials, retries)
+    before = predecessors(trials)
+    failed = [t for t in trials if t.state == TrialState.FAIL and t.number not in before.values() and t not in lost]
+    return Tally(
+        finished=tuple(sorted((t for t in trials if t.state in DONE), key=_finished_at)),
+        failed=Counter(str(trial.user_attrs.get("why", "unknown")) for trial in failed),
+        running=states[TrialState.RUNNING],
+        waiting=states[TrialState.WAITING],
+        again=len(lost),
+        repeated=len(before),
+    )
+
+
+def to_repeat(trials: Sequence[FrozenTrial], retries: int) -> list[FrozenTrial]:
+    """The trials given back that nothing repeats yet and that were not repeated ``retries`` times before."""
+    before = predecessors(trials)
+    followed = set(before.values())
+    given_back = [t for t in trials if t.state == TrialState.FAIL and t.user_attrs.get("given_back")]
+    return [t for t in given_back if t.number not in followed and _depth(t.number, before) < retries]
+
+
+def predecessors(trials: Sequence[FrozenTrial]) -> dict[int, int]:
+    """Number of a trial -> number of the one that it repeats."""
+    return {t.number: int(t.user_attrs["again_of"]) for t in trials if t.user_attrs.get("again_of") is not None}
+
+
+def points(finished: Sequence[FrozenTrial], commands: Mapping[int, str] | None = None) -> tuple[Point, ...]:
+    """The trials of :attr:`Tally.finished` as points; a pruned one counts as stopped early."""
+    return tuple(_point(trial, (commands or {}).get(trial.number, "")) for trial in finished if trial.values)
+
+
+def reproduce(point: Settings, isolated: Mapping[str, Any], seed: int) -> str:
+    """The command that trains ``point`` once, as method ``isolated`` with ``seed`` of ``compare.seeds``.
+
+    ``isolated``: the sections of params.yaml that this method runs as they stand (dotted path -> value); only what
+    differs from them is set. Works in the project's folder, and leaves params.yaml changed as after every
+    ``dvc exp run``.
+    """
+    wanted = flatten(point)
+    if point.isolation is None:
+        wanted = {path: value for path, value in wanted.items() if not path.startswith("isolation")}
+        wanted["isolation.schedule.fraction"] = 0.0
+    changed = {path: value for path, value in wanted.items() if not path.startswith(NOT_A_SETTING)}
+    words = [f"-S '{path}={_word(value)}'" for path, value in changed.items() if value != isolated[path]]
+    return " ".join(["dvc exp run", *words, f"train@{seed}-isolated"])
+
+
+def overrides(trial: FrozenTrial) -> dict[str, Any]:
+    """Dotted path -> value that ``trial`` ran with: what it noted, else its parameters."""
+    noted = trial.user_attrs.get("overrides")
+    return dict(json.loads(noted) if noted else trial.params)
+
+
+def _point(trial: FrozenTrial, command: str) -> Point:
+    noted, values = trial.user_attrs, tuple(trial.values)
+    return Point(
+        number=trial.number,
+        values=values,
+        val_mae=float(noted.get("val_mae", values[0])),
+        seconds=float(noted.get("seconds", values[-1])),
+        settings=overrides(trial),
+        known=noted.get("known"),
+        early=bool(noted.get("early")) or trial.state == TrialState.PRUNED,
+        command=command,
+    )
+
+
+def _word(value: Any) -> str:
+    """As Hydra's grammar reads it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _depth(number: int, before: Mapping[int, int]) -> int:
+    """How many trials ``number`` follows."""
+    return 1 + _depth(before[number], before) if number in before else 0
+
+
+def _finished_at(trial: FrozenTrial) -> tuple[str, int]:
+    return str(trial.datetime_complete), trial.number
