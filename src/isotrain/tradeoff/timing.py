@@ -1,7 +1,9 @@
 """What a training second is: wall-clock inside the fit, without validation and logging, alone on the machine."""
 
+import contextlib
 import fcntl
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -63,16 +65,111 @@ class Stopwatch:
         self.seconds[self._phase] += time.perf_counter() - self._since
 
 
-@contextmanager
-def alone(name: str = "isotrain-timing.lock") -> Iterator[None]:
-    """Hold this machine's timing lock: fits that share cores would measure each other. Says so when it waits."""
-    with (Path(tempfile.gettempdir()) / name).open("a") as lock:
+class Room:
+    """This machine's timing room, for fits that share its cores' memory, cache and clock rate.
+
+    Readers work in it beside each other; a writer has it to itself. Two files, locked with flock(2), which the kernel
+    lets go of at a process's death: a writer closes the ``turnstile``, so that no reader starves it, and waits until
+    the ``room`` is empty. A reader looks at the turnstile at its gates only, and stands still there while it is closed.
+    A process stopped between its gates (SIGSTOP) keeps the others waiting until it goes on.
+    """
+
+    def __init__(self) -> None:
+        self._turnstile, self._room = _lock_file("isotrain-turnstile.lock"), _lock_file("isotrain-timing.lock")
+        self._quiet = False
+
+    def gate(self) -> None:
+        """Let whoever waits for quiet have it, and go on afterwards; microseconds where nobody does."""
+        if not self._quiet and not _try(self._turnstile, fcntl.LOCK_SH):
+            fcntl.flock(self._room, fcntl.LOCK_UN)
+            self._enter()
+        elif not self._quiet:
+            fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """From a reader to the only one in the room, and back; RuntimeError if it is quiet already."""
+        if self._quiet:
+            raise RuntimeError("it is quiet already: quiet moments do not nest")
+        fcntl.flock(self._room, fcntl.LOCK_UN)  # two readers who want quiet would else wait for each other
+        self._clear(lambda: None)
+        self._quiet = True
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("another fit is being timed on this machine: waiting for it to end")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            self._quiet = False
+            fcntl.flock(self._room, fcntl.LOCK_SH)
+            fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+
+    def _enter(self) -> None:
+        fcntl.flock(self._turnstile, fcntl.LOCK_SH)
+        fcntl.flock(self._room, fcntl.LOCK_SH)
+        fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+
+    def _clear(self, says: Callable[[], None]) -> None:
+        for lock in (self._turnstile, self._room):
+            if not _try(lock, fcntl.LOCK_EX):
+                says()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def _leave(self) -> None:
+        for lock in (self._room, self._turnstile):
+            os.close(lock)
+
+
+@contextmanager
+def beside() -> Iterator[Room]:
+    """Work beside others who pass their gates, and stand still at one's own while somebody times.
+
+    RuntimeError if this process is in the room already: it would wait for itself.
+    """
+    with _in_the_room() as room:
+        room._enter()
+        yield room
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold this machine's timing lock: fits that share cores would measure each other. Says so when it waits.
+
+    RuntimeError if this process is in the room already: it would wait for itself.
+    """
+    with _in_the_room() as room:
+        room._clear(lambda: log.warning("others are being timed or at work on this machine: waiting for them"))
         yield
+
+
+_present = False  # of this process
+
+
+@contextmanager
+def _in_the_room() -> Iterator[Room]:
+    global _present
+    if _present:
+        raise RuntimeError("this process is in the timing room already: alone() and beside() do not nest")
+    room = Room()
+    _present = True
+    try:
+        yield room
+    finally:
+        _present = False
+        room._leave()
+
+
+def _lock_file(name: str) -> int:
+    """Open for reading is enough to lock, and lets several users of a machine share the file."""
+    path = Path(tempfile.gettempdir()) / name
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o644))
+    return os.open(path, os.O_RDONLY)
+
+
+def _try(lock: int, how: int) -> bool:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def machine_seconds(repeats: int = 15) -> float:
