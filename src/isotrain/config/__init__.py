@@ -7,12 +7,14 @@ from isotrain.config.params import (
     IngestView,
     MethodsView,
     Params,
+    SearchView,
     Settings,
     WindowView,
     flatten,
     load,
     load_settings,
 )
+from isotrain.config.search import Search
 from isotrain.config.sections import Compare, Window
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "IngestView",
     "MethodsView",
     "Params",
+    "Search",
+    "SearchView",
     "Settings",
     "Window",
     "WindowView",

@@ -10,6 +10,7 @@ from pydantic import ValidationError, model_validator
 
 from isotrain.config.base import Section
 from isotrain.config.ingest import Ingest
+from isotrain.config.search import Search
 from isotrain.config.sections import (
     Compare,
     Isolation,
@@ -68,19 +69,27 @@ class MethodsView(Section):
     methods: dict[str, Method]
     tracking: Tracking
 
-    def settings(self, name: str) -> Settings:
+    def settings(self, name: str, overrides: Mapping[str, object] | None = None) -> Settings:
         """These sections as the method ``name`` changes them; :class:`InputError` if there is none.
 
-        Where the isolated fraction is 0 the section ``isolation`` is dropped: nothing in it matters, so changing
-        it does not make such a method out of date.
+        ``overrides`` (dotted path -> value) are laid over the method. Where the isolated fraction is 0 the section
+        ``isolation`` is dropped: nothing in it matters, so changing it does not make such a method out of date.
         """
+        resolved = self.whole_settings(name, overrides)
+        isolating = resolved.isolation is not None and resolved.isolation.schedule.fraction > 0
+        return resolved if isolating else resolved.model_copy(update={"isolation": None})
+
+    def whole_settings(self, name: str, overrides: Mapping[str, object] | None = None) -> Settings:
+        """As :meth:`settings`, the section ``isolation`` kept where it isolates nothing."""
         if name not in self.methods:
             raise InputError(f"params.yaml: methods.{name} does not exist; there are {', '.join(self.methods)}")
         sections = self.model_dump(include={*METHOD_SECTIONS, "tracking"})
         changes = {section: getattr(self.methods[name], section) for section in METHOD_SECTIONS}
-        resolved = _validate(Settings, {"method": name, **_merged(sections, changes)}, f"params.yaml, methods.{name}")
-        isolating = resolved.isolation is not None and resolved.isolation.schedule.fraction > 0
-        return resolved if isolating else resolved.model_copy(update={"isolation": None})
+        values = {"method": name, **_merged(sections, changes)}
+        for dotted, value in (overrides or {}).items():
+            values = _merged(values, _nested(dotted, value))
+        where = f"params.yaml, methods.{name}" + (f" with {dict(overrides)}" if overrides else "")
+        return _validate(Settings, values, where)
 
 
 class CompareView(Section):
@@ -91,15 +100,22 @@ class CompareView(Section):
     tracking: Tracking
 
 
+class SearchView(MethodsView):
+    """What the stage ``search`` reads."""
+
+    search: Search
+
+
 VIEWS: dict[str, type[Section]] = {
     "ingest": IngestView,
     "window": WindowView,
     "methods": MethodsView,
     "compare": CompareView,
+    "search": SearchView,
 }
 
 
-class Params(IngestView, WindowView, MethodsView, CompareView):
+class Params(IngestView, WindowView, SearchView, CompareView):
     """The whole file."""
 
     paths: Paths

@@ -18,6 +18,7 @@ class Paths(Section):
     methods: str
     runs: str
     report: str
+    search: str
 
 
 class Window(Section):

@@ -1,0 +1,1 @@
+"""The search: one study, many identical workers that share nothing but its storage."""

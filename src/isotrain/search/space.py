@@ -1,0 +1,115 @@
+"""The search space: from a trial, or a method, to values by dotted path, and from these to the settings of a fit."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from isotrain.config import Settings, flatten
+from isotrain.config.params import MethodsView
+from isotrain.config.search import Dimension, is_whole
+from isotrain.errors import InputError
+
+if TYPE_CHECKING:
+    import optuna
+
+Choose = Callable[[str, str, Dimension], Any]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The dimensions laid over the settings of one method, the base.
+
+    Attributes:
+        methods: the sections and methods of params.yaml.
+        base: the method whose values hold wherever no dimension does.
+        dimensions: dotted path -> variants, of which at most one holds at a time; in the order of sampling.
+    """
+
+    methods: MethodsView
+    base: str
+    dimensions: Mapping[str, list[Dimension]]
+
+    def suggest(self, trial: "optuna.Trial") -> dict[str, Any]:
+        """Values by dotted path, asked of ``trial`` in the order of the file; a fixed value is included."""
+
+        def ask(name: str, path: str, dimension: Dimension) -> Any:
+            if not dimension.is_range:
+                return trial.suggest_categorical(name, dimension.ends)
+            suggest = trial.suggest_int if is_whole(path) else trial.suggest_float
+            limits: dict[str, Any] = {"log": dimension.log} | ({"step": dimension.step} if dimension.step else {})
+            return suggest(name, dimension.low, dimension.high, **limits)  # type: ignore[arg-type]
+
+        return self._walk(ask)[0]
+
+    def settings(self, overrides: Mapping[str, Any]) -> Settings:
+        """The base with ``overrides`` (dotted path -> value) laid over it.
+
+        Raises :class:`InputError` for values that do not go together, such as a start after the stop.
+        """
+        return self.methods.settings(self.base, overrides)
+
+    def point(self, method: str) -> dict[str, Any]:
+        """Where ``method`` lies in the space: parameter name in the study -> value, ready to be enqueued.
+
+        Raises :class:`InputError`, naming the paths, for a method that is not in the space.
+        """
+        target = flatten(self.methods.whole_settings(method))
+
+        def read(_: str, path: str, dimension: Dimension) -> Any:
+            if not dimension.has(target[path]):
+                raise self._outside(method, f"its {path} = {target[path]} is not {dimension}")
+            return target[path]
+
+        overrides, asked = self._walk(read)
+        reached, wanted = flatten(self.settings(overrides)), flatten(self.methods.settings(method))
+        apart = [path for path in wanted if path != "method" and reached.get(path) != wanted[path]]
+        if apart:
+            raise self._outside(method, f"it differs from {self.base} in {', '.join(apart)}, which no dimension varies")
+        return asked
+
+    def describe(self) -> dict[str, Any]:
+        """The dimensions as plain values: what makes two spaces the same."""
+        return {
+            path: [variant.model_dump(exclude_unset=True) for variant in variants]
+            for path, variants in self.dimensions.items()
+        }
+
+    def base_values(self) -> dict[str, Any]:
+        """The base's settings by dotted path, without those of tracking: they change no result."""
+        return {k: v for k, v in self._base().items() if not k.startswith("tracking.")}
+
+    def _base(self) -> dict[str, Any]:
+        return flatten(self.methods.whole_settings(self.base))
+
+    def _walk(self, choose: Choose) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Values by dotted path, and those that were chosen by their name in the study."""
+        values, overrides, asked = self._base(), {}, {}
+        for path, variants in self.dimensions.items():
+            for variant in variants:
+                if not variant.holds(values):
+                    continue
+                name = parameter_name(path, variant, alone=len(variants) == 1)
+                value = variant.value if variant.is_fixed else choose(name, path, variant)
+                values[path] = overrides[path] = value
+                if not variant.is_fixed:
+                    asked[name] = value
+                break
+        return overrides, asked
+
+    def _outside(self, method: str, reason: str) -> InputError:
+        return InputError(
+            f"params.yaml: search.known names {method}, which is not in search.space: {reason}; widen the space, or "
+            "leave the method out of known"
+        )
+
+
+def parameter_name(path: str, variant: Dimension, *, alone: bool) -> str:
+    """Optuna's name: the dotted path; of one variant of several ``path@condition``, as each has its distribution."""
+    if alone:
+        return path
+    return f"{path}@" + ",".join("+".join(map(str, allowed)) for allowed in variant.when.values())
+
+
+def path_of(parameter: str) -> str:
+    """The dotted path of a parameter of the study."""
+    return parameter.partition("@")[0]
