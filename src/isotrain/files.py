@@ -1,8 +1,10 @@
 """Files that are whole or absent: a stage killed half-way leaves nothing that looks finished."""
 
+import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,3 +49,14 @@ def sha256(path: str | Path) -> str:
 def sha256_text(text: str) -> str:
     """Hexadecimal digest of ``text`` in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def machine_lock(name: str) -> int:
+    """A file of this machine, open to be locked with flock(2), which needs no more than reading it.
+
+    So several users of a machine can share it; whoever is first makes it.
+    """
+    path = Path(tempfile.gettempdir()) / name
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o644))
+    return os.open(path, os.O_RDONLY)

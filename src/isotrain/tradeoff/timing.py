@@ -1,16 +1,15 @@
 """What a training second is: wall-clock inside the fit, without validation and logging, alone on the machine."""
 
-import contextlib
 import fcntl
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
+
+from isotrain.files import machine_lock
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ class Room:
     """
 
     def __init__(self) -> None:
-        self._turnstile, self._room = _lock_file("isotrain-turnstile.lock"), _lock_file("isotrain-timing.lock")
+        self._turnstile, self._room = machine_lock("isotrain-turnstile.lock"), machine_lock("isotrain-timing.lock")
         self._quiet = False
 
     def gate(self) -> None:
@@ -154,14 +153,6 @@ def _in_the_room() -> Iterator[Room]:
     finally:
         _present = False
         room._leave()
-
-
-def _lock_file(name: str) -> int:
-    """Open for reading is enough to lock, and lets several users of a machine share the file."""
-    path = Path(tempfile.gettempdir()) / name
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o644))
-    return os.open(path, os.O_RDONLY)
 
 
 def _try(lock: int, how: int) -> bool:
