@@ -80,7 +80,7 @@ def test_of_one_objective_the_best_are_chosen_and_what_missed_the_target_never()
     shapes = [(3.0,), (2.0,), (float("inf"),), (5.0,)]
     made = [p for t in made_up_study(trials=20).trials[:4] for p in points([t])]
     one = [type(p)(number, v, p.val_mae, v[0]) for number, (p, v) in enumerate(zip(made, shapes, strict=True))]
-    found = Searched("s", ("time-to-target",), "tpe", "", tuple(one), startup=2)
+    found = Searched("s", ("time-to-target",), "tpe", "", tuple(one), startup=2, data={})
     assert [p.number for p in found.chosen(2)] == [1, 0] and [p.number for p in found.front] == [1]
     assert found.hypervolumes == (0.0, 1.0, 1.0, 1.0)
 
@@ -110,4 +110,5 @@ def overrides(command: str) -> dict[str, Any]:
 
 def searched(study: Any) -> Searched:
     """``study`` as the report sees it."""
-    return Searched("made-up", ("val_mae", "seconds"), "tpe", "", points(tally(study.trials, 2).finished), startup=16)
+    made = points(tally(study.trials, 2).finished)
+    return Searched("made-up", ("val_mae", "seconds"), "tpe", "", made, startup=16, data={})

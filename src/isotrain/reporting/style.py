@@ -7,6 +7,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 
 from isotrain.style import PALETTE
 from isotrain.tradeoff.results import Run
+from isotrain.tradeoff.searched import Searched
 
 FIXED = {"stock": "#7A7A7A", "tuned": "#111111"}
 
@@ -24,8 +25,8 @@ def colours(methods: Iterable[str]) -> dict[str, str]:
     return {name: table[base_name(name)] for name in names}
 
 
-def titled(run: Run, title: str) -> str:
-    """``title``, marked if the series that ``run`` learnt is not a measured one."""
+def titled(run: Run | Searched, title: str) -> str:
+    """``title``, marked if the series that ``run`` (or every trial of a search) learnt is not a measured one."""
     return f"SIMULATED series: {title}" if run.data["simulated"] else title
 
 

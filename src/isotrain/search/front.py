@@ -64,9 +64,9 @@ def predecessors(trials: Sequence[FrozenTrial]) -> dict[int, int]:
     return {t.number: int(t.user_attrs["again_of"]) for t in trials if t.user_attrs.get("again_of") is not None}
 
 
-def points(finished: Sequence[FrozenTrial], commands: Mapping[int, str] | None = None) -> tuple[Point, ...]:
+def points(finished: Sequence[FrozenTrial]) -> tuple[Point, ...]:
     """The trials of :attr:`Tally.finished` as points; a pruned one counts as stopped early."""
-    return tuple(_point(trial, (commands or {}).get(trial.number, "")) for trial in finished if trial.values)
+    return tuple(_point(trial) for trial in finished if trial.values)
 
 
 def reproduce(point: Settings, isolated: Mapping[str, Any], seed: int) -> str:
@@ -91,7 +91,7 @@ def overrides(trial: FrozenTrial) -> dict[str, Any]:
     return dict(json.loads(noted) if noted else trial.params)
 
 
-def _point(trial: FrozenTrial, command: str) -> Point:
+def _point(trial: FrozenTrial) -> Point:
     noted, values = trial.user_attrs, tuple(trial.values)
     return Point(
         number=trial.number,
@@ -101,7 +101,6 @@ def _point(trial: FrozenTrial, command: str) -> Point:
         settings=overrides(trial),
         known=noted.get("known"),
         early=bool(noted.get("early")) or trial.state == TrialState.PRUNED,
-        command=command,
     )
 
 

@@ -53,8 +53,9 @@ class Importance:
 class Searched:
     """A study: ``points`` in the order in which they finished, the trials that failed by why.
 
-    ``startup``: points after which the reference of the hypervolume is fixed. ``confirmed``: fits of some points
-    (method :attr:`Point.name`) and of the methods ``against``, on the same seeds, none of which the search saw.
+    ``startup``: points after which the reference of the hypervolume is fixed. ``data``: source, simulated, rows and
+    sha256 of the series. ``hosts``: the machines of the trials. ``confirmed``: fits of some points (method
+    :attr:`Point.name`) and of the methods ``against``, on the same seeds, none of which the search saw.
     """
 
     study: str
@@ -63,6 +64,7 @@ class Searched:
     began: str
     points: tuple[Point, ...]
     startup: int
+    data: Mapping[str, Any]
     failed: Mapping[str, int] = field(default_factory=dict)
     repeated: int = 0
     hosts: tuple[str, ...] = ()
@@ -99,9 +101,15 @@ class Searched:
         at = spread_out(planes, count, self.reference or _worst(planes)) if planes else []
         return [self.front[index] for index in at]
 
-    def find(self, name: str) -> Point | None:
-        """The point called ``name``."""
-        return next((point for point in self.points if point.name == name), None)
+    @cached_property
+    def again(self) -> tuple[Point, ...]:
+        """The points that were run again, the fastest first."""
+        names = {run.method for run in self.confirmed}
+        return tuple(sorted((p for p in self.points if p.name in names), key=lambda p: (p.seconds, p.number)))
+
+    def runs_of(self, method: str) -> list[Run]:
+        """The confirming fits of ``method``, by seed."""
+        return sorted((run for run in self.confirmed if run.method == method), key=lambda run: run.seed)
 
 
 Plane = tuple[float, float]
