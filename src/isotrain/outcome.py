@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from isotrain.config import Settings, flatten
 from isotrain.data.windows import Windows
 from isotrain.files import replacing
-from isotrain.forecast.clock import Clock
+from isotrain.forecast.clock import Clock, Row
 from isotrain.forecast.module import ForecastModule
 from isotrain.forecast.scores import scores
 from isotrain.tracking import Run
@@ -38,13 +38,23 @@ def timed(clock: Clock) -> dict[str, Any]:
     }
 
 
+def finite(rows: list[Row]) -> list[Row]:
+    """The validations whose error and loss are numbers; a fit that has others too has diverged."""
+    return [row for row in rows if np.isfinite(row["val_mae"]) and np.isfinite(row["train_loss"])]
+
+
+def best(history: list[Row]) -> float:
+    """The best validation error, kW, of a fit's history."""
+    return min(float(row["val_mae"]) for row in history)
+
+
 def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path, refit: bool = False) -> dict[str, Any]:
     """Errors (kW) on validation and test; writes the forecasts of both into ``out`` (:func:`save_forecasts`).
 
     A diverged fit has ``None`` for errors, no forecasts, and a history up to its last finite validation. A refit,
     which was trained on the validation part, has ``None`` for errors there, no forecasts of it and no history.
     """
-    history = [row for row in clock.rows if np.isfinite(row["val_mae"]) and np.isfinite(row["train_loss"])]
+    history = finite(clock.rows)
     diverged = len(history) < len(clock.rows)
     common = {"diverged": diverged, "history": [] if refit else history}
     if diverged:
@@ -59,7 +69,7 @@ def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path, re
     }
     return {
         **common,
-        "best_val_mae": None if refit else min(row["val_mae"] for row in history),
+        "best_val_mae": None if refit else best(history),
         "val_mae": None if refit else errors["validation"]["mae"],
         **{f"test_{name}": errors["test"][name] for name in ("mae", "rmse", "mase")},
         "mae_by_lead": errors["test"]["mae_by_lead"],

@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -167,10 +168,25 @@ def trainer_of(s: Settings, callbacks: list[pl.Callback]) -> pl.Trainer:
     )
 
 
+def clock_of(callbacks: list[pl.Callback], on_row: Callable[[Row], None]) -> Clock:
+    """The clock of a fit with these callbacks, to be the last of them."""
+    chosen = isolating(callbacks)
+    return Clock(
+        on_row,
+        selection=lambda: sum(c.seconds for c in chosen),
+        share=lambda: sum(c.history[-1]["share"] for c in chosen if c.history),  # a look-up, not a count
+    )
+
+
+def isolating(callbacks: list[pl.Callback]) -> list[Isolation | AdaptiveHorizon]:
+    """Those of the callbacks that choose what to isolate."""
+    return [c for c in callbacks if isinstance(c, (Isolation, AdaptiveHorizon))]
+
+
 def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: Run) -> dict[str, Any]:
     s = job.settings
     saved = checkpoint_to_resume(job)
-    chosen = [c for c in callbacks if isinstance(c, (Isolation, AdaptiveHorizon))]
+    chosen = isolating(callbacks)
     last_save = [0.0]
 
     def on_row(row: Row) -> None:
@@ -183,11 +199,7 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
             module.trainer.save_checkpoint(saved)
             last_save[0] = row["train_seconds"]
 
-    clock = Clock(
-        on_row,
-        selection=lambda: sum(c.seconds for c in chosen),
-        share=lambda: sum(c.history[-1]["share"] for c in chosen if c.history),  # a look-up, not a count
-    )
+    clock = clock_of(callbacks, on_row)
     trainer = trainer_of(s, [*callbacks, clock])
     started = datetime.now(UTC)
     speed = machine_seconds()

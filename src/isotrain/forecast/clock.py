@@ -18,7 +18,7 @@ class Clock(pl.Callback):
 
     Must be the last callback, so that what the others do in a hook is counted. ``on_row`` gets each row while
     the clock stands still. ``selection()`` and ``share()`` read the isolation callback: its cumulative seconds,
-    and the share isolated now.
+    and the share isolated now; others may read them here.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class Clock(pl.Callback):
         self.rows: list[Row] = []
         self.step_seconds: list[float] = []
         self.isolated = 0.0  # sum over steps of the share isolated
-        self._on_row, self._selection, self._share = on_row, selection, share
+        self._on_row, self.selection, self.share = on_row, selection, share
         self._booked = 0.0
         self._step_start = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._booked = self._selection()
+        self._booked = self.selection()
         self.watch.resume()
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -51,10 +51,10 @@ class Clock(pl.Callback):
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.watch.enter("other")
-        self.watch.move(self._selection() - self._booked, "optimizer", "selection")
-        self._booked = self._selection()
+        self.watch.move(self.selection() - self._booked, "optimizer", "selection")
+        self._booked = self.selection()
         self.step_seconds.append(time.perf_counter() - self._step_start)
-        self.isolated += self._share()
+        self.isolated += self.share()
 
     def on_validation_start(self, *_: Any) -> None:
         self.watch.pause()
@@ -65,7 +65,7 @@ class Clock(pl.Callback):
             "train_seconds": self.watch.total,
             "val_mae": float(trainer.callback_metrics["val_mae"]),
             "train_loss": float(trainer.callback_metrics["train_loss"]),
-            "isolated_fraction": self._share(),
+            "isolated_fraction": self.share(),
         }
         self.rows.append(row)
         self._on_row(row)

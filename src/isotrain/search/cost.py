@@ -1,0 +1,158 @@
+"""What a training costs in seconds, on a busy machine as on an idle one: its steps x what steps cost in quiet moments.
+
+A *quiet moment* is a handful of the trial's own steps while every other worker of the machine stands still
+(:meth:`isotrain.tradeoff.timing.Room.quiet`). What a step costs depends on its *kind* (the isolator looks; the first
+after a look, when what is isolated may be run once and remembered; any other) and on the *share* isolated then. Each
+step of the training is worth the mean of the timed steps of its kind at the share nearest to its own.
+"""
+
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+
+from isotrain.forecast.clock import Clock
+from isotrain.tradeoff.timing import Room
+
+MOMENTS = 4  # of a training, spread evenly; more where shares appear that no moment has met
+MOST = 8
+LENGTH = 5  # steps: a look, the one after it, three others
+WARM_UP = 3  # first steps, never timed: memory is laid out, kernels are built
+SAME_SHARE = 0.05  # shares closer than this cost the same
+
+
+class Step(NamedTuple):
+    """A step done. ``seconds`` if it was timed in a quiet moment."""
+
+    kind: str  # look | after | other
+    share: float  # of the zones isolated when it began
+    seconds: float | None
+
+
+@dataclass
+class StepCost:
+    """The steps done; pure arithmetic."""
+
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def timed(self) -> list[tuple[Step, float]]:
+        """The steps with seconds, and these."""
+        return [(step, step.seconds) for step in self.steps if step.seconds is not None]
+
+    def total(self, first: int | None = None) -> float | None:
+        """Seconds of the steps done, or of the ``first`` of them; None before any step was timed."""
+        timed = self.timed
+        if not timed:
+            return None
+        alike = Counter((step.kind, step.share) for step in self.steps[:first])
+        return sum(number * _cost(timed, kind, share) for (kind, share), number in alike.items())
+
+    def met(self, share: float) -> bool:
+        """Whether a step was timed at (nearly) this share."""
+        return any(abs(step.share - share) < SAME_SHARE for step, _ in self.timed)
+
+
+def _cost(timed: list[tuple[Step, float]], kind: str, share: float) -> float:
+    """Mean seconds of the steps of this kind at the nearest share; of every kind, if none of it was timed."""
+    alike = [entry for entry in timed if entry[0].kind == kind] or timed
+    nearest = min(abs(step.share - share) for step, _ in alike)
+    return fmean(seconds for step, seconds in alike if abs(step.share - share) < nearest + SAME_SHARE)
+
+
+class QuietCost(pl.Callback):
+    """Passes the gate before each step and times the quiet moments; goes before the :class:`Clock`.
+
+    The clock stands still meanwhile, so what it shows is the plain wall-clock of the training. Selection, clipping and
+    packing count; validation and logging do not, as in every fit.
+
+    Args:
+        room: where other workers of this machine are.
+        clock: of the training; its readings are what is timed.
+        every: steps between two looks of the isolator; 0: it never looks.
+    """
+
+    def __init__(self, room: Room, clock: Clock, every: int) -> None:
+        self.cost = StepCost()
+        self._room, self._clock, self._every = room, clock, every
+        self._begun: _Begun | None = None  # the step that runs
+        self._last_look = -1
+        self._part = 0  # of the training, whose moment comes next
+        self._extra = MOST - MOMENTS  # moments for shares not met
+        self._left = 0  # steps of this moment
+        self._quiet = ExitStack()
+
+    def seconds(self, first: int | None = None) -> float:
+        """Of the training so far, or of its ``first`` steps; the wall-clock so far where no step was timed yet."""
+        total = self.cost.total(first)
+        return self._clock.watch.total if total is None else total
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._clock.watch.pause()
+        self._end_step()
+        step, share = len(self.cost.steps), self._clock.share()
+        if not self._left:
+            self._quiet.close()
+            if self._due(step, int(trainer.max_steps)) or self._unmet(step, share):
+                self._quiet.enter_context(self._room.quiet())
+                self._left = LENGTH
+            else:
+                self._room.gate()
+        self._begun = _Begun(share, self._clock.watch.total, self._clock.selection())
+        self._clock.watch.resume()
+
+    def on_validation_start(self, *_: Any) -> None:
+        self._end_moment()
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self._room.gate()
+
+    def on_train_end(self, *_: Any) -> None:
+        self._end_moment()
+
+    def on_exception(self, *_: Any) -> None:
+        self._quiet.close()
+
+    def _due(self, step: int, steps: int) -> bool:
+        """Whether the moment of this part of the training begins: in its middle, or at the next look if it has one."""
+        part = steps / MOMENTS
+        if self._part == MOMENTS or step < max(WARM_UP, (self._part + 0.5) * part):
+            return False
+        if self._every > 1 and step < self._last_look + self._every < (self._part + 1) * part:
+            return False
+        self._part += 1
+        return True
+
+    def _unmet(self, step: int, share: float) -> bool:
+        if step < WARM_UP or not self._extra or self.cost.met(share):
+            return False
+        self._extra -= 1
+        return True
+
+    def _end_moment(self) -> None:
+        self._clock.watch.pause()
+        self._end_step()
+        self._left = 0
+        self._quiet.close()
+
+    def _end_step(self) -> None:
+        """Note the step that ends here."""
+        if self._begun is None:
+            return
+        step = len(self.cost.steps)
+        kind = "after" if self._every > 1 and step and step == self._last_look + 1 else "other"
+        if self._every > 1 and self._clock.selection() > self._begun.selection:
+            kind, self._last_look = "look", step
+        took = self._clock.watch.total - self._begun.at if self._left else None
+        self.cost.steps.append(Step(kind, self._begun.share, took))
+        self._left = max(0, self._left - 1)
+        self._begun = None
+
+
+class _Begun(NamedTuple):
+    share: float
+    at: float  # the clock's seconds
+    selection: float  # the isolator's

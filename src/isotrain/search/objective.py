@@ -1,0 +1,127 @@
+"""What a trial is: one training with the study's settings, judged by its validation error and its seconds."""
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from isotrain.data.windows import Windows
+from isotrain.errors import InputError
+from isotrain.files import write_json
+from isotrain.forecast.clock import Clock, Row
+from isotrain.lstm import runtime
+from isotrain.outcome import best, finite, flat
+from isotrain.provenance import commit
+from isotrain.search.cost import QuietCost
+from isotrain.search.early import Rule
+from isotrain.search.study import Place
+from isotrain.search.worker import Diverged, Job, Objective, Outcome, Report
+from isotrain.tradeoff.timing import beside
+from isotrain.training import Fit, clock_of, prepare, trainer_of
+
+log = logging.getLogger(__name__)
+
+
+def objective(place: Place) -> Objective:
+    """Load what every trial needs, set the process up as the base method asks, and return what runs a trial.
+
+    The values are the best validation error (kW) and the seconds of the training (:mod:`isotrain.search.cost`); or,
+    for ``time-to-target``, the seconds until the first validation at the target or below, infinite if there is none.
+    The test part is never forecast. Each trial leaves ``result.json`` in its folder, and no checkpoint.
+
+    Raises :class:`InputError` where the windows are missing, or the base trains on the validation part.
+    """
+    base = place.space.settings({})
+    if base.training.refit:
+        raise InputError(f"search.base {place.search.base} trains on the validation part: choose one without refit")
+    windows = Windows.load(place.windows)
+    runtime.prepare(**base.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
+    search = place.search
+
+    def run(job: Job, report: Report) -> Outcome:
+        rule = Rule.of(place.folder) if search.early_stop and search.objectives == "trade-off" else None
+        trained = _train(job, windows, report, rule)
+        values = trained.values(search.target)
+        write_json(job.out / "result.json", trained.result(values))
+        return Outcome(values, trained.attrs(f"{search.study}-{job.number}"))
+
+    return run
+
+
+def _train(job: Job, windows: Windows, report: Report, rule: Rule | None) -> "Trained":
+    """Train beside the other workers of this machine; raises :class:`Diverged`, and what ``report`` raises."""
+    s = job.settings
+    module, callbacks = prepare(Fit(s, job.seed, windows, job.out))
+    early = False
+
+    def on_row(row: Row) -> None:
+        nonlocal early
+        if not finite([row]):
+            return  # the fit ends here: StopWhenDiverged
+        row["seconds"] = cost.seconds()
+        log.info("step %d: val MAE %.3f kW, %.2f s", row["step"], row["val_mae"], row["seconds"])
+        report(row["step"], row["val_mae"], row["seconds"])
+        if rule is not None and rule.hopeless(best(clock.rows), row["seconds"], row["step"] / s.training.steps):
+            early = module.trainer.should_stop = True
+
+    clock = clock_of(callbacks, on_row)
+    with beside() as room:
+        cost = QuietCost(room, clock, s.isolation.every if s.isolation else 0)
+        trainer_of(s, [*callbacks, cost, clock]).fit(module)
+    if len(finite(clock.rows)) < len(clock.rows):
+        raise Diverged(f"the training diverged at step {clock.rows[-1]['step']}: its error or its loss is no number")
+    return Trained(job, clock, cost, sum(p.numel() for p in module.parameters()), early)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that ended, and what it says of its trial."""
+
+    job: Job
+    clock: Clock
+    cost: QuietCost
+    parameters: int
+    early: bool
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole training; of one that ended early, as long as it would have taken at its mean cost."""
+        done = len(self.cost.cost.steps)
+        return self.cost.seconds() * (self.job.settings.training.steps / done if self.early else 1.0)
+
+    def values(self, target: float | None) -> tuple[float, ...]:
+        """The trial's values; ``target`` (kW) None: trade-off."""
+        if target is None:
+            return best(self.clock.rows), self.seconds
+        reached = [row["step"] for row in self.clock.rows if row["val_mae"] <= target]
+        return (self.cost.seconds(reached[0]) if reached else math.inf,)
+
+    def attrs(self, run: str) -> dict[str, Any]:
+        """What is kept with the trial; ``run``: the name of its MLflow run."""
+        return {
+            "val_mae": best(self.clock.rows),
+            "seconds": self.seconds,
+            "wall_seconds": self.clock.watch.total,
+            "steps": len(self.cost.cost.steps),
+            "step_ms": 1e3 * self.cost.seconds() / len(self.cost.cost.steps),
+            "parameters": self.parameters,
+            "isolated_fraction": self.clock.isolated_fraction,
+            "early": self.early,
+            "mlflow_run": run,
+            "commit": commit(),
+        }
+
+    def result(self, values: tuple[float, ...]) -> dict[str, Any]:
+        """The content of ``result.json``; in its history ``train_seconds`` are wall-clock, ``seconds`` the trial's."""
+        return {
+            "number": self.job.number,
+            "seed": self.job.seed,
+            "overrides": self.job.overrides,
+            "params": flat(self.job.settings),
+            "values": [value if math.isfinite(value) else None for value in values],
+            **self.attrs(""),
+            "history": [{**row, "seconds": self.cost.seconds(row["step"])} for row in self.clock.rows],
+            "quiet": [
+                {"step": n, **step._asdict()} for n, step in enumerate(self.cost.cost.steps) if step.seconds is not None
+            ],
+        }
