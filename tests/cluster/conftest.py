@@ -1,10 +1,10 @@
 """A SLURM for the session."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-
 from tests.cluster.slurm import Slurm, cluster, why_not
+from tests.search.light_study import Account
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +15,9 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         pytest.skip(reason)
     with cluster(tmp_path_factory.mktemp("slurm")) as running:
         yield running
+
+
+@pytest.fixture
+def account(record_property: Callable[[str, object], None]) -> Account:
+    """Keeps a failure's counts before and after."""
+    return Account(record_property)
