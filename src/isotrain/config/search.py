@@ -95,7 +95,9 @@ def _as_paths(written: Any, prefix: str = "") -> Any:
     for key, inner in written.items():
         path = f"{prefix}{key}"
         nested = isinstance(inner, Mapping) and not {*FORMS, "high"} & {*inner}
-        flat |= _as_paths(inner, f"{path}.") if nested else {path: inner if isinstance(inner, list | tuple) else [inner]}
+        flat |= (
+            _as_paths(inner, f"{path}.") if nested else {path: inner if isinstance(inner, list | tuple) else [inner]}
+        )
     return flat
 
 
@@ -123,7 +125,9 @@ class Search(Section):
     patience: float = Field(ge=0)  # s to wait for storage
     failures: Count  # in a row, after which a worker gives up
     winners: Count  # points of the front that are run again
-    fresh_seeds: list[Annotated[int, Field(ge=1000)]] = Field(min_length=1)  # trials have seeds below 1000 or their number
+    fresh_seeds: list[Annotated[int, Field(ge=1000)]] = Field(
+        min_length=1
+    )  # trials have seeds below 1000 or their number
     against: list[str]  # methods run beside them
     known: list[str]  # methods enqueued first
     space: Dimensions = Field(min_length=1)
@@ -162,7 +166,9 @@ class Search(Section):
 def field_at(path: str) -> FieldInfo:
     """The field of the sections at a dotted path; ValueError naming it if a trial cannot vary it."""
     if path.startswith("runtime.") and path != "runtime.backend":
-        raise ValueError(f"space.{path}: of section runtime a trial can vary runtime.backend only, the rest is the process's")
+        raise ValueError(
+            f"space.{path}: of section runtime a trial can vary runtime.backend only, the rest is the process's"
+        )
     section: Any = None
     known: Mapping[str, Any] = VARIED
     for part in path.split("."):
@@ -198,7 +204,9 @@ def _check_exclusive(path: str, variants: list[Dimension]) -> None:
     for one, other in combinations(variants, 2):
         shared = one.when.keys() & other.when.keys()
         if not any(all(value not in other.when[key] for value in one.when[key]) for key in shared):
-            raise ValueError(f"space.{path}: two of its variants can hold at once: give each its own values of one `when`")
+            raise ValueError(
+                f"space.{path}: two of its variants can hold at once: give each its own values of one `when`"
+            )
 
 
 def _whole(number: float) -> bool:

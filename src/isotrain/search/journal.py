@@ -76,4 +76,8 @@ def file_lock(path: Path) -> Iterator[None]:
         try:
             lock.release()
         except RuntimeError:
-            log.warning("%s.lock was gone before it was released: this process stood still for %d s, or the folder was moved", path, GRACE)
+            log.warning(
+                "%s.lock was gone before it was released: this process stood still for %d s, or the folder was moved",
+                path,
+                GRACE,
+            )

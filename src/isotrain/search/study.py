@@ -1,8 +1,8 @@
 """The study's storage: opened by any number of processes at once, created once, refused if it is another study."""
 
 import json
-import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from sqlalchemy import NullPool, create_engine, text
 
-from isotrain.config import Search, flatten, load
+from isotrain.config import Search, load
 from isotrain.config.params import MethodsView
 from isotrain.config.sections import Tracking
 from isotrain.errors import InputError
-from isotrain.files import read_json
+from isotrain.files import read_json, sha256_text
+from isotrain.search.chains import enqueue
 from isotrain.search.journal import WholeLinesBackend, file_lock
+from isotrain.search.leases import BEATS, Heartbeats, Leases, SignsOfLife
 from isotrain.search.space import Space
 
-log = logging.getLogger(__name__)
 URL = "ISOTRAIN_STUDY_URL"
 LOCK_KEY = 0x15071A1  # of PostgreSQL's advisory lock
-MODELLED = {"trade-off": ["val_mae", "seconds"], "time-to-target": ["seconds"]}
+FOLDERS = ("leases", "trials", "workers")
+OBJECTIVES = {"trade-off": ["val_mae", "seconds"], "time-to-target": ["seconds"]}
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Place:
     @property
     def objectives(self) -> list[str]:
         """Names of the values of a trial, in their order."""
-        return MODELLED[self.search.objectives]
+        return OBJECTIVES[self.search.objectives]
 
 
 def place(params: str | Path = "params.yaml") -> Place:
@@ -75,4 +78,127 @@ def open_study(place: Place, *, create: bool = True) -> optuna.Study:
     Raises :class:`InputError` if it does not exist and ``create`` is False, or if what is stored under its name is
     another study: another space, base, objective or series, each difference named.
     """
-    raise NotImplementedError
+    identity = identity_of(place)
+    study = optuna.create_study(
+        study_name=place.search.study,
+        storage=_storage(place, create),
+        sampler=sampler(place.search),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=place.search.startup),
+        directions=["minimize"] * len(place.objectives),
+        load_if_exists=True,
+    )
+    if not _begun(study, place):
+        with exclusive(place):
+            _begin(study, place, identity)
+    _refuse_another(study.user_attrs["identity"], identity, place)
+    return study
+
+
+def identity_of(place: Place) -> dict[str, Any]:
+    """All that makes results of two trials comparable; :class:`InputError` if the windows are not there yet."""
+    try:
+        meta = read_json(place.windows / "windows.json")
+    except FileNotFoundError:
+        raise InputError(f"{place.windows} holds no windows: run `dvc repro window` first") from None
+    search = place.search
+    varied = {f"search.space.{path}": what for path, what in place.space.describe().items()}
+    asked = {f"search.{key}": getattr(search, key) for key in ("base", "objectives", "target")}
+    return {"series": meta["sha256"], **asked, **place.space.base_values(), **varied}
+
+
+def sampler(search: Search) -> optuna.samplers.BaseSampler:
+    """The sampler of one worker.
+
+    Its seed is drawn from ``search.seed``, the machine and the process: workers that share a seed would all suggest
+    the same points. TPE takes running trials for bad ones (``constant_liar``), so that workers keep apart.
+    """
+    seed = int(sha256_text(f"{search.seed} {socket.gethostname()} {os.getpid()}")[:8], 16)
+    if search.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if search.sampler == "nsga2":
+        return optuna.samplers.NSGAIISampler(population_size=max(2, search.startup), seed=seed)
+    return optuna.samplers.TPESampler(n_startup_trials=search.startup, constant_liar=True, seed=seed)
+
+
+@contextmanager
+def exclusive(place: Place) -> Iterator[None]:
+    """Hold the study's one lock: PostgreSQL's advisory lock, or a file beside the journal."""
+    if place.url is None:
+        with file_lock(place.folder / "study"):
+            yield
+        return
+    engine = create_engine(place.url, poolclass=NullPool)
+    with engine.connect() as connection:  # the lock ends with the connection, however that ends
+        connection.execute(text("select pg_advisory_lock(:key)"), {"key": LOCK_KEY})
+        yield
+
+
+def signs_of_life(place: Place, study: optuna.Study) -> SignsOfLife:
+    """How workers of ``study`` show that they live."""
+    if isinstance(study._storage, optuna.storages.JournalStorage):
+        return Leases(place.folder / "leases", place.search.lease)
+    return Heartbeats(_database(study._storage))
+
+
+def _storage(place: Place, create: bool) -> optuna.storages.BaseStorage:
+    for inner in FOLDERS if create else ():
+        (place.folder / inner).mkdir(parents=True, exist_ok=True)
+    if place.url is None:
+        journal = place.folder / "journal.log"
+        if not create and not journal.exists():
+            raise _not_there(place)
+        return optuna.storages.JournalStorage(WholeLinesBackend(journal))
+    with exclusive(place):  # several processes at once would all make the tables
+        storage = optuna.storages.RDBStorage(
+            place.url,
+            engine_kwargs={"pool_pre_ping": True},
+            heartbeat_interval=max(1, int(place.search.lease / BEATS)),
+            grace_period=max(1, int(place.search.lease)),
+        )
+    names = optuna.get_all_study_names(storage)
+    if not create and place.search.study not in names:
+        raise _not_there(place)
+    return storage
+
+
+def _database(storage: optuna.storages.BaseStorage) -> optuna.storages.RDBStorage:
+    inner = getattr(storage, "_backend", storage)  # Optuna wraps a database in its cache
+    assert isinstance(inner, optuna.storages.RDBStorage)
+    return inner
+
+
+def _begun(study: optuna.Study, place: Place) -> bool:
+    return "identity" in study.user_attrs and not _unqueued(study, place)
+
+
+def _unqueued(study: optuna.Study, place: Place) -> list[str]:
+    queued = {trial.user_attrs.get("known") for trial in study.get_trials(deepcopy=False)}
+    return [name for name in place.search.known if name not in queued]
+
+
+def _begin(study: optuna.Study, place: Place, identity: dict[str, Any]) -> None:
+    """Whatever of a study's beginning is still to be done: a process that died half-way leaves the rest to the next."""
+    if "identity" not in study.user_attrs:
+        study.set_user_attr("began", datetime.now(UTC).isoformat(timespec="seconds"))
+        study.set_user_attr("params", json.dumps(place.space.describe(), indent=1))
+        study.set_user_attr("identity", identity)
+    if study.user_attrs["identity"] == identity:
+        for name in _unqueued(study, place):
+            enqueue(study, place.space.point(name), {"known": name})
+
+
+def _refuse_another(stored: dict[str, Any], identity: dict[str, Any], place: Place) -> None:
+    keys = dict.fromkeys([*stored, *identity])
+    apart = [
+        f"{key} = {stored.get(key)}, now {identity.get(key)}" for key in keys if stored.get(key) != identity.get(key)
+    ]
+    if apart:
+        raise InputError(
+            f"study {place.search.study} was begun with other settings ({'; '.join(apart)}): its trials would not "
+            "compare with new ones; give search.study another name, or restore them"
+        )
+
+
+def _not_there(place: Place) -> InputError:
+    where = "the database" if place.url else str(place.folder)
+    return InputError(f"study {place.search.study} is not in {where}: start it with `make search`")

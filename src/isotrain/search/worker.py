@@ -1,58 +1,174 @@
 """A worker: asks the study for a trial, runs it, tells; nothing of it outlives it but what it told."""
 
+import copy
+import errno
+import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import os
+import shutil
+import socket
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from optuna.trial import FrozenTrial
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
 
-from isotrain.config import Settings
-from isotrain.search.study import Place
+from isotrain.errors import InputError
+from isotrain.provenance import commit
+from isotrain.search import budget
+from isotrain.search.attempt import Diverged, EndEarly, Ending, Job, Objective, Outcome, Report, attempt, reporter
+from isotrain.search.chains import first_of, lost, queue_again
+from isotrain.search.diary import writing_to
+from isotrain.search.leases import alive, fail
+from isotrain.search.patience import patiently
+from isotrain.search.signals import Stop
+from isotrain.search.study import Place, exclusive, open_study, signs_of_life
+
+__all__ = ["Diverged", "EndEarly", "Job", "Objective", "Outcome", "Report", "work", "worker_name"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+Finished = Callable[[FrozenTrial], None]
+SEEDS = 1000  # a trial's seed lies below; fresh seeds do not
+ROOM = 10_000_000  # bytes: less is a full disk
 
 
-@dataclass(frozen=True)
-class Job:
-    """One trial to run.
+def work(place: Place, objective: Objective, *, on_finished: Finished = lambda _: None) -> str:
+    """Run trials until the budget is spent or a signal asks to leave; returns which.
 
-    Attributes:
-        number: of the trial.
-        seed: below 1000; a repeat of a trial has the seed of the first.
-        overrides: dotted path -> value, what the trial changes in the base.
-        settings: the base so changed.
-        out: folder for whatever the trial writes.
+    ``on_finished`` is called with each trial that this worker ended, in whatever state, after the study knows.
+    Any number of workers may run at once, start at any time and die at any time: what a dead one ran is found by its
+    lease and queued again by the others, at the latest when the next one starts.
+
+    Raises:
+        InputError: what is stored is another study, or ``search.failures`` trials in a row have failed here.
+        OSError: the disk is full; the trial is given back first if it can be.
     """
-
-    number: int
-    seed: int
-    overrides: dict[str, Any]
-    settings: Settings
-    out: Path
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a trial found: ``values`` in the order of the objectives, ``attrs`` to be kept with the trial."""
-
-    values: tuple[float, ...]
-    attrs: dict[str, Any]
+    study = patiently(lambda: open_study(place), place.search.patience, "opening the study")
+    with writing_to(place.folder / "workers" / f"{socket.gethostname()}-{os.getpid()}.log"), Stop().listening() as stop:
+        reason = Worker(place, study, objective, on_finished, stop).run()
+        log.info("worker ends: %s", reason)
+    return reason
 
 
-Report = Callable[[int, float, float], None]
-Objective = Callable[[Job, Report], Outcome]
+def worker_name() -> str:
+    """Machine and process, and the cluster's job if there is one."""
+    job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+    task = os.environ.get("SLURM_ARRAY_TASK_ID")
+    within = f" job {job}" + (f"_{task}" if task else "") if job else ""
+    return f"{socket.gethostname()}:{os.getpid()}{within}"
 
 
-class Diverged(Exception):
-    """The training ran into numbers that are not finite: the trial has failed and is not repeated."""
+class Worker:
+    """One process's share of a study."""
+
+    def __init__(
+        self, place: Place, study: optuna.Study, objective: Objective, on_finished: Finished, stop: Stop
+    ) -> None:
+        self._place, self._study, self._objective = place, study, objective
+        self._on_finished, self._stop = on_finished, stop
+        self._signs = signs_of_life(place, study)
+        self._failed_in_a_row = 0
+
+    def run(self) -> str:
+        """Trial after trial; why it ended."""
+        while True:
+            if self._stop.signal:
+                return f"asked to leave ({self._stop.signal})"
+            self._require_room()
+            spent = self._patiently(self._look_after, "looking after the study")
+            if spent:
+                return spent
+            self._one()
+
+    def _look_after(self) -> str | None:
+        """Recover what dead workers left; why the study is over, or None."""
+        self._signs.recover(self._study)
+        retries = self._place.search.retries
+        if lost(self._trials(), retries):
+            with exclusive(self._place):
+                queue_again(self._study, retries)
+        return budget.spent(self._study, self._place.search)
+
+    def _one(self) -> None:
+        trial = self._patiently(self._study.ask, "asking for a trial")
+        self._patiently(lambda: self._signs.beat(trial), "taking the lease")
+        with alive(self._signs, trial, self._place.search.lease):
+            ending = self._attempt(trial)
+            told = self._patiently(lambda: self._tell(trial, ending), f"telling trial {trial.number}")
+        self._patiently(lambda: self._signs.end(trial), "dropping the lease")
+        self._say(trial, ending, told)
+        if ending.error is not None:
+            raise ending.error
+        self._on_finished(self._patiently(lambda: copy.deepcopy(self._trials()[trial.number]), "reading the trial"))
+        self._require_success(ending)
+
+    def _attempt(self, trial: optuna.Trial) -> Ending:
+        """Sample, note in the study what is run, run it."""
+        number, space = trial.number, self._place.space
+        out = self._place.folder / "trials" / str(number)
+        self._patiently(lambda: out.mkdir(exist_ok=True), "making the trial's folder")
+        with writing_to(out / "log"):
+            overrides = self._patiently(lambda: space.suggest(trial), "sampling")
+            trials = self._patiently(self._trials, "reading the trials")
+            seed = first_of(trials[number], trials) % SEEDS
+            noted = {"worker": worker_name(), "seed": seed, "overrides": json.dumps(overrides), "commit": commit()}
+            self._patiently(lambda: _note(trial, noted), "noting the trial")
+            log.info("trial %d, seed %d: %s", number, seed, ", ".join(f"{k} {v}" for k, v in overrides.items()))
+            report = reporter(trial, self._place.search.patience)
+            return attempt(
+                lambda: self._objective(Job(number, seed, overrides, space.settings(overrides), out), report),
+                self._stop,
+            )
+
+    def _tell(self, trial: optuna.Trial, ending: Ending) -> bool:
+        """Whether the study took the ending: not if others took this worker for dead and ended the trial."""
+        try:
+            _note(trial, ending.attrs)
+            if ending.state == TrialState.FAIL:
+                fail(self._study, trial, ending.why, given_back=ending.given_back)
+            else:
+                self._study.tell(trial, ending.values or None, state=ending.state)
+        except (UpdateFinishedTrialError, ValueError):
+            known = self._trials()[trial.number]
+            if not known.state.is_finished():
+                raise
+            return known.state == ending.state and known.user_attrs.get("why", "") == ending.why
+        return True
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
+
+    def _say(self, trial: optuna.Trial, ending: Ending, told: bool) -> None:
+        if not told:
+            log.warning(
+                "trial %d was taken for dead meanwhile and is queued again: its result is dropped", trial.number
+            )
+        elif ending.state == TrialState.FAIL:
+            back = ", given back" if ending.given_back else ""
+            log.warning("trial %d failed%s: %s", trial.number, back, ending.why)
+        else:
+            found = ", ".join(f"{n} {v:.4g}" for n, v in zip(self._place.objectives, ending.values, strict=False))
+            log.info("trial %d %s: %s", trial.number, ending.state.name.lower(), found)
+
+    def _require_success(self, ending: Ending) -> None:
+        failed = ending.state == TrialState.FAIL and not ending.given_back and not ending.attrs.get("early")
+        self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
+        if self._failed_in_a_row >= self._place.search.failures:
+            raise InputError(
+                f"{self._failed_in_a_row} trials in a row have failed on {worker_name()}, the last with: {ending.why}; "
+                f"read {self._place.folder / 'trials'}/*/log, or raise search.failures"
+            )
+
+    def _require_room(self) -> None:
+        if shutil.disk_usage(self._patiently(self._place.folder.resolve, "finding the folder")).free < ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._place.folder))
+
+    def _patiently(self, call: Callable[[], T], what: str) -> T:
+        return patiently(call, self._place.search.patience, what)
 
 
-class EndEarly(Exception):
-    """The trial cannot reach the front: it ends without values and is not repeated."""
-
-
-def work(place: Place, objective: Objective, *, on_finished: Callable[[FrozenTrial], None] = lambda _: None) -> str:
-    """Run trials until the budget is spent; returns why it ended."""
-    raise NotImplementedError
+def _note(trial: optuna.Trial, attrs: Mapping[str, object]) -> None:
+    for key, value in attrs.items():
+        trial.set_user_attr(key, value)
