@@ -23,12 +23,14 @@ th { border-bottom: 2px solid #b9c0c5; vertical-align: bottom; white-space: norm
 tbody tr:hover { background: #f7f9fa; }
 code { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .92em; background: #eef1f3;
        padding: .05em .3em; border-radius: 3px; }
+pre { overflow-x: auto; background: #eef1f3; padding: .6em .8em; border-radius: 3px; font-size: .85rem; }
+pre code { background: none; padding: 0; }
 li { margin: .35em 0; }
 p, li { max-width: 60rem; }
 @media print {
   body { background: #fff; font-size: 10pt; } main { max-width: none; padding: 0; }
   h2, h3 { break-after: avoid; } img, table { break-inside: avoid; } .table { overflow: visible; }
-  table { font-size: 6.5pt; } th, td { padding: .25em .35em; white-space: normal; }
+  pre { white-space: pre-wrap; } table { font-size: 6.5pt; } th, td { padding: .25em .35em; white-space: normal; }
 }
 """
 

@@ -9,6 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from isotrain.config import Settings, flatten
+from isotrain.search.chains import lost, settled, why
 from isotrain.tradeoff.searched import Point
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -36,32 +37,17 @@ class Tally:
 
 
 def tally(trials: Sequence[FrozenTrial], retries: int) -> Tally:
-    """Count ``trials``, of which one whose worker vanished is repeated at most ``retries`` times."""
+    """Count ``trials``, all of a study's, of which one whose worker vanished is repeated at most ``retries`` times."""
     states = Counter(trial.state for trial in trials)
-    lost = to_repeat(trials, retries)
-    before = predecessors(trials)
-    failed = [t for t in trials if t.state == TrialState.FAIL and t.number not in before.values() and t not in lost]
+    ended = settled(trials, retries)
     return Tally(
-        finished=tuple(sorted((t for t in trials if t.state in DONE), key=_finished_at)),
-        failed=Counter(str(trial.user_attrs.get("why", "unknown")) for trial in failed),
+        finished=tuple(trial for trial in ended if trial.state in DONE),
+        failed=Counter(why(trial) for trial in ended if trial.state == TrialState.FAIL),
         running=states[TrialState.RUNNING],
         waiting=states[TrialState.WAITING],
-        again=len(lost),
-        repeated=len(before),
+        again=len(lost(trials, retries)),
+        repeated=sum(trial.user_attrs.get("again_of") is not None for trial in trials),
     )
-
-
-def to_repeat(trials: Sequence[FrozenTrial], retries: int) -> list[FrozenTrial]:
-    """The trials given back that nothing repeats yet and that were not repeated ``retries`` times before."""
-    before = predecessors(trials)
-    followed = set(before.values())
-    given_back = [t for t in trials if t.state == TrialState.FAIL and t.user_attrs.get("given_back")]
-    return [t for t in given_back if t.number not in followed and _depth(t.number, before) < retries]
-
-
-def predecessors(trials: Sequence[FrozenTrial]) -> dict[int, int]:
-    """Number of a trial -> number of the one that it repeats."""
-    return {t.number: int(t.user_attrs["again_of"]) for t in trials if t.user_attrs.get("again_of") is not None}
 
 
 def points(finished: Sequence[FrozenTrial]) -> tuple[Point, ...]:
@@ -107,12 +93,3 @@ def _point(trial: FrozenTrial) -> Point:
 def _word(value: Any) -> str:
     """As Hydra's grammar reads it."""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _depth(number: int, before: Mapping[int, int]) -> int:
-    """How many trials ``number`` follows."""
-    return 1 + _depth(before[number], before) if number in before else 0
-
-
-def _finished_at(trial: FrozenTrial) -> tuple[str, int]:
-    return str(trial.datetime_complete), trial.number

@@ -1,0 +1,1 @@
+"""The page of a search: its front, run again on fresh seeds, and what mattered."""
