@@ -35,6 +35,7 @@ from isotrain.tradeoff.timing import alone, machine_seconds
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to pass on
 warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning")  # Lightning's own to mend
+warnings.filterwarnings("ignore", message="The `srun` command")  # a fit is one process, inside SLURM too
 log = logging.getLogger(__name__)
 SAVE_EVERY_SECONDS = 30.0  # of training, between two checkpoints to resume from
 

@@ -1,15 +1,18 @@
 """What a training costs in seconds, on a busy machine as on an idle one: its steps x what steps cost in quiet moments.
 
 A *quiet moment* is a handful of the trial's own steps while every other worker of the machine stands still
-(:meth:`isotrain.tradeoff.timing.Room.quiet`). What a step costs depends on its *kind* (the isolator looks; the first
-after a look, when what is isolated may be run once and remembered; any other) and on the *share* isolated then. Each
-step of the training is worth the mean of the timed steps of its kind at the share nearest to its own.
+(:meth:`isotrain.tradeoff.timing.Room.quiet`). What a step costs depends on its *kind* (the isolator looks; it looks and
+chooses anew; the first after a new choice, when what is isolated may be run once and remembered; any other) and on the
+*share* isolated then. Each step of the training is worth what the timed steps of its kind cost at the share nearest to
+its own.
 """
 
+import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -19,7 +22,7 @@ from isotrain.tradeoff.timing import Room
 
 MOMENTS = 4  # of a training, spread evenly; more where shares appear that no moment has met
 MOST = 8
-LENGTH = 5  # steps: a look, the one after it, three others
+LENGTH = 4  # steps: a look, the one after it, two others
 WARM_UP = 3  # first steps, never timed: memory is laid out, kernels are built
 SAME_SHARE = 0.05  # shares closer than this cost the same
 
@@ -27,7 +30,7 @@ SAME_SHARE = 0.05  # shares closer than this cost the same
 class Step(NamedTuple):
     """A step done. ``seconds`` if it was timed in a quiet moment."""
 
-    kind: str  # look | after | other
+    kind: str  # look | choice | after | other
     share: float  # of the zones isolated when it began
     seconds: float | None
 
@@ -57,10 +60,15 @@ class StepCost:
 
 
 def _cost(timed: list[tuple[Step, float]], kind: str, share: float) -> float:
-    """Mean seconds of the steps of this kind at the nearest share; of every kind, if none of it was timed."""
+    """Seconds of the steps of this kind at the nearest share; of every kind, if none of it was timed.
+
+    The median of ordinary steps, which are alike, so that a stranger's load does not count; the mean of the others,
+    which are not: some choices change little.
+    """
     alike = [entry for entry in timed if entry[0].kind == kind] or timed
     nearest = min(abs(step.share - share) for step, _ in alike)
-    return fmean(seconds for step, seconds in alike if abs(step.share - share) < nearest + SAME_SHARE)
+    seconds = [took for step, took in alike if abs(step.share - share) < nearest + SAME_SHARE]
+    return median(seconds) if kind == "other" else fmean(seconds)
 
 
 class QuietCost(pl.Callback):
@@ -73,13 +81,20 @@ class QuietCost(pl.Callback):
         room: where other workers of this machine are.
         clock: of the training; its readings are what is timed.
         every: steps between two looks of the isolator; 0: it never looks.
+        choices: how often it has chosen anew so far.
+
+    Attributes:
+        cost: the steps done.
+        waited: seconds spent at the gates, standing still for others or until they did.
     """
 
-    def __init__(self, room: Room, clock: Clock, every: int) -> None:
+    def __init__(self, room: Room, clock: Clock, every: int = 0, choices: Callable[[], int] = lambda: 0) -> None:
         self.cost = StepCost()
-        self._room, self._clock, self._every = room, clock, every
+        self.waited = 0.0
+        self._room, self._clock, self._every, self._choices = room, clock, every, choices
         self._begun: _Begun | None = None  # the step that runs
-        self._last_look = -1
+        self._last_look = 0
+        self._chose = False  # in the step before
         self._part = 0  # of the training, whose moment comes next
         self._extra = MOST - MOMENTS  # moments for shares not met
         self._left = 0  # steps of this moment
@@ -92,6 +107,7 @@ class QuietCost(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         self._clock.watch.pause()
+        arrived = time.perf_counter()
         self._end_step()
         step, share = len(self.cost.steps), self._clock.share()
         if not self._left:
@@ -101,7 +117,8 @@ class QuietCost(pl.Callback):
                 self._left = LENGTH
             else:
                 self._room.gate()
-        self._begun = _Begun(share, self._clock.watch.total, self._clock.selection())
+        self.waited += time.perf_counter() - arrived
+        self._begun = _Begun(share, self._clock.watch.total, self._clock.selection(), self._choices())
         self._clock.watch.resume()
 
     def on_validation_start(self, *_: Any) -> None:
@@ -142,10 +159,11 @@ class QuietCost(pl.Callback):
         """Note the step that ends here."""
         if self._begun is None:
             return
-        step = len(self.cost.steps)
-        kind = "after" if self._every > 1 and step and step == self._last_look + 1 else "other"
-        if self._every > 1 and self._clock.selection() > self._begun.selection:
-            kind, self._last_look = "look", step
+        looked, chose = self._clock.selection() > self._begun.selection, self._choices() > self._begun.choices
+        kind = "choice" if chose else "look" if looked else "after" if self._chose else "other"
+        self._chose = chose
+        if looked:
+            self._last_look = len(self.cost.steps)
         took = self._clock.watch.total - self._begun.at if self._left else None
         self.cost.steps.append(Step(kind, self._begun.share, took))
         self._left = max(0, self._left - 1)
@@ -156,3 +174,4 @@ class _Begun(NamedTuple):
     share: float
     at: float  # the clock's seconds
     selection: float  # the isolator's
+    choices: int  # and how many it had made

@@ -12,12 +12,12 @@ from isotrain.forecast.clock import Clock, Row
 from isotrain.lstm import runtime
 from isotrain.outcome import best, finite, flat
 from isotrain.provenance import commit
+from isotrain.search.attempt import Diverged, Job, Objective, Outcome, Report
 from isotrain.search.cost import QuietCost
 from isotrain.search.early import Rule
 from isotrain.search.study import Place
-from isotrain.search.worker import Diverged, Job, Objective, Outcome, Report
 from isotrain.tradeoff.timing import beside
-from isotrain.training import Fit, clock_of, prepare, trainer_of
+from isotrain.training import Fit, clock_of, isolating, prepare, trainer_of
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +64,10 @@ def _train(job: Job, windows: Windows, report: Report, rule: Rule | None) -> "Tr
         if rule is not None and rule.hopeless(best(clock.rows), row["seconds"], row["step"] / s.training.steps):
             early = module.trainer.should_stop = True
 
+    chosen, every = isolating(callbacks), s.isolation.every if s.isolation else 0
     clock = clock_of(callbacks, on_row)
     with beside() as room:
-        cost = QuietCost(room, clock, s.isolation.every if s.isolation else 0)
+        cost = QuietCost(room, clock, every, lambda: sum(len(c.history) for c in chosen))
         trainer_of(s, [*callbacks, cost, clock]).fit(module)
     if len(finite(clock.rows)) < len(clock.rows):
         raise Diverged(f"the training diverged at step {clock.rows[-1]['step']}: its error or its loss is no number")
@@ -102,6 +103,7 @@ class Trained:
             "val_mae": best(self.clock.rows),
             "seconds": self.seconds,
             "wall_seconds": self.clock.watch.total,
+            "waited_seconds": self.cost.waited,
             "steps": len(self.cost.cost.steps),
             "step_ms": 1e3 * self.cost.seconds() / len(self.cost.cost.steps),
             "parameters": self.parameters,
