@@ -1,4 +1,5 @@
 # make reproduce     set up, run the whole study, say where the report is
+# make search        set up, run the search for a better trade-off
 # make test          set up, run the tests
 .DEFAULT_GOAL := help
 PYTHON ?= python3
@@ -19,7 +20,7 @@ $(READY): constraints.txt pyproject.toml
 	@$(BIN)/python -m isotrain.lstm.native
 	@touch $@
 
-.PHONY: help setup reproduce record test check bench sanitize
+.PHONY: help setup reproduce search record test check bench sanitize
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -28,10 +29,15 @@ setup: $(READY) ## make .venv from the pinned versions
 
 reproduce: $(READY) ## run the study (DATA=path/or/url.csv for your own series) and say where the report is
 	@test -z "$(DATA)" || $(BIN)/python pipelines/fetch.py "$(DATA)" params.yaml
-	@$(BIN)/dvc repro
+	@$(BIN)/dvc repro compare
 	@echo
 	@echo "report:  reports/tradeoff.html (and .md, .json beside it); the data: reports/data/data_report.md"
 	@echo "runs:    $(BIN)/mlflow ui    then open http://127.0.0.1:5000"
+
+search: $(READY) ## run the study of section search on this machine, or go on with it, and say where the report is
+	@$(BIN)/dvc repro search_report
+	@echo
+	@echo "report:  reports/search.html; while it runs: $(BIN)/isotrain search status"
 
 record: ## keep the report of the last run as docs/results/NAME (no slice of a series is in it)
 	@test -n "$(NAME)" || { echo "error: say what it is: make record NAME=drahix"; exit 1; }

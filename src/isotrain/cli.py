@@ -1,4 +1,4 @@
-"""The command ``isotrain``: a trained forecaster in use. What is heavy is imported where it is used."""
+"""The command ``isotrain``: a forecaster in use, a study at work. What is heavy is imported where it is used."""
 
 import argparse
 import logging
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isotrain.errors import run_as_command
+from isotrain.search.commands import add_search
 
 if TYPE_CHECKING:
     from isotrain.serving.bundle import Bundle
@@ -27,7 +28,7 @@ def run(*words: str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """What may be asked."""
-    top = argparse.ArgumentParser("isotrain", description="Use a trained forecaster (docs/forecasting.md).")
+    top = argparse.ArgumentParser("isotrain", description="Use a trained forecaster, search for a better one.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     forecast = commands.add_parser("forecast", help="forecast the hours after the last row of a CSV")
@@ -47,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     log_model.add_argument("--name", help="register the model under this name (models:/NAME/1)")
     log_model.add_argument("--errors-of", metavar="FOLDER", help=ERRORS_OF)
     log_model.set_defaults(command=_log_model)
+
+    add_search(commands.add_parser("search", help="one worker of a study, how the study stands, its MLflow runs"))
     return top
 
 

@@ -137,6 +137,10 @@ class Params(IngestView, WindowView, SearchView, CompareView):
         for name in self.compare.methods:
             if name not in self.methods:
                 raise ValueError(f"compare.methods names {name!r}, which methods does not define")
+        named = {"base": [self.search.base], "against": self.search.against, "known": self.search.known}
+        for key, names in named.items():
+            if unknown := [name for name in names if name not in self.methods]:
+                raise ValueError(f"search.{key} names {', '.join(unknown)}, which methods does not define")
         return self
 
 

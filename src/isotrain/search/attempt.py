@@ -84,7 +84,8 @@ def attempt(run: Callable[[], Outcome], stop: Stop) -> Ending:
     except Diverged as reason:
         return _failed(f"diverged: {reason}")
     except (SystemExit, KeyboardInterrupt) as reason:
-        return Ending(TrialState.FAIL, why=f"interrupted ({stop.signal or type(reason).__name__})", given_back=True)
+        stop.signal = stop.signal or type(reason).__name__
+        return Ending(TrialState.FAIL, why=f"interrupted ({stop.signal})", given_back=True)
     except OSError as problem:
         if problem.errno in FULL:
             return Ending(TrialState.FAIL, why=f"disk full: {problem}", given_back=True, error=problem)
@@ -103,13 +104,10 @@ def _failed(why: str, *, early: bool = False) -> Ending:
 
 
 def _in_words(problem: Exception) -> str:
-    memory = (
-        isinstance(problem, MemoryError)
-        or "can't allocate memory" in str(problem)
-        or "OutOfMemory" in type(problem).__name__
-    )
-    first = (str(problem).splitlines() or [""])[0]
-    return f"{'out of memory, ' if memory else ''}{type(problem).__name__}: {first}"
+    """The kind of problem and its first line; torch has no one class for too little memory."""
+    kind, first = type(problem).__name__, (str(problem).splitlines() or [""])[0]
+    memory = kind in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in first
+    return f"{'out of memory: ' if memory else ''}{kind}: {first}"
 
 
 def reporter(trial: optuna.Trial, patience: float) -> Report:

@@ -49,6 +49,11 @@ def lost(trials: Sequence[FrozenTrial], retries: int) -> list[FrozenTrial]:
     return [t for t in trials if t.number not in repeated and _repeatable(t, trials, retries)]
 
 
+def waiting_repeats(trials: Sequence[FrozenTrial]) -> int:
+    """How many repeats are queued and not begun."""
+    return sum(trial.state == TrialState.WAITING and "again_of" in trial.user_attrs for trial in trials)
+
+
 def queue_again(study: optuna.Study, retries: int) -> None:
     """Queue every trial of :func:`lost`; done twice, or half, and then again, it queues nothing twice.
 

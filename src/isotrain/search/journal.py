@@ -27,7 +27,7 @@ class WholeLinesBackend(JournalFileBackend):
         super().__init__(str(path))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append ``logs`` as lines, all on the disk before it returns; OSError, with nothing kept, if they do not fit."""
+        """Append ``logs`` as lines, on the disk before it returns; OSError, and nothing kept, if they do not fit."""
         lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in logs).encode()
         with file_lock(Path(self._file_path)), Path(self._file_path).open("r+b", buffering=0) as journal:
             end = _whole_lines(journal)

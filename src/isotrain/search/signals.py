@@ -14,7 +14,7 @@ class Leave(SystemExit):
 
 
 class Stop:
-    """Which signal has asked the worker to leave, if any."""
+    """What has asked the worker to leave, if anything: a signal's name."""
 
     def __init__(self) -> None:
         self.signal: str | None = None

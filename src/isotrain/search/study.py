@@ -26,6 +26,7 @@ from isotrain.search.space import Space
 URL = "ISOTRAIN_STUDY_URL"
 LOCK_KEY = 0x15071A1  # of PostgreSQL's advisory lock
 FOLDERS = ("leases", "trials", "workers")
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # the worker says what it does
 OBJECTIVES = {"trade-off": ["val_mae", "seconds"], "time-to-target": ["seconds"]}
 
 
@@ -64,11 +65,16 @@ class Place:
 
 
 def place(params: str | Path = "params.yaml") -> Place:
-    """The study that ``params`` describes; raises :class:`InputError` as :func:`isotrain.config.load` does."""
+    """The study that ``params`` describes.
+
+    Raises :class:`InputError` as :func:`isotrain.config.load` does, and for a known method outside the space.
+    """
     p = load(params)
     methods = MethodsView.model_construct(**{field: getattr(p, field) for field in MethodsView.model_fields})
     root = Path(params).parent
     space = Space(methods, p.search.base, p.search.space)
+    for name in p.search.known:
+        space.point(name)
     return Place(p.search, space, root / p.paths.search / p.search.study, root / p.paths.windows, p.tracking)
 
 

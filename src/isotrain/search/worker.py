@@ -15,10 +15,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from isotrain.errors import InputError
-from isotrain.provenance import commit
 from isotrain.search import budget
 from isotrain.search.attempt import Diverged, EndEarly, Ending, Job, Objective, Outcome, Report, attempt, reporter
-from isotrain.search.chains import first_of, lost, queue_again
+from isotrain.search.chains import first_of, lost, queue_again, waiting_repeats
 from isotrain.search.diary import writing_to
 from isotrain.search.leases import alive, fail
 from isotrain.search.patience import patiently
@@ -74,22 +73,22 @@ class Worker:
     def run(self) -> str:
         """Trial after trial; why it ended."""
         while True:
-            if self._stop.signal:
-                return f"asked to leave ({self._stop.signal})"
-            self._require_room()
             spent = self._patiently(self._look_after, "looking after the study")
-            if spent:
-                return spent
+            if self._stop.signal or spent:
+                return spent or f"asked to leave ({self._stop.signal})"
             self._one()
 
     def _look_after(self) -> str | None:
-        """Recover what dead workers left; why the study is over, or None."""
+        """Recover what dead workers left; why the study is over, or None: what was begun is run to its end first."""
+        if shutil.disk_usage(self._place.folder).free < ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._place.folder))
         self._signs.recover(self._study)
         retries = self._place.search.retries
         if lost(self._trials(), retries):
             with exclusive(self._place):
                 queue_again(self._study, retries)
-        return budget.spent(self._study, self._place.search)
+        trials = self._trials()
+        return None if waiting_repeats(trials) else budget.spent(self._study, self._place.search)
 
     def _one(self) -> None:
         trial = self._patiently(self._study.ask, "asking for a trial")
@@ -113,7 +112,7 @@ class Worker:
             overrides = self._patiently(lambda: space.suggest(trial), "sampling")
             trials = self._patiently(self._trials, "reading the trials")
             seed = first_of(trials[number], trials) % SEEDS
-            noted = {"worker": worker_name(), "seed": seed, "overrides": json.dumps(overrides), "commit": commit()}
+            noted = {"worker": worker_name(), "seed": seed, "overrides": json.dumps(overrides)}
             self._patiently(lambda: _note(trial, noted), "noting the trial")
             log.info("trial %d, seed %d: %s", number, seed, ", ".join(f"{k} {v}" for k, v in overrides.items()))
             report = reporter(trial, self._place.search.patience)
@@ -160,10 +159,6 @@ class Worker:
                 f"{self._failed_in_a_row} trials in a row have failed on {worker_name()}, the last with: {ending.why}; "
                 f"read {self._place.folder / 'trials'}/*/log, or raise search.failures"
             )
-
-    def _require_room(self) -> None:
-        if shutil.disk_usage(self._patiently(self._place.folder.resolve, "finding the folder")).free < ROOM:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._place.folder))
 
     def _patiently(self, call: Callable[[], T], what: str) -> T:
         return patiently(call, self._place.search.patience, what)
