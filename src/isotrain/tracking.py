@@ -8,8 +8,9 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +19,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read by mlflow at i
 
 import psutil
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 log = logging.getLogger(__name__)
@@ -104,6 +106,60 @@ def tracked(
         raise
     finally:
         client.set_terminated(run_id, status)
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A run as a whole, to be logged when it is over. ``metrics``: (name, value, step); times in ms since 1970."""
+
+    name: str
+    key: Mapping[str, str]  # the tags that no other run has
+    tags: Mapping[str, str]
+    params: Mapping[str, Any]
+    metrics: Sequence[tuple[str, float, int]]
+    status: str  # FINISHED | FAILED
+    began: int
+    ended: int
+
+
+class TrackingError(OSError):
+    """The store of runs does not answer; or, ``refused``, answers that it does not want what it was given."""
+
+    def __init__(self, message: str, refused: bool) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+def log_parcel(experiment: str, uri: str | None, parcel: Parcel) -> str:
+    """Log ``parcel`` as one flat run and return its id; done twice, or half and then again, it is there once.
+
+    One caller at a time: two could both find that it is not there. Raises :class:`TrackingError`, within seconds.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # by default a dead server is asked for minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    uri = tracking_uri(uri)
+    try:
+        with _first_come(uri):
+            client = MlflowClient(uri)
+            experiment_id = _experiment(client, experiment, uri)
+        query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in parcel.key.items())
+        known = client.search_runs([experiment_id], query, max_results=1)
+        run_id = known[0].info.run_id if known else _new_run(client, experiment_id, parcel)
+        Run(client, run_id).params(parcel.params)
+        items = [Metric(name, value, parcel.ended, step) for name, value, step in parcel.metrics]
+        for start in range(0, len(items), 1000):  # MLflow's limit a batch
+            client.log_batch(run_id, metrics=items[start : start + 1000])
+        client.set_terminated(run_id, parcel.status, parcel.ended)
+    except MlflowException as problem:
+        refused = problem.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+        raise TrackingError(str(problem).splitlines()[0], refused) from problem
+    return str(run_id)
+
+
+def _new_run(client: MlflowClient, experiment_id: str, parcel: Parcel) -> str:
+    tags = {**parcel.tags, **parcel.key, "mlflow.source.name": "isotrain"}
+    run = client.create_run(experiment_id, start_time=parcel.began, run_name=parcel.name, tags=tags)
+    return str(run.info.run_id)
 
 
 def tracking_uri(uri: str | None = None) -> str:

@@ -20,7 +20,7 @@ import pytorch_lightning as pl
 from isotrain.forecast.clock import Clock
 from isotrain.tradeoff.timing import Room
 
-MOMENTS = 4  # of a training, spread evenly; more where shares appear that no moment has met
+MOMENTS = 3  # of a training, spread evenly; besides, one at each share that no moment has met, the first one too
 MOST = 8
 LENGTH = 4  # steps: a look, the one after it, two others
 WARM_UP = 3  # first steps, never timed: memory is laid out, kernels are built
