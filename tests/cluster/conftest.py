@@ -1,10 +1,12 @@
-"""A SLURM for the session."""
+"""A SLURM for the session, beside what the tests of failures share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from tests.cluster.slurm import Slurm, cluster, why_not
-from tests.search.light_study import Account
+from tests.search.conftest import account, small_disk
+
+__all__ = ["account", "slurm", "small_disk"]
 
 
 @pytest.fixture(scope="session")
@@ -15,9 +17,3 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         pytest.skip(reason)
     with cluster(tmp_path_factory.mktemp("slurm")) as running:
         yield running
-
-
-@pytest.fixture
-def account(record_property: Callable[[str, object], None]) -> Account:
-    """Keeps a failure's counts before and after."""
-    return Account(record_property)

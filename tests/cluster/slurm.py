@@ -46,7 +46,11 @@ KillWait=10
 SlurmdTimeout=10
 InactiveLimit=0
 MinJobAge=300
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PreemptParameters=send_user_signal
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=5
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
 
 
@@ -83,10 +87,6 @@ class Slurm:
         """What ``scontrol show job`` tells of a task."""
         words = self.command("scontrol", "--oneliner", "show", "job", task).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
-
-    def running(self, job: str) -> list[str]:
-        """The tasks that run."""
-        return [task for task, state in self.tasks(job).items() if state == "RUNNING"]
 
     def set_node(self, node: str, state: str) -> None:
         """``scontrol update``: drain, down, resume."""

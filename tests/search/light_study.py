@@ -1,19 +1,19 @@
-"""A small study for the failures: its files, its workers, and a count of what became of every trial."""
+"""A small study for the failures: its files, its workers, and an account of what became of its trials."""
 
 import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 import yaml
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
+from tests.search.counting import Count, count
 
 from isotrain.search.study import open_study, place
 
@@ -36,34 +36,6 @@ SMALL = {
         "training.learning_rate": {"low": 0.003, "high": 0.03, "log": True},
     },
 }
-
-
-@dataclass(frozen=True)
-class Count:
-    """What became of the trials; a trial and its repeats are one.
-
-    Attributes:
-        asked: trials, repeats not counted.
-        done: with values.
-        failed: for good.
-        again: repeats.
-        open: running or queued.
-        lost: neither open nor finished.
-        twice: finished more than once.
-    """
-
-    asked: int
-    done: int
-    failed: int
-    again: int
-    open: int
-    lost: int
-    twice: int
-
-    def __str__(self) -> str:
-        return ", ".join(
-            f"{value} {name}" for name, value in asdict(self).items() if value or name in ("lost", "twice")
-        )
 
 
 @dataclass
@@ -105,6 +77,11 @@ class LightStudy:
         lines = account.read_text().splitlines() if account.exists() else []
         return [int(line.split()[1]) for line in lines if line.startswith(f"{what} ")]
 
+    def process(self, trial: int) -> int:
+        """Which process began ``trial``."""
+        lines = (line.split() for line in (self.folder / "ran").read_text().splitlines())
+        return next(int(process) for what, number, _, process in lines if (what, int(number)) == ("begin", trial))
+
     def said(self) -> str:
         """What the workers said."""
         return "".join(
@@ -112,31 +89,8 @@ class LightStudy:
         )
 
     def count(self) -> Count:
-        """What became of the trials, told by their states alone."""
-        trials = self.trials()
-        chains: dict[int, list[FrozenTrial]] = {}
-        for trial in trials:
-            chains.setdefault(root(trial, trials), []).append(trial)
-        final = {first: [t for t in chain if self._is_final(t, chain)] for first, chain in chains.items()}
-        still = {first for first, chain in chains.items() if any(not t.state.is_finished() for t in chain)}
-        states = Counter(ends[0].state for ends in final.values() if ends)
-        return Count(
-            asked=len(chains),
-            done=states[TrialState.COMPLETE],
-            failed=states[TrialState.FAIL],
-            again=len(trials) - len(chains),
-            open=len(still),
-            lost=sum(not ends for first, ends in final.items() if first not in still),
-            twice=sum(len(ends) > 1 or (bool(ends) and first in still) for first, ends in final.items()),
-        )
-
-    def _is_final(self, trial: FrozenTrial, chain: list[FrozenTrial]) -> bool:
-        if trial.state != TrialState.FAIL:
-            return trial.state.is_finished()
-        spent = sum(vanished(t) for t in chain) > place(self.params).search.retries
-        return bool(
-            not trial.user_attrs.get("given_back", "why" not in trial.user_attrs) or (vanished(trial) and spent)
-        )
+        """What became of the trials, counted from its states alone."""
+        return count(self.trials(), place(self.params).search.retries)
 
 
 def light_study(folder: Path, **search: Any) -> LightStudy:
@@ -159,19 +113,21 @@ class Account:
 
     def before(self, study: LightStudy) -> Count:
         """The count when the failure came."""
-        count = study.count()
-        self._keep("before", str(count))
-        return count
+        counted = study.count()
+        self._keep("before", str(counted))
+        return counted
 
     def after(self, study: LightStudy, workers: int) -> Count:
-        """The count at the end, checked: every trial finished once, the budget reached, overshot by a trial a worker."""
-        count = study.count()
-        self._keep("after", str(count))
-        assert (count.open, count.lost, count.twice) == (0, 0, 0)
+        """The count at the end, checked: every trial finished once, the budget reached, overshot by one a worker."""
+        counted = study.count()
+        self._keep("after", str(counted))
+        assert (counted.open, counted.twice) == (0, 0)
+        unknown = set(study.ran("begin")) - {trial.number for trial in study.trials()}
+        assert not unknown, f"lost: {unknown}"
         budget = place(study.params).search.trials
         assert budget is not None
-        assert budget <= count.done + count.failed < budget + workers
-        return count
+        assert budget <= counted.done + counted.failed < budget + workers
+        return counted
 
 
 @contextmanager
@@ -190,16 +146,19 @@ def workers(study: LightStudy, number: int, **told: Any) -> Iterator[list[subpro
             one.wait()
 
 
-def root(trial: FrozenTrial, trials: list[FrozenTrial]) -> int:
-    """Number of the first of the trials that repeat each other."""
-    while "again_of" in trial.user_attrs:
-        trial = trials[trial.user_attrs["again_of"]]
-    return trial.number
-
-
-def vanished(trial: FrozenTrial) -> bool:
-    """Whether its worker was taken for dead."""
-    return trial.state == TrialState.FAIL and trial.user_attrs.get("why", "vanished") == "vanished"
+@contextmanager
+def small_file_system(folder: Path) -> Iterator[Path]:
+    """``folder`` on a file system of 16 MB; ``PermissionError`` to who may not mount one."""
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mount.returncode:
+        raise PermissionError(mount.stderr.decode())
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def quietly(call: Any) -> Any:
