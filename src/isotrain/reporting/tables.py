@@ -119,9 +119,9 @@ def difference_table(comparison: Comparison, found: Mapping[str, Interval]) -> s
     return table(["method", "difference in test MAE, kW", f"{percent} % interval", "includes 0?"], rows)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; every column but the first is aligned to the right."""
-    rule = [":--", *["--:"] * (len(head) - 1)]
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """A Markdown table; every column but those ``left`` is aligned to the right."""
+    rule = [":--" if column in left else "--:" for column in range(len(head))]
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *rows])
 
 

@@ -29,6 +29,7 @@ def outline(place: Place, study: Study, counted: Tally) -> Searched:
         points=points(counted.finished),
         startup=place.search.startup,
         data={key: meta[key] for key in ("source", "simulated", "rows", "sha256")},
+        pruned=counted.pruned,
         failed=counted.failed,
         repeated=counted.repeated,
         hosts=_hosts(counted.finished),

@@ -12,7 +12,6 @@ from isotrain.config import Settings, flatten
 from isotrain.search.chains import lost, settled, why
 from isotrain.tradeoff.searched import Point
 
-DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 NOT_A_SETTING = ("method", "tracking.")  # of a fit: its name, and where its run is kept
 
 
@@ -20,10 +19,12 @@ NOT_A_SETTING = ("method", "tracking.")  # of a fit: its name, and where its run
 class Tally:
     """The trials of a study by what became of them; a chain of repeats counts once, by its last trial.
 
-    ``failed``: for good, why -> number. ``again``: to be queued again. ``repeated``: trials that repeat another.
+    ``pruned``: on the way to a target. ``failed``: for good, why -> number. ``again``: to be queued again.
+    ``repeated``: trials that repeat another.
     """
 
     finished: tuple[FrozenTrial, ...]  # in the order in which they did
+    pruned: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
     running: int = 0
     waiting: int = 0
@@ -32,8 +33,8 @@ class Tally:
 
     @property
     def ended(self) -> int:
-        """What the budget counts: finished and failed for good."""
-        return len(self.finished) + sum(self.failed.values())
+        """What the budget counts: finished, pruned and failed for good."""
+        return len(self.finished) + self.pruned + sum(self.failed.values())
 
 
 def tally(trials: Sequence[FrozenTrial], retries: int) -> Tally:
@@ -41,8 +42,9 @@ def tally(trials: Sequence[FrozenTrial], retries: int) -> Tally:
     states = Counter(trial.state for trial in trials)
     ended = settled(trials, retries)
     return Tally(
-        finished=tuple(trial for trial in ended if trial.state in DONE),
-        failed=Counter(why(trial) for trial in ended if trial.state == TrialState.FAIL),
+        finished=tuple(trial for trial in ended if trial.state == TrialState.COMPLETE),
+        pruned=sum(trial.state == TrialState.PRUNED for trial in ended),
+        failed=Counter(_kind(why(trial)) for trial in ended if trial.state == TrialState.FAIL),
         running=states[TrialState.RUNNING],
         waiting=states[TrialState.WAITING],
         again=len(lost(trials, retries)),
@@ -51,8 +53,8 @@ def tally(trials: Sequence[FrozenTrial], retries: int) -> Tally:
 
 
 def points(finished: Sequence[FrozenTrial]) -> tuple[Point, ...]:
-    """The trials of :attr:`Tally.finished` as points; a pruned one counts as stopped early."""
-    return tuple(_point(trial) for trial in finished if trial.values)
+    """The trials of :attr:`Tally.finished` as points."""
+    return tuple(_point(trial) for trial in finished)
 
 
 def reproduce(point: Settings, isolated: Mapping[str, Any], seed: int) -> str:
@@ -86,8 +88,13 @@ def _point(trial: FrozenTrial) -> Point:
         seconds=float(noted.get("seconds", values[-1])),
         settings=overrides(trial),
         known=noted.get("known"),
-        early=bool(noted.get("early")) or trial.state == TrialState.PRUNED,
+        early=bool(noted.get("early")),
     )
+
+
+def _kind(why: str) -> str:
+    """Why a trial failed, without the details after the colon."""
+    return why.partition(":")[0]
 
 
 def _word(value: Any) -> str:

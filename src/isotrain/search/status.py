@@ -34,7 +34,7 @@ def _counts(counted: Tally, trials: Sequence[FrozenTrial]) -> list[tuple[str, st
     why = ", ".join(f"{number} {why}" for why, number in sorted(counted.failed.items(), key=lambda item: -item[1]))
     again = f"{counted.repeated}, {counted.again} to be queued again" if counted.again else str(counted.repeated)
     return [
-        ("finished", str(len(counted.finished))),
+        ("finished", str(len(counted.finished)) + (f", {counted.pruned} pruned besides" if counted.pruned else "")),
         ("running", f"{counted.running}, on {len(set(running))} workers" if running else "0"),
         ("waiting", str(counted.waiting)),
         ("failed", f"{sum(counted.failed.values())} ({why})" if why else "0"),

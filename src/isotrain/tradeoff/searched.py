@@ -51,7 +51,7 @@ class Importance:
 
 @dataclass(frozen=True)
 class Searched:
-    """A study: ``points`` in the order in which they finished, the trials that failed by why.
+    """A study: ``points`` in the order in which they finished, the trials that failed by why. ``pruned``: on the way to a target.
 
     ``startup``: points after which the reference of the hypervolume is fixed. ``data``: source, simulated, rows and
     sha256 of the series. ``hosts``: the machines of the trials. ``confirmed``: fits of some points (method
@@ -65,6 +65,7 @@ class Searched:
     points: tuple[Point, ...]
     startup: int
     data: Mapping[str, Any]
+    pruned: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
     repeated: int = 0
     hosts: tuple[str, ...] = ()

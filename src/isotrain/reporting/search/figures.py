@@ -15,11 +15,12 @@ from isotrain.reporting.labels import Label, label_points
 from isotrain.reporting.search.parameters import importance, parallel
 from isotrain.reporting.search.verdicts import Again
 from isotrain.reporting.style import colours, seconds_axis, titled
-from isotrain.style import GREY, STYLE, new_figure
+from isotrain.style import GREY, PALETTE, STYLE, new_figure
 from isotrain.tradeoff.results import Run
 from isotrain.tradeoff.searched import Searched
+from isotrain.tradeoff.target import best_validation
 
-POINT = "#0072B2"
+POINT = PALETTE[0]
 SEED: dict[str, Any] = {"s": 12, "alpha": 0.45, "linewidths": 0, "zorder": 3}
 SUBTITLE: dict[str, Any] = {"fontsize": 8.5, "color": GREY, "fontweight": "normal"}
 
@@ -56,7 +57,7 @@ def front(found: Searched, rows: Sequence[Again]) -> Figure | None:
     axes.plot(*zip(*stairs, strict=True), color=GREY, lw=1, ls=(0, (5, 3)), zorder=2)
     axes.scatter(*_plane(found.front), s=26, facecolor="white", edgecolor=GREY, linewidths=1.2, zorder=3)
     labels = [label for row in rows for label in _moved(axes, row)]
-    colour = colours(found.against)
+    colour = colours(["search", *found.against])  # the points have the first
     for name in found.against:
         labels += _beside(axes, name, [run for run in found.runs_of(name) if not run.diverged], colour[name])
     axes.set_xscale("log")
@@ -112,7 +113,7 @@ def _moved(axes: Axes, row: Again) -> list[Label]:
     """A point from where the search saw it to where fresh seeds put it."""
     goal = (row.seconds.median, row.val_mae.median)
     start = (row.point.seconds, row.point.val_mae)
-    seeds = [(run.train_seconds, run.val_mae) for run in row.runs]
+    seeds = [(run.train_seconds, best_validation(run.history)) for run in row.runs]
     axes.scatter(*np.transpose(seeds), color=POINT, **SEED)
     arrow = {"arrowstyle": "->", "color": POINT, "lw": 1.1, "shrinkA": 3, "shrinkB": 4}
     axes.annotate("", xy=goal, xytext=start, arrowprops=arrow, zorder=3)
@@ -124,7 +125,7 @@ def _beside(axes: Axes, name: str, runs: Sequence[Run], colour: str) -> list[Lab
     """A method run beside the points: its seeds, and their median."""
     if not runs:
         return []
-    seeds = [(run.train_seconds, run.val_mae) for run in runs]
+    seeds = [(run.train_seconds, best_validation(run.history)) for run in runs]
     x, y = (float(value) for value in np.median(seeds, axis=0))
     axes.scatter(*np.transpose(seeds), marker="D", color=colour, **SEED)
     axes.plot(x, y, "D", ms=7, color=colour, zorder=4)
@@ -133,7 +134,7 @@ def _beside(axes: Axes, name: str, runs: Sequence[Run], colour: str) -> list[Lab
 
 def _frame(axes: Axes, found: Searched, runs: Sequence[Run]) -> int:
     """Limits around the front and the fits; how many trials lie beyond them."""
-    kept = [(p.seconds, p.val_mae) for p in found.front] + [(r.train_seconds, r.val_mae) for r in runs]
+    kept = [(p.seconds, p.val_mae) for p in found.front] + [(r.train_seconds, best_validation(r.history)) for r in runs]
     errors = [point.val_mae for point in found.points if point.counts]
     low, high = min(y for _, y in kept), max(*(y for _, y in kept), float(np.quantile(errors, 0.75)))
     room = max(high - low, 0.01 * high)
@@ -146,7 +147,7 @@ def _frame(axes: Axes, found: Searched, runs: Sequence[Run]) -> int:
 def _legend(found: Searched, rows: Sequence[Again], early: bool, beyond: int) -> str:
     marks = ["grey: trials", "crosses: stopped early"] if early else ["grey: trials"]
     marks += ["dashed: the front as searched (biased: the best of many)"]
-    marks += [f"{beyond} trials above the frame"] if beyond else []
+    marks += [f"{beyond} more above the frame"] if beyond else []
     text = "; ".join(marks)
     if rows:
         text += "\narrows: to the median over fresh seeds (faint: each seed); diamonds: methods on the same seeds"

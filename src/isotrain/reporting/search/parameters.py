@@ -111,6 +111,7 @@ def _dress(axes: Axes, scales: Sequence[Scale], absent: bool) -> None:
             axes.text(at, height, text, fontsize=7, ha="center", va="center", bbox=box, zorder=4)
     names = [scale.name.removeprefix("isolation.").replace("schedule.", "") for scale in scales]
     axes.set_xticks(range(len(scales)), names, rotation=40, ha="right", fontsize=8)
+    axes.tick_params(length=0)
     axes.set_yticks([ABSENT] if absent else [], ["not there"] if absent else [], fontsize=8)
     axes.grid(visible=False)
     axes.spines[["left", "bottom"]].set_visible(False)

@@ -1,21 +1,27 @@
 """The search as tables for people and as a contract for programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from isotrain.reporting.search.verdicts import Again, Duel, finite, isolates
 from isotrain.reporting.tables import cell, error, seconds, table, three_digits
+from isotrain.tradeoff.results import Run
 from isotrain.tradeoff.searched import Point, Searched
 from isotrain.tradeoff.statistics import Interval
+from isotrain.tradeoff.target import best_validation
 
 
 def front_table(found: Searched) -> str:
-    """The front as searched, the fastest first, with what each point changes."""
+    """The front as searched, the fastest first, with what tells its points apart; above it what they share."""
+    shared = _shared(found.front)
     head = ["trial", "val. MAE, kW", "training, s", "known as", "settings"]
     rows = [
-        [str(p.number), f"{p.val_mae:.3f}", three_digits(p.seconds), p.known or "–", _settings(p)] for p in found.front
+        [str(p.number), f"{p.val_mae:.3f}", three_digits(p.seconds), p.known or "–", _settings(p, shared)]
+        for p in found.front
     ]
-    return table(head, rows)
+    common = ", ".join(f"`{path}` {cell(str(value))}" for path, value in shared.items())
+    above = [f"Shared by all of them: {common}."] if shared else []
+    return "\n\n".join([*above, table(head, rows, left=(0, 4))])
 
 
 def commands(found: Searched) -> str:
@@ -43,12 +49,12 @@ def again_table(found: Searched, rows: Sequence[Again]) -> str:
 def duel_table(fought: Sequence[Duel]) -> str:
     """Every point against every rival, on common seeds."""
     head = ["trial", "against", "its seconds / the rival's", "its test MAE less the rival's, kW", "verdict"]
+    said = {"beats it": "**beats it**"}
     rows = [
-        [str(d.point.number), f"`{d.rival}`", error(d.ratio), _difference(d.difference), f"**{d.verdict}**"
-         if d.verdict == "beats it" else d.verdict]
+        [str(d.point.number), f"`{d.rival}`", error(d.ratio), _difference(d.difference), said.get(d.verdict, d.verdict)]
         for d in fought
-    ]  # fmt: skip
-    return table(head, rows)
+    ]
+    return table(head, rows, left=(0, 1, 4))
 
 
 def importance_table(found: Searched) -> str:
@@ -71,7 +77,12 @@ def contract(found: Searched, rows: Sequence[Again], fought: Sequence[Duel], not
         "study": found.study,
         "data": dict(found.data),
         "objectives": list(found.objectives),
-        "trials": {"finished": len(found.points), "failed": dict(found.failed), "repeated": found.repeated},
+        "trials": {
+            "finished": len(found.points),
+            "pruned": found.pruned,
+            "failed": dict(found.failed),
+            "repeated": found.repeated,
+        },
         "reference": list(found.reference) if found.reference else None,
         "hypervolume": list(found.hypervolumes),
         "front": [_entry(point) for point in found.front],
@@ -93,14 +104,15 @@ def _entry(point: Point) -> dict[str, Any]:
     return {**named, **measured, "settings": dict(point.settings), "command": point.command}
 
 
-def _fit(run: Any) -> dict[str, Any]:
-    names = ("seed", "val_mae", "test_mae", "train_seconds", "isolated_fraction")
-    values = {name: getattr(run, name) for name in names}
+def _fit(run: Run) -> dict[str, Any]:
+    names = ("seed", "test_mae", "train_seconds", "isolated_fraction")
+    values = {name: getattr(run, name) for name in names} | {"val_mae": best_validation(run.history)}
     return {name: finite(value) for name, value in values.items()} | {"diverged": run.diverged}
 
 
-def _beside(name: str, runs: Sequence[Any]) -> list[str]:
-    figures = {key: [getattr(run, key) for run in runs] for key in ("val_mae", "test_mae", "train_seconds")}
+def _beside(name: str, runs: Sequence[Run]) -> list[str]:
+    figures = {key: [getattr(run, key) for run in runs] for key in ("test_mae", "train_seconds")}
+    figures["val_mae"] = [best_validation(run.history) for run in runs]
     middle = {
         key: Interval(sorted(values)[len(values) // 2], min(values), max(values)) for key, values in figures.items()
     }
@@ -109,8 +121,18 @@ def _beside(name: str, runs: Sequence[Any]) -> list[str]:
     return [*cells, seconds(middle["train_seconds"]), str(len(runs))]
 
 
-def _settings(point: Point) -> str:
-    return ", ".join(f"`{path}` {cell(_short(value))}" for path, value in point.settings.items())
+def _shared(points: Sequence[Point]) -> dict[str, Any]:
+    """Dotted path -> value of what is the same in all of several ``points``."""
+    if len(points) < 2:
+        return {}
+    first = points[0].settings
+    return {path: value for path, value in first.items() if all(p.settings.get(path) == value for p in points)}
+
+
+def _settings(point: Point, shared: Mapping[str, Any]) -> str:
+    """What ``point`` does not share, without the names of the sections: the command has them."""
+    own = {path.rpartition(".")[2]: value for path, value in point.settings.items() if path not in shared}
+    return ", ".join(f"{name} {cell(_short(value))}" for name, value in own.items())
 
 
 def _short(value: object) -> str:

@@ -10,6 +10,7 @@ from isotrain.tradeoff.forecasts import read_forecasts
 from isotrain.tradeoff.results import Run
 from isotrain.tradeoff.searched import Point, Searched
 from isotrain.tradeoff.statistics import Interval, mae_difference, median_interval
+from isotrain.tradeoff.target import best_validation
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Again:
-    """A point as the search measured it and as it was on fresh seeds; ``runs`` are those that did not diverge."""
+    """A point as the search measured it and as it was on fresh seeds; ``runs`` are those that did not diverge.
+
+    ``val_mae`` is the best of a fit, as in the search; ``test_mae`` that of its end (kW).
+    """
 
     point: Point
     runs: tuple[Run, ...]
@@ -108,10 +112,14 @@ def _again(found: Searched, point: Point, rules: Rules) -> Again | None:
     well = tuple(run for run in runs if not run.diverged)
     if not well:
         return None
-    figures = [
-        rules.interval([getattr(run, name) for run in well]) for name in ("val_mae", "test_mae", "train_seconds")
-    ]
-    return Again(point, well, len(runs) - len(well), *figures)
+    return Again(
+        point,
+        well,
+        diverged=len(runs) - len(well),
+        val_mae=rules.interval([best_validation(run.history) for run in well]),
+        test_mae=rules.interval([run.test_mae for run in well]),
+        seconds=rules.interval([run.train_seconds for run in well]),
+    )
 
 
 def _duel(found: Searched, point: Point, rival: str, rules: Rules) -> Duel | None:

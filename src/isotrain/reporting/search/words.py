@@ -44,10 +44,12 @@ def notes(found: Searched, rules: Rules) -> list[str]:
         f"{', '.join(found.objectives)}, minimised.",
         f"Trials: {len(found.points)} finished"
         + (f", {early} of them stopped early" if early else "")
+        + (f"; {found.pruned} pruned" if found.pruned else "")
         + f"; {sum(found.failed.values())} failed" + (f" ({failed})" if failed else "")
         + f"; {found.repeated} were repeats of trials whose worker had vanished or was told to stop.",
         "Seconds of a trial are estimated from step costs measured in quiet moments (docs/search.md); seconds on fresh "
         "seeds are measured over whole fits, each alone on the machine, validation and logging excluded.",
+        "The validation MAE is the best of a training, the test MAE that of its end.",
     ]  # fmt: skip
     if len(found.hosts) > 1:
         lines.append(
@@ -92,9 +94,9 @@ def _against(rival: str, fought: Sequence[Duel]) -> str:
     beaten = sum(duel.verdict == "is beaten" for duel in fought)
     if beating:
         trials = f"trial{'s' if len(beating) > 1 else ''} {joined(beating)}"
-        return f"On fresh seeds {trials} of {len(fought)} run again beat{'s' if len(beating) == 1 else ''} `{rival}`."
+        return f"On fresh seeds {len(beating)} of the {len(fought)} points run again beat `{rival}` ({trials})."
     lost = f", which beats {beaten} of them" if beaten else ""
-    return f"None of the {len(fought)} points run again beats `{rival}`{lost}."
+    return f"On fresh seeds none of the {len(fought)} points run again beats `{rival}`{lost}."
 
 
 def _what_isolates(rows: Sequence[Again], fought: Sequence[Duel]) -> str:
