@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import socket
+import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from isotrain.search import budget
 from isotrain.search.attempt import Diverged, EndEarly, Ending, Job, Objective, Outcome, Report, attempt, reporter
 from isotrain.search.chains import first_of, lost, queue_again, waiting_repeats
 from isotrain.search.diary import writing_to
-from isotrain.search.leases import alive, fail
+from isotrain.search.leases import BEATS, alive, fail
 from isotrain.search.patience import patiently
 from isotrain.search.signals import Stop
 from isotrain.search.study import Place, exclusive, open_study, signs_of_life
@@ -71,12 +72,24 @@ class Worker:
         self._failed_in_a_row = 0
 
     def run(self) -> str:
-        """Trial after trial; why it ended."""
+        """Trial after trial; why it ended.
+
+        A study that is over is watched for a lease while trials of others run: none may be left by a dead worker.
+        """
+        watch_ends = None
         while True:
             spent = self._patiently(self._look_after, "looking after the study")
-            if self._stop.signal or spent:
-                return spent or f"asked to leave ({self._stop.signal})"
-            self._one()
+            if self._stop.signal:
+                return f"asked to leave ({self._stop.signal})"
+            if spent is None:
+                watch_ends = None
+                self._one()
+                continue
+            lease, now = self._place.search.lease, time.monotonic()
+            watch_ends = watch_ends or now + lease * (1 + 1 / BEATS)
+            if now > watch_ends or not self._patiently(self._others_run, "reading the trials"):
+                return spent
+            time.sleep(lease / BEATS)
 
     def _look_after(self) -> str | None:
         """Recover what dead workers left; why the study is over, or None: what was begun is run to its end first."""
@@ -135,6 +148,9 @@ class Worker:
                 raise
             return known.state == ending.state and known.user_attrs.get("why", "") == ending.why
         return True
+
+    def _others_run(self) -> bool:
+        return any(trial.state == TrialState.RUNNING for trial in self._trials())
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
