@@ -1,11 +1,17 @@
-"""Stage search: the study, by as many workers as this machine has cores; goes on where it was interrupted."""
+"""Stage search: the study, by as many workers as this machine has cores, then its best points on fresh seeds.
+
+Goes on where it was interrupted.
+"""
 
 from isotrain.errors import run_as_command
+from isotrain.search.found import confirm_best
 from isotrain.search.local import run_workers
+from isotrain.search.study import place
 
 
 def main(params: str) -> None:
     run_workers(params)
+    confirm_best(place(params))
 
 
 if __name__ == "__main__":

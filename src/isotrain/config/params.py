@@ -106,12 +106,19 @@ class SearchView(MethodsView):
     search: Search
 
 
+class SearchReportView(SearchView):
+    """What the stage ``search_report`` reads."""
+
+    compare: Compare
+
+
 VIEWS: dict[str, type[Section]] = {
     "ingest": IngestView,
     "window": WindowView,
     "methods": MethodsView,
     "compare": CompareView,
     "search": SearchView,
+    "search_report": SearchReportView,
 }
 
 

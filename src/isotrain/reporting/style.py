@@ -1,15 +1,21 @@
 """What the report's figures share: a colour a method, a title that tells a simulated series, an axis of seconds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from isotrain.style import PALETTE
-from isotrain.tradeoff.results import Run
-from isotrain.tradeoff.searched import Searched
 
 FIXED = {"stock": "#7A7A7A", "tuned": "#111111"}
+
+
+class Learnt(Protocol):
+    """A fit or a search, which learnt one series."""
+
+    @property
+    def data(self) -> Mapping[str, Any]: ...
 
 
 def base_name(method: str) -> str:
@@ -25,8 +31,8 @@ def colours(methods: Iterable[str]) -> dict[str, str]:
     return {name: table[base_name(name)] for name in names}
 
 
-def titled(run: Run | Searched, title: str) -> str:
-    """``title``, marked if the series that ``run`` (or every trial of a search) learnt is not a measured one."""
+def titled(run: Learnt, title: str) -> str:
+    """``title``, marked if the series that ``run`` learnt is not a measured one."""
     return f"SIMULATED series: {title}" if run.data["simulated"] else title
 
 

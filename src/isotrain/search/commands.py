@@ -9,6 +9,11 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     for name, command, about in (
         ("worker", _worker, "run trials of the study until its budget is spent; as many at once as you like"),
         ("status", _status, "how the study stands"),
+        (
+            "confirm",
+            _confirm,
+            "run the front's best points again on fresh seeds, beside the methods that they would replace",
+        ),
         ("sync", _sync, "send to MLflow the trials that could not be sent when they ended"),
     ):
         one = commands.add_parser(name, help=about)
@@ -37,6 +42,13 @@ def _status(asked: argparse.Namespace) -> None:
     from isotrain.search.study import place
 
     print(status(place(asked.params)))
+
+
+def _confirm(asked: argparse.Namespace) -> None:
+    from isotrain.search.found import confirm_best
+    from isotrain.search.study import place
+
+    confirm_best(place(asked.params))
 
 
 def _sync(asked: argparse.Namespace) -> None:

@@ -1,0 +1,23 @@
+"""Stage search_report: the page of the search, from the study and from what was run again on fresh seeds."""
+
+from isotrain.config import SearchReportView, load
+from isotrain.errors import run_as_command
+from isotrain.reporting.search.report import write_search_report
+from isotrain.reporting.search.verdicts import Rules
+from isotrain.search.found import found
+from isotrain.search.study import place
+from isotrain.tracking import tracked
+
+
+def main(report: str, params: str) -> None:
+    view = load(params, view=SearchReportView)
+    rules = Rules(**view.compare.model_dump(include={"confidence", "bootstrap", "tolerance"}))
+    page = write_search_report(found(place(params)), report, rules)
+    tags = {"kind": "search report", "study": view.search.study}
+    with tracked(view.tracking.experiment, view.tracking.uri, "search report", tags, whole_pipeline=True) as run:
+        for path in (page, *(page.with_suffix(kind) for kind in (".md", ".json")), page.with_suffix("")):
+            run.artifacts(path, "search" if path.is_dir() else None)
+
+
+if __name__ == "__main__":
+    run_as_command(main)
