@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from sqlalchemy import NullPool, create_engine, text
 
 from isotrain.config import Search, load
@@ -26,8 +28,11 @@ from isotrain.search.space import Space
 URL = "ISOTRAIN_STUDY_URL"
 LOCK_KEY = 0x15071A1  # of PostgreSQL's advisory lock
 FOLDERS = ("leases", "trials", "workers")
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # the worker says what it does
 OBJECTIVES = {"trade-off": ["val_mae", "seconds"], "time-to-target": ["seconds"]}
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # the worker says what it does
+warnings.filterwarnings("ignore", ".*heartbeat_interval", ExperimentalWarning)
+warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)  # we beat it ourselves
 
 
 @dataclass(frozen=True)
@@ -85,18 +90,11 @@ def open_study(place: Place, *, create: bool = True) -> optuna.Study:
     another study: another space, base, objective or series, each difference named.
     """
     identity = identity_of(place)
-    study = optuna.create_study(
-        study_name=place.search.study,
-        storage=_storage(place, create),
-        sampler=sampler(place.search),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=place.search.startup),
-        directions=["minimize"] * len(place.objectives),
-        load_if_exists=True,
-    )
-    if not _begun(study, place):
+    study = _load(place, _storage(place, create), create)
+    if create and not _begun(study, place):
         with exclusive(place):
             _begin(study, place, identity)
-    _refuse_another(study.user_attrs["identity"], identity, place)
+    _refuse_another(study.user_attrs.get("identity", {}), identity, place)
     return study
 
 
@@ -155,16 +153,24 @@ def _storage(place: Place, create: bool) -> optuna.storages.BaseStorage:
             raise _not_there(place)
         return optuna.storages.JournalStorage(WholeLinesBackend(journal))
     with exclusive(place):  # several processes at once would all make the tables
-        storage = optuna.storages.RDBStorage(
+        return optuna.storages.RDBStorage(
             place.url,
             engine_kwargs={"pool_pre_ping": True},
             heartbeat_interval=max(1, int(place.search.lease / BEATS)),
             grace_period=max(1, int(place.search.lease)),
         )
-    names = optuna.get_all_study_names(storage)
-    if not create and place.search.study not in names:
-        raise _not_there(place)
-    return storage
+
+
+def _load(place: Place, storage: optuna.storages.BaseStorage, create: bool) -> optuna.Study:
+    """What is stored; made first if it is not there and ``create``. One that is there is only read."""
+    name = place.search.study
+    if name not in optuna.get_all_study_names(storage):
+        if not create:
+            raise _not_there(place)
+        directions = ["minimize"] * len(place.objectives)
+        optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=place.search.startup)
+    return optuna.load_study(study_name=name, storage=storage, sampler=sampler(place.search), pruner=pruner)
 
 
 def _database(storage: optuna.storages.BaseStorage) -> optuna.storages.RDBStorage:
