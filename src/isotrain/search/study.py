@@ -3,17 +3,13 @@
 import json
 import os
 import socket
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from sqlalchemy import NullPool, create_engine, text
+from optuna.study import StudyDirection
 
 from isotrain.config import Search, load
 from isotrain.config.params import MethodsView
@@ -21,18 +17,15 @@ from isotrain.config.sections import Tracking
 from isotrain.errors import InputError
 from isotrain.files import read_json, sha256_text
 from isotrain.search.chains import enqueue
-from isotrain.search.journal import WholeLinesBackend, file_lock
-from isotrain.search.leases import BEATS, Heartbeats, Leases, SignsOfLife
+from isotrain.search.leases import Heartbeats, Leases, SignsOfLife
 from isotrain.search.space import Space
+from isotrain.search.storage import JOURNAL, exclusive, storage_at
 
 URL = "ISOTRAIN_STUDY_URL"
-LOCK_KEY = 0x15071A1  # of PostgreSQL's advisory lock
 FOLDERS = ("leases", "trials", "workers")
 OBJECTIVES = {"trade-off": ["val_mae", "seconds"], "time-to-target": ["seconds"]}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # the worker says what it does
-warnings.filterwarnings("ignore", ".*heartbeat_interval", ExperimentalWarning)
-warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)  # we beat it ourselves
 
 
 @dataclass(frozen=True)
@@ -90,9 +83,9 @@ def open_study(place: Place, *, create: bool = True) -> optuna.Study:
     another study: another space, base, objective or series, each difference named.
     """
     identity = identity_of(place)
-    study = _load(place, _storage(place, create), create)
+    study = _load(place, create)
     if create and not _begun(study, place):
-        with exclusive(place):
+        with exclusive(place.url, place.folder):
             _begin(study, place, identity)
     _refuse_another(study.user_attrs.get("identity", {}), identity, place)
     return study
@@ -124,19 +117,6 @@ def sampler(search: Search) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(n_startup_trials=search.startup, constant_liar=True, seed=seed)
 
 
-@contextmanager
-def exclusive(place: Place) -> Iterator[None]:
-    """Hold the study's one lock: PostgreSQL's advisory lock, or a file beside the journal."""
-    if place.url is None:
-        with file_lock(place.folder / "study"):
-            yield
-        return
-    engine = create_engine(place.url, poolclass=NullPool)
-    with engine.connect() as connection:  # the lock ends with the connection, however that ends
-        connection.execute(text("select pg_advisory_lock(:key)"), {"key": LOCK_KEY})
-        yield
-
-
 def signs_of_life(place: Place, study: optuna.Study) -> SignsOfLife:
     """How workers of ``study`` show that they live."""
     if isinstance(study._storage, optuna.storages.JournalStorage):
@@ -144,30 +124,18 @@ def signs_of_life(place: Place, study: optuna.Study) -> SignsOfLife:
     return Heartbeats(_database(study._storage))
 
 
-def _storage(place: Place, create: bool) -> optuna.storages.BaseStorage:
-    for inner in FOLDERS if create else ():
-        (place.folder / inner).mkdir(parents=True, exist_ok=True)
-    if place.url is None:
-        journal = place.folder / "journal.log"
-        if not create and not journal.exists():
-            raise _not_there(place)
-        return optuna.storages.JournalStorage(WholeLinesBackend(journal))
-    with exclusive(place):  # several processes at once would all make the tables
-        return optuna.storages.RDBStorage(
-            place.url,
-            engine_kwargs={"pool_pre_ping": True},
-            heartbeat_interval=max(1, int(place.search.lease / BEATS)),
-            grace_period=max(1, int(place.search.lease)),
-        )
-
-
-def _load(place: Place, storage: optuna.storages.BaseStorage, create: bool) -> optuna.Study:
+def _load(place: Place, create: bool) -> optuna.Study:
     """What is stored; made first if it is not there and ``create``. One that is there is only read."""
-    name = place.search.study
+    if create:
+        for inner in FOLDERS:
+            (place.folder / inner).mkdir(parents=True, exist_ok=True)
+    elif place.url is None and not (place.folder / JOURNAL).exists():
+        raise _not_there(place)
+    storage, name = storage_at(place.url, place.folder, place.search.lease), place.search.study
     if name not in optuna.get_all_study_names(storage):
         if not create:
             raise _not_there(place)
-        directions = ["minimize"] * len(place.objectives)
+        directions = [StudyDirection.MINIMIZE] * len(place.objectives)
         optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=place.search.startup)
     return optuna.load_study(study_name=name, storage=storage, sampler=sampler(place.search), pruner=pruner)

@@ -23,7 +23,8 @@ from isotrain.search.diary import writing_to
 from isotrain.search.leases import BEATS, alive, fail
 from isotrain.search.patience import patiently
 from isotrain.search.signals import Stop
-from isotrain.search.study import Place, exclusive, open_study, signs_of_life
+from isotrain.search.storage import exclusive
+from isotrain.search.study import Place, open_study, signs_of_life
 
 __all__ = ["Diverged", "EndEarly", "Job", "Objective", "Outcome", "Report", "work", "worker_name"]
 
@@ -98,7 +99,7 @@ class Worker:
         self._signs.recover(self._study)
         retries = self._place.search.retries
         if lost(self._trials(), retries):
-            with exclusive(self._place):
+            with exclusive(self._place.url, self._place.folder):
                 queue_again(self._study, retries)
         trials = self._trials()
         return None if waiting_repeats(trials) else budget.spent(self._study, self._place.search)
