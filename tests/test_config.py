@@ -86,7 +86,7 @@ def test_an_override_reaches_its_dotted_path_and_nothing_else() -> None:
 def test_a_view_holds_its_sections_only() -> None:
     view = load(PARAMS, view=IngestView)
     assert set(view.model_dump()) == {"ingest"}
-    assert set(VIEWS) == {"ingest", "window", "methods", "compare"}
+    assert set(VIEWS) == {"ingest", "window", "methods", "compare", "search", "search_report"}
 
 
 def test_a_method_is_the_file_with_its_changes() -> None:

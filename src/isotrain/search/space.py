@@ -62,7 +62,10 @@ class Space:
             return target[path]
 
         overrides, asked = self._walk(read)
-        reached, wanted = flatten(self.settings(overrides)), flatten(self.methods.settings(method))
+        try:
+            reached, wanted = flatten(self.settings(overrides)), flatten(self.methods.settings(method))
+        except InputError as problem:
+            raise self._outside(method, str(problem)) from None
         apart = [path for path in wanted if path != "method" and reached.get(path) != wanted[path]]
         if apart:
             raise self._outside(method, f"it differs from {self.base} in {', '.join(apart)}, which no dimension varies")

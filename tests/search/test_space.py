@@ -1,0 +1,61 @@
+"""The space: what a trial may be, and where known methods lie in it."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from isotrain.config import flatten
+from isotrain.search.space import Space, path_of
+from isotrain.search.study import place
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.fixture(scope="module")
+def space() -> Space:
+    return place(PARAMS).space
+
+
+def trials(space: Space, count: int) -> list[tuple[optuna.Trial, dict[str, object]]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return [(trial, space.suggest(trial)) for trial in (study.ask() for _ in range(count))]
+
+
+def test_every_point_of_the_default_space_is_valid(space: Space) -> None:
+    zones = set()
+    for trial, overrides in trials(space, 300):
+        settings = space.settings(overrides)
+        zones.add(settings.isolation.zone if settings.isolation else None)
+        assert {path_of(name) for name in trial.params} <= overrides.keys()
+    assert zones == {"unit", "layer", "step"}
+
+
+def test_overrides_are_what_differs_from_the_base(space: Space) -> None:
+    base = space.base_values()
+    for _, overrides in trials(space, 50):
+        reached = flatten(space.methods.whole_settings(space.base, overrides))
+        assert {path: reached[path] for path in base} == base | overrides
+
+
+def test_conditional_parameters_are_asked_only_where_they_hold(space: Space) -> None:
+    for trial, overrides in trials(space, 100):
+        zone = overrides["isolation.zone"]
+        assert ("isolation.mode" in trial.params) == (zone == "unit")
+        assert ("isolation.criterion@unit" in trial.params) == (zone == "unit")
+        assert ("isolation.criterion@step" in trial.params) == (zone == "step")
+        assert ("isolation.schedule.cycles" in trial.params) == (overrides["isolation.schedule.shape"] == "cyclic")
+        assert overrides.get("training.regime") == ("windowed" if zone == "step" else None)
+
+
+@pytest.mark.parametrize("method", ["native", "small", "layer", "autonomous-75", "cut-75", "exact-75"])
+def test_a_known_point_asked_for_gives_back_its_method(space: Space, method: str) -> None:
+    study = optuna.create_study()
+    study.enqueue_trial(space.point(method))
+    reached = space.settings(space.suggest(study.ask()))
+    wanted = space.methods.settings(method)
+    assert reached == wanted.model_copy(update={"method": space.base})
+
+
+def test_a_fraction_of_nothing_isolates_nothing(space: Space) -> None:
+    assert space.settings({"isolation.zone": "unit", "isolation.schedule.fraction": 0.0}).isolation is None
