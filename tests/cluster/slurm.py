@@ -27,8 +27,6 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
@@ -48,7 +46,7 @@ InactiveLimit=0
 MinJobAge=300
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-PreemptParameters=send_user_signal
+SlurmctldParameters=preempt_send_user_signal
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=5
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
@@ -140,7 +138,7 @@ def cluster(folder: Path, nodes: int = 3) -> Iterator[Slurm]:
             stack.enter_context(_running(words, slurm.environment, folder / f"{number}-{words[0]}.out"))
             if words[0] == "munged":
                 until((folder / "munge.socket").exists)
-        until(lambda: _idle(slurm) == set(names), 30, lambda: (folder / "slurmctld.log").read_text()[-2000:])
+        until(lambda: _idle(slurm) == set(names), 30, lambda: (folder / "1-slurmctld.out").read_text()[-2000:])
         yield slurm
         subprocess.run(["scancel", "--user=root"], env=slurm.environment, check=False)
         until(lambda: not slurm.command("squeue", "--noheader"), 30, lambda: slurm.command("squeue"))

@@ -129,10 +129,6 @@ def test_trials_that_go_wrong(slurm: Slurm, study: LightStudy, account: Account)
     assert set(states.values()) == {"COMPLETED"}
     assert (after.failed, after.again) == (3, 1)
 
-
-def test_a_finished_study_ends_an_array_at_once(slurm: Slurm, study: LightStudy) -> None:
-    slurm.wait(submit(slurm, study))
-    before = study.count()
-    states = slurm.wait(submit(slurm, study))
-    assert set(states.values()) == {"COMPLETED"}
-    assert study.count() == before
+    again = slurm.wait(submit(slurm, study))  # a finished study ends an array at once
+    assert set(again.values()) == {"COMPLETED"}
+    assert study.count() == after
