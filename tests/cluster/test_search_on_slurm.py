@@ -41,9 +41,8 @@ def test_a_worker_killed_outright_is_replaced(slurm: Slurm, study: LightStudy, a
     os.kill(study.process(study.ran("begin")[-1]), signal.SIGKILL)
     account.before(study)
     states = slurm.wait(job)
-    account.after(study, workers=2)
+    account.after(study, workers=2, says="ended with status 137")
     assert set(states.values()) == {"COMPLETED"}
-    assert "ended with status 137" in study.said()
 
 
 def test_pre_empted_and_queued_again(slurm: Slurm, study: LightStudy, account: Account) -> None:
@@ -53,7 +52,7 @@ def test_pre_empted_and_queued_again(slurm: Slurm, study: LightStudy, account: A
     urgent = slurm.submit("--partition=urgent", "--nodes=3", "--exclusive", "--wrap=sleep 1", cwd=study.folder)
     slurm.wait(urgent)
     states = slurm.wait(job)
-    after = account.after(study, workers=2)
+    after = account.after(study, workers=2, says="given back")
     assert set(states.values()) == {"COMPLETED"}
     assert after.again == 2
     assert study.said().count("queued again") >= 2
@@ -65,7 +64,7 @@ def test_queued_again_by_hand(slurm: Slurm, study: LightStudy, account: Account)
     account.before(study)
     slurm.command("scontrol", "requeue", task_of(study, job, 3))
     states = slurm.wait(job)
-    account.after(study, workers=2)
+    account.after(study, workers=2, says="told to stop")
     assert set(states.values()) == {"COMPLETED"}
     assert "told to stop" in study.said()
 
@@ -81,7 +80,7 @@ def test_a_node_is_drained_then_lost(slurm: Slurm, study: LightStudy, account: A
         states = slurm.wait(job)
     finally:
         slurm.set_node(node, "resume")
-    account.after(study, workers=2)
+    account.after(study, workers=2, says="told to stop")
     assert set(states.values()) == {"COMPLETED"}
 
 
@@ -91,9 +90,8 @@ def test_the_time_is_over(slurm: Slurm, tmp_path: Path, account: Account) -> Non
     until(lambda: 2 in study.ran("begin"))
     account.before(study)
     states = slurm.wait(job, 120)
-    account.after(study, workers=2)
+    account.after(study, workers=2, says="the time is nearly over")
     assert set(states.values()) == {"COMPLETED"}
-    assert "the time is nearly over" in study.said()
 
 
 def test_the_folder_is_out_of_reach_for_a_while(slurm: Slurm, study: LightStudy, account: Account) -> None:
@@ -104,9 +102,8 @@ def test_the_folder_is_out_of_reach_for_a_while(slurm: Slurm, study: LightStudy,
     time.sleep(OUTAGE)
     away.rename(study.home)
     states = slurm.wait(job, 60 + OUTAGE)
-    account.after(study, workers=2)
+    account.after(study, workers=2, says="storage answers again")
     assert set(states.values()) == {"COMPLETED"}
-    assert "storage answers again" in study.said()
 
 
 def test_the_disk_is_full(slurm: Slurm, small_disk: Path, account: Account) -> None:
@@ -118,14 +115,14 @@ def test_the_disk_is_full(slurm: Slurm, small_disk: Path, account: Account) -> N
     for ballast in study.home.rglob("ballast-*"):
         ballast.unlink()
     states = slurm.wait(submit(slurm, study))
-    account.after(study, workers=2)
+    account.after(study, workers=2, says="No space left on device")
     assert set(states.values()) == {"COMPLETED"}
 
 
 def test_trials_that_go_wrong(slurm: Slurm, study: LightStudy, account: Account) -> None:
     wrong = {"trial_2": "raise", "trial_4": "nan", "trial_6": "memory", "trial_8": "killed"}
     states = slurm.wait(submit(slurm, study, **wrong))
-    after = account.after(study, workers=2)
+    after = account.after(study, workers=2, says="out of memory")
     assert set(states.values()) == {"COMPLETED"}
     assert (after.failed, after.again) == (3, 1)
 

@@ -117,10 +117,16 @@ class Account:
         self._keep("before", str(counted))
         return counted
 
-    def after(self, study: LightStudy, workers: int) -> Count:
-        """The count at the end, checked: every trial finished once, the budget reached, overshot by one a worker."""
+    def after(self, study: LightStudy, workers: int, says: str) -> Count:
+        """The count at the end, checked: every trial finished once, the budget reached, overshot by one a worker.
+
+        ``says``: what a line of the workers' log must hold.
+        """
         counted = study.count()
         self._keep("after", str(counted))
+        lines = [line for line in study.said().splitlines() if says in line]
+        assert lines, f"the log says nothing of {says!r}"
+        self._keep("log", lines[0])
         assert (counted.open, counted.twice) == (0, 0)
         unknown = set(study.ran("begin")) - {trial.number for trial in study.trials()}
         assert not unknown, f"lost: {unknown}"

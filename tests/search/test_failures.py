@@ -43,8 +43,7 @@ def test_killed_in_mid_trial(study: LightStudy, account: Account) -> None:
         first.kill()
         account.before(study)
         assert second.wait(60) == 0
-    account.after(study, workers=2)
-    assert "(vanished) is queued again" in study.said()
+    account.after(study, workers=2, says="(vanished) is queued again")
 
 
 def test_all_killed_then_started_again(study: LightStudy, account: Account) -> None:
@@ -55,7 +54,7 @@ def test_all_killed_then_started_again(study: LightStudy, account: Account) -> N
     account.before(study)
     with workers(study, 1) as (worker,):
         assert worker.wait(60) == 0
-    after = account.after(study, workers=2)
+    after = account.after(study, workers=2, says="(vanished) is queued again")
     assert after.again in (1, 2)
 
 
@@ -74,7 +73,7 @@ def test_told_to_leave_in_mid_trial(word: signal.Signals, tmp_path: Path, accoun
     assert not [trial for trial in study.trials() if trial.state == TrialState.RUNNING]
     with workers(study, 1) as (worker,):
         assert worker.wait(60) == 0
-    assert account.after(study, workers=2).again == 2
+    assert account.after(study, workers=2, says="given back").again == 2
 
 
 def test_a_worker_that_stood_still_longer_than_its_lease_counts_once(study: LightStudy, account: Account) -> None:
@@ -85,7 +84,7 @@ def test_a_worker_that_stood_still_longer_than_its_lease_counts_once(study: Ligh
         assert second.wait(60) == 0
         first.send_signal(signal.SIGCONT)
         assert first.wait(60) == 0
-    account.after(study, workers=2)
+    account.after(study, workers=2, says="is queued again")
 
 
 def test_the_folder_is_out_of_reach_for_a_while(tmp_path: Path, account: Account) -> None:
@@ -97,8 +96,7 @@ def test_the_folder_is_out_of_reach_for_a_while(tmp_path: Path, account: Account
         time.sleep(OUTAGE)
         away.rename(study.home)
         assert [worker.wait(60 + OUTAGE) for worker in running] == [0, 0]
-    account.after(study, workers=2)
-    assert "storage answers again" in study.said()
+    account.after(study, workers=2, says="storage answers again")
 
 
 def test_postgresql_is_down_for_a_while(
@@ -112,8 +110,7 @@ def test_postgresql_is_down_for_a_while(
         time.sleep(OUTAGE)
         postgres.start()
         assert [worker.wait(60 + OUTAGE) for worker in running] == [0, 0]
-    account.after(study, workers=2)
-    assert "storage answers again" in study.said()
+    account.after(study, workers=2, says="storage answers again")
 
 
 def test_storage_that_never_answers_ends_the_worker(tmp_path: Path) -> None:
@@ -135,7 +132,7 @@ def test_the_disk_is_full(small_disk: Path, account: Account) -> None:
         ballast.unlink()
     with workers(study, 1) as (worker,):
         assert worker.wait(60) == 0
-    account.after(study, workers=2)
+    account.after(study, workers=2, says="No space left on device")
 
 
 def test_trials_that_go_wrong(study: LightStudy, account: Account) -> None:
@@ -143,7 +140,7 @@ def test_trials_that_go_wrong(study: LightStudy, account: Account) -> None:
     with workers(study, 2, **wrong) as running:
         statuses = sorted(worker.wait(60) for worker in running)
     assert statuses == [-signal.SIGKILL, 0]
-    after = account.after(study, workers=2)
+    after = account.after(study, workers=2, says="out of memory")
     assert (after.failed, after.again) == (3, 1)
     why = {trial.number: trial.user_attrs.get("why", "") for trial in study.trials()}
     assert "told to raise" in why[2] and "nan" in why[4] and "told to run out" in why[6]
@@ -159,4 +156,4 @@ def test_a_trial_that_kills_every_worker_ends(tmp_path: Path, account: Account) 
             statuses.append(worker.wait(60))
             account.before(study)
     assert statuses == [-signal.SIGKILL, -signal.SIGKILL, 0]
-    assert account.after(study, workers=3).failed == 1
+    assert account.after(study, workers=3, says="(vanished) is queued again").failed == 1
