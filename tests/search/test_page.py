@@ -14,7 +14,7 @@ from tests.reporting.made_up_runs import MadeUp, make_runs
 
 from isotrain.errors import InputError
 from isotrain.reporting.search.report import write_search_report
-from isotrain.reporting.search.verdicts import Rules, duels, verdict
+from isotrain.reporting.search.verdicts import Rules, again, duels, verdict
 from isotrain.reporting.search.words import answer
 from isotrain.search.front import points, tally
 from isotrain.search.importance import importances
@@ -113,9 +113,9 @@ def test_nothing_is_called_better_before_fresh_seeds(tmp_path: Path) -> None:
 def test_losing_points_are_said_to_lose(tmp_path: Path) -> None:
     found = confirmed(searched(made_up_study(40)), tmp_path, error=3.0)
     fought = duels(found, RULES)
-    said = answer(found, [], fought)
+    said = answer(found, again(found, RULES), fought)
     assert not any(duel.verdict == "beats it" and duel.rival == "small" for duel in fought)
-    assert "none of the 5 points run again beats `small`" in said
+    assert "none beats `small`" in said
 
 
 def test_what_is_too_few_is_not_said(tmp_path: Path) -> None:

@@ -1,40 +1,17 @@
 """A study as plain values for the report, and its best points run again."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-
-from optuna import Study
-from optuna.trial import FrozenTrial
 
 from isotrain.config import Settings, flatten
 from isotrain.config.params import METHOD_SECTIONS
-from isotrain.files import read_json
 from isotrain.search.confirm import confirm, confirmed_runs
-from isotrain.search.front import Tally, points, reproduce, tally
+from isotrain.search.front import reproduce, tally
 from isotrain.search.importance import importances
+from isotrain.search.outline import outline
 from isotrain.search.study import Place, open_study
 from isotrain.tradeoff.searched import Point, Searched
 
 SEED = 0  # of the command that does a point again: one of compare.seeds
-
-
-def outline(place: Place, study: Study, counted: Tally) -> Searched:
-    """What the study found so far, without anything that takes longer than a look."""
-    meta = read_json(place.windows / "windows.json")
-    return Searched(
-        study=study.study_name,
-        objectives=tuple(place.objectives),
-        sampler=place.search.sampler,
-        began=str(study.user_attrs.get("began", "")),
-        points=points(counted.finished),
-        startup=place.search.startup,
-        data={key: meta[key] for key in ("source", "simulated", "rows", "sha256")},
-        pruned=counted.pruned,
-        failed=counted.failed,
-        repeated=counted.repeated,
-        hosts=_hosts(counted.finished),
-        against=tuple(place.search.against),
-    )
 
 
 def found(place: Place) -> Searched:
@@ -75,9 +52,3 @@ def _settings(place: Place, point: Point) -> Settings:
 def _command(place: Place, point: Point) -> str:
     sections = flatten(place.space.methods.model_dump(include=set(METHOD_SECTIONS)))
     return reproduce(_settings(place, point), sections, SEED)
-
-
-def _hosts(trials: Sequence[FrozenTrial]) -> tuple[str, ...]:
-    """The machines that ``trials`` ran on."""
-    workers = [str(trial.user_attrs.get("worker", "")) for trial in trials]
-    return tuple(sorted({worker.partition(":")[0] for worker in workers if worker}))

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from optuna.trial import FrozenTrial, TrialState
 
-from isotrain.search.found import outline
 from isotrain.search.front import Tally, tally
+from isotrain.search.outline import outline
 from isotrain.search.study import Place, open_study
 from isotrain.tradeoff.searched import Point, Searched
 

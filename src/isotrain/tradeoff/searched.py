@@ -51,8 +51,9 @@ class Importance:
 
 @dataclass(frozen=True)
 class Searched:
-    """A study: ``points`` in the order in which they finished, the trials that failed by why. ``pruned``: on the way to a target.
+    """A study: ``points`` in the order in which they finished, the trials that failed by why.
 
+    ``pruned``: trials that fell behind on the way to a target.
     ``startup``: points after which the reference of the hypervolume is fixed. ``data``: source, simulated, rows and
     sha256 of the series. ``hosts``: the machines of the trials. ``confirmed``: fits of some points (method
     :attr:`Point.name`) and of the methods ``against``, on the same seeds, none of which the search saw.
@@ -94,13 +95,20 @@ class Searched:
         return tuple(history([_plane(p) if p.counts else None for p in self.points], self.startup))
 
     def chosen(self, count: int) -> list[Point]:
-        """Up to ``count`` points to run again: the front's ends and what adds most between; the best of one value."""
+        """Up to ``count`` points to run again: the best of one value, or the front's ends and what adds most between.
+
+        An end beyond the reference (fast, but worse than any first trial; or the other way round) is left out.
+        """
         if len(self.objectives) == 1:
             whole = [point for point in self.points if point.counts]
             return sorted(whole, key=lambda point: (point.values, point.number))[:count]
-        planes = [_plane(point) for point in self.front]
-        at = spread_out(planes, count, self.reference or _worst(planes)) if planes else []
-        return [self.front[index] for index in at]
+        corner = self.reference or (math.inf, math.inf)
+        within = [point for point in self.front if point.values[0] < corner[0] and point.values[-1] < corner[1]]
+        useful = within or self.front
+        planes = [_plane(point) for point in useful]
+        return (
+            [useful[index] for index in spread_out(planes, count, self.reference or _worst(planes))] if planes else []
+        )
 
     @cached_property
     def again(self) -> tuple[Point, ...]:

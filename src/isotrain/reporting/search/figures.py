@@ -95,11 +95,12 @@ def confirmed(found: Searched, rows: Sequence[Again]) -> Figure | None:
 
 def hypervolume(found: Searched) -> Figure | None:
     """How the area that the front dominates grew with the trials."""
-    if not found.reference:
+    start = sum(volume == 0 for volume in found.hypervolumes)
+    if not found.reference or start == len(found.hypervolumes):
         return None
     figure, grid = new_figure(8.4, 3.4, titled(found, "How the front grew"))
     axes, grown = grid[0, 0], found.hypervolumes
-    axes.plot(range(1, len(grown) + 1), grown, color=POINT, lw=1.8, drawstyle="steps-post")
+    axes.plot(range(start + 1, len(grown) + 1), grown[start:], color=POINT, lw=1.8, drawstyle="steps-post")
     axes.axvline(found.startup, color=GREY, lw=1, ls=(0, (4, 3)))
     corner = ", ".join(f"{name} {value:.4g}" for name, value in zip(found.objectives, found.reference, strict=False))
     note = f"left of the dashed line the first {found.startup} trials, whose worst is the reference: {corner}"

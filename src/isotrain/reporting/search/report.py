@@ -55,7 +55,7 @@ def _markdown(
         blocks.append(f"> **Before believing it.** {' '.join(warnings)}")
     blocks.append("![Training time against validation error of every trial](search/front.png)")
     blocks.append(f"Data: {cell(str(found.data['source']))}, {found.data['rows']:,} hours.")
-    blocks += _fresh(found, rows, fought)
+    blocks += _fresh(found, rows, fought, rules)
     blocks += _front(found)
     blocks += ["## The search itself"]
     blocks += [f"![{caption}](search/{name}.png)" for name, caption in CAPTIONS.items() if name in drawn]
@@ -65,11 +65,11 @@ def _markdown(
     return "\n\n".join(blocks) + "\n"
 
 
-def _fresh(found: Searched, rows: Sequence[Again], fought: Sequence[Duel]) -> list[str]:
+def _fresh(found: Searched, rows: Sequence[Again], fought: Sequence[Duel], rules: Rules) -> list[str]:
     """The points run again, or that there are none."""
     if not rows:
         return ["## On fresh seeds", "No point was run again yet: `isotrain search confirm` does."]
-    blocks = ["## On fresh seeds", cursed(rows), again_table(found, rows)]
+    blocks = ["## On fresh seeds", cursed(rows), again_table(found, rows, rules)]
     if fought:
         blocks += ["### Against each method, on the same seeds", duel_table(fought)]
     return [*blocks, "![What the search measured against what fresh seeds gave](search/confirmed.png)"]

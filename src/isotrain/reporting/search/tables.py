@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from isotrain.reporting.search.verdicts import Again, Duel, finite, isolates
+from isotrain.reporting.search.verdicts import Again, Duel, Rules, finite, isolates
 from isotrain.reporting.tables import cell, error, seconds, table, three_digits
 from isotrain.tradeoff.results import Run
 from isotrain.tradeoff.searched import Point, Searched
@@ -29,7 +29,7 @@ def commands(found: Searched) -> str:
     return "\n\n".join(f"Trial {point.number}:\n\n    {point.command}" for point in found.front)
 
 
-def again_table(found: Searched, rows: Sequence[Again]) -> str:
+def again_table(found: Searched, rows: Sequence[Again], rules: Rules) -> str:
     """What was searched beside what fresh seeds gave."""
     head = ["trial", "isolated, %", "val. MAE searched, kW", "on fresh seeds", "test MAE, kW", "seconds searched"]
     head += ["alone, fresh seeds", "seeds"]
@@ -42,7 +42,7 @@ def again_table(found: Searched, rows: Sequence[Again]) -> str:
     for name in found.against:
         runs = [run for run in found.runs_of(name) if not run.diverged]
         if runs:
-            lines.append(_beside(name, runs))
+            lines.append(_beside(name, runs, rules))
     return table(head, lines)
 
 
@@ -110,12 +110,10 @@ def _fit(run: Run) -> dict[str, Any]:
     return {name: finite(value) for name, value in values.items()} | {"diverged": run.diverged}
 
 
-def _beside(name: str, runs: Sequence[Run]) -> list[str]:
+def _beside(name: str, runs: Sequence[Run], rules: Rules) -> list[str]:
     figures = {key: [getattr(run, key) for run in runs] for key in ("test_mae", "train_seconds")}
     figures["val_mae"] = [best_validation(run.history) for run in runs]
-    middle = {
-        key: Interval(sorted(values)[len(values) // 2], min(values), max(values)) for key, values in figures.items()
-    }
+    middle = {key: rules.interval(values) for key, values in figures.items()}
     share = f"{max(100 * run.isolated_fraction for run in runs):.0f}" if isolates(runs) else "0"
     cells = [f"`{name}`", share, "–", _three(middle["val_mae"]), _three(middle["test_mae"]), "–"]
     return [*cells, seconds(middle["train_seconds"]), str(len(runs))]

@@ -19,8 +19,9 @@ def answer(found: Searched, rows: Sequence[Again], fought: Sequence[Duel]) -> st
             f"Open. The front has {len(found.front)} points, but none was run again on fresh seeds beside another "
             f"method, so nothing here is called better than anything else.{_simulated(found)}"
         )
-    sentences = [_against(rival, [duel for duel in fought if duel.rival == rival]) for rival in found.against]
-    return " ".join([*filter(None, sentences), _what_isolates(rows, fought)]) + _simulated(found)
+    said = [_against(rival, [duel for duel in fought if duel.rival == rival]) for rival in found.against]
+    compared = f"Of {len(rows)} points of the front run again on fresh seeds, {'; '.join(filter(None, said))}."
+    return f"{compared} {_what_isolates(rows, fought)}{_simulated(found)}"
 
 
 def cursed(rows: Sequence[Again]) -> str:
@@ -93,10 +94,8 @@ def _against(rival: str, fought: Sequence[Duel]) -> str:
     beating = [str(duel.point.number) for duel in fought if duel.verdict == "beats it"]
     beaten = sum(duel.verdict == "is beaten" for duel in fought)
     if beating:
-        trials = f"trial{'s' if len(beating) > 1 else ''} {joined(beating)}"
-        return f"On fresh seeds {len(beating)} of the {len(fought)} points run again beat `{rival}` ({trials})."
-    lost = f", which beats {beaten} of them" if beaten else ""
-    return f"On fresh seeds none of the {len(fought)} points run again beats `{rival}`{lost}."
+        return f"{len(beating)} beat{'s' if len(beating) == 1 else ''} `{rival}` (trial {joined(beating)})"
+    return f"none beats `{rival}`" + (f", which beats {beaten}" if beaten else "")
 
 
 def _what_isolates(rows: Sequence[Again], fought: Sequence[Duel]) -> str:
@@ -104,8 +103,8 @@ def _what_isolates(rows: Sequence[Again], fought: Sequence[Duel]) -> str:
     isolating = {row.point.number for row in rows if isolates(row.runs)}
     winners = {duel.point.number for duel in fought if duel.verdict == "beats it"}
     if not winners:
-        return f"{len(isolating)} of the {len(rows)} points isolate anything."
-    return f"Of the {len(winners)} that beat something, {len(winners & isolating)} isolate anything."
+        return f"{len(isolating)} of them isolated anything."
+    return f"Points that beat something: {len(winners)}, of which {len(winners & isolating)} isolated anything."
 
 
 def _simulated(found: Searched) -> str:

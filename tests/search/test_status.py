@@ -1,0 +1,94 @@
+"""What `isotrain search status` says, of a real journal; and that it is quick to say it."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from made_up_study import failed, finished_like
+
+from isotrain.data.windows import Windows
+from isotrain.errors import InputError
+from isotrain.search.status import status
+from isotrain.search.study import Place, open_study, place
+
+ROOT = Path(__file__).parents[2]
+SEARCH = {"study": "small", "trials": 10, "hours": 2.0, "startup": 4, "known": ["native"], "sampler": "random"}
+SPACE = {"model.hidden": {"low": 16, "high": 128, "step": 16}}
+
+
+@pytest.fixture
+def at(tmp_path: Path, windows: Windows) -> Place:
+    """A study of ten trials to be, in a folder of its own."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["search"] |= {**SEARCH, "space": SPACE}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    found = place(tmp_path / "params.yaml")
+    windows.save(found.windows)
+    return found
+
+
+def run_trials(at: Place, count: int) -> optuna.Study:
+    """``count`` finished trials: a larger network is slower and better."""
+    study = open_study(at)
+    for _ in range(count):
+        trial = study.ask()
+        hidden = at.space.suggest(trial)["model.hidden"]
+        trial.set_user_attr("worker", "here:1")
+        study.tell(trial, (5 + 8 / hidden, hidden / 8))
+    return study
+
+
+def test_a_study_that_does_not_exist_is_said_to(at: Place) -> None:
+    with pytest.raises(InputError, match=r"small is not in .*make search"):
+        status(at)
+    assert not at.folder.exists(), "a look makes nothing"
+
+
+def test_every_trial_is_counted(at: Place) -> None:
+    study = run_trials(at, 5)
+    study.add_trial(failed(why="diverged: at step 3"))
+    study.add_trial(failed(why="diverged: at step 7"))
+    study.add_trial(failed(why="vanished", given_back=True))
+    study.add_trial(finished_like(study.trials[1], again_of=7))
+    study.ask().set_user_attr("worker", "there:2")
+    lines = dict(line.split(maxsplit=1) for line in status(at).splitlines() if len(line.split()) > 1)
+    assert lines["finished"] == "6" and lines["failed"] == "2 (2 diverged)" and lines["repeated"] == "1"
+    assert lines["running"].startswith("1") and lines["waiting"] == "0"
+
+
+def test_time_left_is_that_of_the_budget(at: Place) -> None:
+    study = run_trials(at, 4)
+    now = datetime.fromisoformat(study.user_attrs["began"]) + timedelta(minutes=30)
+    said = status(at, now)
+    assert "6 of 10 trials" in said and "1 h 30 min of 2 h" in said and "30 min" in said
+    assert "0 min of 2 h" in status(at, datetime.now(UTC) + timedelta(hours=5))
+
+
+def test_the_front_is_shown_with_its_settings(at: Place) -> None:
+    run_trials(at, 6)
+    said = status(at)
+    assert "val_mae" in said.split("hypervolume")[1] and "native: hidden 64" in said
+
+
+def test_before_the_first_trial(at: Place) -> None:
+    open_study(at)
+    said = status(at)
+    assert "no trial has finished yet" in said and "waiting      1" in said and "from 4 finished trials on" in said
+
+
+def test_status_reads_only(at: Place) -> None:
+    run_trials(at, 3)
+    before = {path: path.read_bytes() for path in at.folder.rglob("*") if path.is_file()}
+    status(at)
+    assert {path: path.read_bytes() for path in at.folder.rglob("*") if path.is_file()} == before
+
+
+def test_status_imports_nothing_heavy() -> None:
+    heavy = "{'torch', 'mlflow', 'pytorch_lightning', 'matplotlib', 'sklearn'}"
+    code = f"import sys, isotrain.search.status; print(sorted({heavy} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
