@@ -127,6 +127,17 @@ def test_what_is_too_few_is_not_said(tmp_path: Path) -> None:
         write_search_report(replace(found, points=()), tmp_path, RULES)
 
 
+def test_a_study_of_one_objective_is_reported_by_its_best(tmp_path: Path) -> None:
+    two = searched(made_up_study(40))
+    one = tuple(replace(point, values=(point.seconds,)) for point in two.points)
+    missed = replace(one[3], values=(float("inf"),))
+    found = replace(two, objectives=("seconds",), points=(*one[:3], missed, *one[4:]), importances=())
+    report = write_search_report(confirmed(found, tmp_path / "fits"), tmp_path, RULES).parent
+    told = json.loads((report / "search.json").read_text(encoding="utf-8"))
+    best = min(point.seconds for point in found.points if point.counts)
+    assert [point["seconds"] for point in told["front"]] == [best] and len(told["confirmed"]) == 5
+
+
 def test_chance_is_told_from_what_matters() -> None:
     found = searched(made_up_study(150, sampler="random"))
     for one in found.importances:

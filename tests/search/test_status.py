@@ -60,6 +60,18 @@ def test_every_trial_is_counted(at: Place) -> None:
     assert lines["running"].startswith("1") and lines["waiting"] == "0"
 
 
+def test_a_worker_without_signs_of_life_is_told(at: Place) -> None:
+    study = open_study(at)
+    trials = [study.ask(), study.ask()]
+    (at.folder / "leases").mkdir(exist_ok=True)
+    for trial, worker in zip(trials, ("here:1", "there:2"), strict=True):
+        trial.set_user_attr("worker", worker)
+        (at.folder / "leases" / str(trial.number)).touch()
+    assert "running      2 on 2 workers\n" in status(at)
+    later = datetime.now(UTC) + timedelta(seconds=at.search.lease + 5)
+    assert "2 on 2 workers, 2 of them silent for more than 60 s" in status(at, later)
+
+
 def test_time_left_is_that_of_the_budget(at: Place) -> None:
     study = run_trials(at, 4)
     now = datetime.fromisoformat(study.user_attrs["began"]) + timedelta(minutes=30)
@@ -71,7 +83,11 @@ def test_time_left_is_that_of_the_budget(at: Place) -> None:
 def test_the_front_is_shown_with_its_settings(at: Place) -> None:
     run_trials(at, 6)
     said = status(at)
-    assert "val_mae" in said.split("hypervolume")[1] and "native: hidden 64" in said
+    assert "val_mae" in said.split("hypervolume")[1]
+    front = [line.split() for line in said.split("settings\n")[1].splitlines()]
+    numbers = [(float(mae), float(seconds)) for _, mae, seconds, *_ in front]
+    assert numbers == sorted(numbers, reverse=True) and len(numbers) >= 2
+    assert "native: hidden 64" in said, "in a trade-off without loss every trial lies on the front"
 
 
 def test_before_the_first_trial(at: Place) -> None:

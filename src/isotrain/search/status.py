@@ -25,21 +25,33 @@ def status(place: Place, now: datetime | None = None) -> str:
     seen = outline(place, study, counted)
     now = now or datetime.now(UTC)
     lines = [f"study {seen.study}, {place.search.objectives}, sampler {seen.sampler}", ""]
-    lines += [f"{name:<12} {text}" for name, text in [*_counts(counted, trials), *_times(place, seen, counted, now)]]
+    lines += [
+        f"{name:<12} {text}"
+        for name, text in [*_counts(place, counted, trials, now), *_times(place, seen, counted, now)]
+    ]
     return "\n".join([*lines, "", *_front(seen)])
 
 
-def _counts(counted: Tally, trials: Sequence[FrozenTrial]) -> list[tuple[str, str]]:
-    running = [str(t.user_attrs.get("worker", "unknown")) for t in trials if t.state == TrialState.RUNNING]
+def _counts(place: Place, counted: Tally, trials: Sequence[FrozenTrial], now: datetime) -> list[tuple[str, str]]:
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    workers = {str(trial.user_attrs.get("worker", "unknown")) for trial in running}
+    silent = sum(_is_silent(place, trial, now) for trial in running)
+    hushed = f", {silent} of them silent for more than {place.search.lease:g} s" if silent else ""
     why = ", ".join(f"{number} {why}" for why, number in sorted(counted.failed.items(), key=lambda item: -item[1]))
     again = f"{counted.repeated}, {counted.again} to be queued again" if counted.again else str(counted.repeated)
     return [
         ("finished", str(len(counted.finished)) + (f", {counted.pruned} pruned besides" if counted.pruned else "")),
-        ("running", f"{counted.running}, on {len(set(running))} workers" if running else "0"),
+        ("running", f"{counted.running} on {len(workers)} workers{hushed}" if running else "0"),
         ("waiting", str(counted.waiting)),
         ("failed", f"{sum(counted.failed.values())} ({why})" if why else "0"),
         ("repeated", again),
     ]
+
+
+def _is_silent(place: Place, trial: FrozenTrial, now: datetime) -> bool:
+    """Whether the lease of a running trial is not renewed any more, as far as this machine's clock tells."""
+    lease = place.folder / "leases" / str(trial.number)
+    return lease.exists() and now.timestamp() - lease.stat().st_mtime > place.search.lease
 
 
 def _times(place: Place, seen: Searched, counted: Tally, now: datetime) -> list[tuple[str, str]]:

@@ -9,6 +9,8 @@ from typing import Any
 from isotrain.tradeoff.pareto import hypervolume, pareto, spread_out
 from isotrain.tradeoff.results import Run
 
+MARGIN = 1.1  # of the reference beyond the worst: else the worst itself would add no area
+
 
 @dataclass(frozen=True)
 class Point:
@@ -83,10 +85,7 @@ class Searched:
 
     @cached_property
     def reference(self) -> tuple[float, float] | None:
-        """The worst of each objective among the first ``startup`` whole points; ``None`` until they are there.
-
-        Fixed from then on, so that hypervolumes at different times compare; what is worse adds nothing to them.
-        """
+        """The corner of the hypervolume, :func:`reference_of` the points that count."""
         return reference_of([_plane(point) for point in self.points if point.counts], self.startup)
 
     @cached_property
@@ -95,20 +94,13 @@ class Searched:
         return tuple(history([_plane(p) if p.counts else None for p in self.points], self.startup))
 
     def chosen(self, count: int) -> list[Point]:
-        """Up to ``count`` points to run again: the best of one value, or the front's ends and what adds most between.
-
-        An end beyond the reference (fast, but worse than any first trial; or the other way round) is left out.
-        """
+        """Up to ``count`` points to run again: the best of one value, or the front's ends and some between."""
         if len(self.objectives) == 1:
             whole = [point for point in self.points if point.counts]
             return sorted(whole, key=lambda point: (point.values, point.number))[:count]
-        corner = self.reference or (math.inf, math.inf)
-        within = [point for point in self.front if point.values[0] < corner[0] and point.values[-1] < corner[1]]
-        useful = within or self.front
-        planes = [_plane(point) for point in useful]
-        return (
-            [useful[index] for index in spread_out(planes, count, self.reference or _worst(planes))] if planes else []
-        )
+        planes = [_plane(point) for point in self.front]
+        at = spread_out(planes, count, self.reference or _beyond(planes)) if planes else []
+        return [self.front[index] for index in at]
 
     @cached_property
     def again(self) -> tuple[Point, ...]:
@@ -125,8 +117,11 @@ Plane = tuple[float, float]
 
 
 def reference_of(points: Sequence[Plane], startup: int) -> Plane | None:
-    """The worst of each column among the first ``startup`` of ``points``; ``None`` with fewer."""
-    return _worst(points[:startup]) if len(points) >= max(startup, 1) else None
+    """A tenth beyond the worst of each column among the first ``startup`` of ``points``; ``None`` with fewer.
+
+    Fixed from then on, so that hypervolumes at different times compare; what lies beyond adds nothing to them.
+    """
+    return _beyond(points[:startup]) if len(points) >= max(startup, 1) else None
 
 
 def history(points: Sequence[Plane | None], startup: int) -> list[float]:
@@ -135,12 +130,13 @@ def history(points: Sequence[Plane | None], startup: int) -> list[float]:
     ``None`` stands for a point without values that count. Nothing before the reference is fixed: 0.
     """
     reference = reference_of([point for point in points if point], startup)
-    seen: list[Plane] = []
-    grown = []
+    front: list[Plane] = []  # alone, or a study of thousands of trials would take minutes
+    seen, grown = 0, []
     for point in points:
-        seen += [point] if point else []
-        ready = reference is not None and len(seen) >= startup
-        grown.append(hypervolume(seen, reference) if ready and reference else 0.0)
+        if point:
+            seen += 1
+            front = [(*front, point)[index] for index in pareto([*front, point])]
+        grown.append(hypervolume(front, reference) if reference and seen >= startup else 0.0)
     return grown
 
 
@@ -149,5 +145,5 @@ def _plane(point: Point) -> Plane:
     return point.values[0], point.values[-1]
 
 
-def _worst(points: Sequence[Plane]) -> Plane:
-    return max(x for x, _ in points), max(y for _, y in points)
+def _beyond(points: Sequence[Plane]) -> Plane:
+    return MARGIN * max(x for x, _ in points), MARGIN * max(y for _, y in points)

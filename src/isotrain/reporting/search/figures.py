@@ -103,7 +103,7 @@ def hypervolume(found: Searched) -> Figure | None:
     axes.plot(range(start + 1, len(grown) + 1), grown[start:], color=POINT, lw=1.8, drawstyle="steps-post")
     axes.axvline(found.startup, color=GREY, lw=1, ls=(0, (4, 3)))
     corner = ", ".join(f"{name} {value:.4g}" for name, value in zip(found.objectives, found.reference, strict=False))
-    note = f"left of the dashed line the first {found.startup} trials, whose worst is the reference: {corner}"
+    note = f"the corner ({corner}) lies a tenth beyond the worst of the first {found.startup} trials (dashed line)"
     axes.set_title(note, **SUBTITLE)
     unit = "kW s" if len(found.objectives) == 2 else "s²"
     axes.set(xlabel="Finished trials", ylabel=f"Hypervolume ({unit})", ylim=(0, None), xlim=(0, None))

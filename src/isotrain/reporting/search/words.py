@@ -60,8 +60,8 @@ def notes(found: Searched, rules: Rules) -> list[str]:
     if found.reference:
         corner = " and ".join(f"{n} {v:.4g}" for n, v in zip(found.objectives, found.reference, strict=False))
         lines.append(
-            f"Hypervolume: the area that the front dominates within {corner}, the worst of the first {found.startup} "
-            "trials."
+            f"Hypervolume: the area that the front dominates within {corner}, a tenth beyond the worst of the first "
+            f"{found.startup} trials."
         )
     if found.confirmed:
         lines += _confirmation(found, rules)
