@@ -192,28 +192,21 @@ def page(rows: dict[str, list[dict[str, Any]]], asked: argparse.Namespace) -> st
         "| ranking by | against | Kendall's tau | inversions | of settings 5 % apart | ratio |",
     ]
     lines += ["| --- | --- | --- | --- | --- | --- |"]
-    for kind, against in (
-        ("quiet, 1", "wall, 1"),
-        ("quiet, n", "quiet, 1"),
-        ("quiet, n", "wall, 1"),
-        ("wall, n", "wall, 1"),
-    ):
+    for kind, against in AGAINST:
         lines.append(f"| {kind} | {against} | " + _agreement(table, kind, against) + " |")
     lines += [
         "",
-        f"At the gates workers stood still for {lost['1']:.1%} of their time alone, {lost['n']:.1%} among n.",
-        "",
+        f"At its gates it stood still for {lost['1']:.1%} of its time alone, {lost['n']:.1%} among n.",
     ]
     return "\n".join([*lines, ""])
 
 
 def _agreement(table: dict[str, dict[str, float]], kind: str, against: str) -> str:
-    pairs = [
-        ([table[a][kind], table[b][kind]], [table[a][against], table[b][against]]) for a, b in combinations(table, 2)
-    ]
-    turned = [truth for mine, truth in pairs if (mine[0] - mine[1]) * (truth[0] - truth[1]) < 0]
-    clear = [truth for truth in turned if max(truth) > (1 + NEAR) * min(truth)]
-    ratios = [of[kind] / of[against] for of in table.values()]
+    seconds = [(of[kind], of[against]) for of in table.values()]
+    pairs = list(combinations(seconds, 2))
+    turned = [(a, b) for a, b in pairs if (a[0] - b[0]) * (a[1] - b[1]) < 0]
+    clear = [(a, b) for a, b in turned if max(a[1], b[1]) > (1 + NEAR) * min(a[1], b[1])]
+    ratios = [mine / other for mine, other in seconds]
     tau = 1 - 2 * len(turned) / len(pairs)
     return f"{tau:.3f} | {len(turned)} of {len(pairs)} | {len(clear)} | {min(ratios):.3f} to {max(ratios):.3f}"
 
