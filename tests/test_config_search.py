@@ -10,7 +10,7 @@ from isotrain.errors import InputError
 from isotrain.search.study import place
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-FRACTION = "search.space.isolation.schedule.fraction"
+RISE = "search.space.training.rise"
 
 
 @pytest.mark.parametrize(
@@ -18,13 +18,13 @@ FRACTION = "search.space.isolation.schedule.fraction"
     [
         ("search.space.isolation.schedule.fracton", {"low": 0.0, "high": 1.0}, ("fracton", "did you mean fraction")),
         ("search.space.isolaton.zone", {"choices": ["unit"]}, ("isolaton", "did you mean isolation")),
-        (f"{FRACTION}.high", 1.5, ("space.isolation.schedule.fraction", "1.5", "less than or equal to 1")),
-        (f"{FRACTION}.low", "none", ("fraction",)),
-        (f"{FRACTION}.low", 0.9, ("low = 0.9 must lie below high = 0.9",)),
-        (f"{FRACTION}.log", True, ("log needs low = 0.0 above 0",)),
-        (f"{FRACTION}.step", 0.4, ("step = 0.4", "lead from low = 0.0 to high = 0.9")),
-        (f"{FRACTION}.choices", [0.5], ("write one of",)),
-        (f"{FRACTION}.hihg", 0.5, ("hihg",)),
+        (f"{RISE}.high", 1.5, ("space.training.rise", "1.5", "less than or equal to 1")),
+        (f"{RISE}.low", "none", ("training.rise",)),
+        (f"{RISE}.low", 0.4, ("low = 0.4 must lie below high = 0.4",)),
+        ("search.space.isolation.schedule.start.log", True, ("log needs low = 0.0 above 0",)),
+        (f"{RISE}.step", 0.4, ("step = 0.4", "lead from low = 0.05 to high = 0.4")),
+        (f"{RISE}.choices", [0.5], ("write one of",)),
+        (f"{RISE}.hihg", 0.5, ("hihg",)),
         ("search.space.training.steps.low", 80.5, ("space.training.steps", "80.5")),
         ("search.space.training.regime.value", "sideways", ("space.training.regime", "'streamed' or 'windowed'")),
         ("search.space.isolation.thaw.choices", [1, 0], ("space.isolation.thaw", "boolean")),

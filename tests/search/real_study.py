@@ -34,7 +34,7 @@ def tiny_place(folder: Path, windows: Windows, **search: Any) -> Place:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, changes in TINY.items():
         values[section] |= changes
-    space = {"isolation.schedule.fraction": {"low": 0.0, "high": 0.9}, "isolation.zone": {"choices": ["unit", "layer"]}}
+    space = {"isolation.schedule.fraction": {"low": 0.0, "high": 0.7}, "isolation.zone": {"choices": ["unit", "layer"]}}
     values["search"] |= {"sampler": "random", "known": [], "space": space, "trials": 3, "startup": 2, **search}
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     here = place(folder / "params.yaml")

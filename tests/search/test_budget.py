@@ -58,8 +58,8 @@ def test_a_failure_without_a_reason_is_a_vanished_worker() -> None:
     assert not given_back(trial(0, TrialState.COMPLETE, [1.0, 2.0]))
 
 
-# The first two fix the reference point at (4, 4), so their hypervolumes are 0; (2, 2) adds 2 x 2 = 4; (1, 3) adds
-# (2 - 1) x (4 - 3) = 1; (3, 3) lies above (2, 2) and adds nothing; (1.9999, 2) adds 0.0001 x 1, below 0.1 %.
+# The first two fix the reference point beyond (4, 4). (2, 2) adds at least 2 x 2, (1, 3) at least (2 - 1) x (4 - 3);
+# (3, 3) lies above (2, 2) and adds nothing, (1.9999, 2) some 0.0001 x 1 to more than 5: below 0.1 %.
 def test_the_hypervolume_stands_still_as_computed_by_hand() -> None:
     run = points((4.0, 1.0), (1.0, 4.0), (2.0, 2.0), (1.0, 3.0), (3.0, 3.0), (1.9999, 2.0))
     assert not stalled(run[:4], startup=2, count=1)

@@ -28,7 +28,7 @@ def test_every_point_of_the_default_space_is_valid(space: Space) -> None:
         settings = space.settings(overrides)
         zones.add(settings.isolation.zone if settings.isolation else None)
         assert {path_of(name) for name in trial.params} <= overrides.keys()
-    assert zones == {"unit", "layer", "step"}
+    assert zones == {"unit", "layer", "step", None}
 
 
 def test_overrides_are_what_differs_from_the_base(space: Space) -> None:
