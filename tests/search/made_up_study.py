@@ -1,11 +1,19 @@
 """A study of a made-up trade-off, run by real samplers: conditional parameters, failures, repeats, early ends."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import optuna
+import yaml
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from isotrain.data.windows import Windows
+from isotrain.search.study import Place, open_study, place
+
+ROOT = Path(__file__).parents[2]
+SEARCH = {"study": "small", "trials": 10, "hours": 2.0, "startup": 4, "known": ["native"], "sampler": "random"}
+SPACE = {"model.hidden": {"low": 16, "high": 128, "step": 16}}
 KNOWN = {
     "native": {"isolation.zone": "layer", "isolation.schedule.fraction": 0.0, "model.hidden": 64},
     "small": {"isolation.zone": "layer", "isolation.schedule.fraction": 0.0, "model.hidden": 48},
@@ -81,3 +89,31 @@ def finished_like(trial: FrozenTrial, **noted: Any) -> FrozenTrial:
     attrs = {**trial.user_attrs, "val_mae": values[0], "seconds": values[1], **noted}
     same = {"params": trial.params, "distributions": trial.distributions}
     return create_trial(values=values, user_attrs=attrs, **same)
+
+
+def small_place(folder: Path, windows: Windows) -> Place:
+    """A study of ten trials to be, of one parameter, on the journal in ``folder``."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["search"] |= {**SEARCH, "space": SPACE}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    found = place(folder / "params.yaml")
+    windows.save(found.windows)
+    return found
+
+
+def run_trials(at: Place, count: int) -> optuna.Study:
+    """``count`` finished trials of :func:`small_place`: a larger network is slower and better."""
+    study = open_study(at)
+    for _ in range(count):
+        trial = study.ask()
+        values = at.space.suggest(trial)
+        mae, seconds = 5 + 8 / values["model.hidden"], values["model.hidden"] / 8
+        for key, value in {
+            "worker": "here:1",
+            "val_mae": mae,
+            "seconds": seconds,
+            "overrides": json.dumps(values),
+        }.items():
+            trial.set_user_attr(key, value)
+        study.tell(trial, (mae, seconds))
+    return study

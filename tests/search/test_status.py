@@ -5,41 +5,19 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import optuna
 import pytest
-import yaml
-from made_up_study import failed, finished_like
+from made_up_study import failed, finished_like, run_trials, small_place
 
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.search.status import status
-from isotrain.search.study import Place, open_study, place
-
-ROOT = Path(__file__).parents[2]
-SEARCH = {"study": "small", "trials": 10, "hours": 2.0, "startup": 4, "known": ["native"], "sampler": "random"}
-SPACE = {"model.hidden": {"low": 16, "high": 128, "step": 16}}
+from isotrain.search.study import Place, open_study
 
 
 @pytest.fixture
 def at(tmp_path: Path, windows: Windows) -> Place:
     """A study of ten trials to be, in a folder of its own."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["search"] |= {**SEARCH, "space": SPACE}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    found = place(tmp_path / "params.yaml")
-    windows.save(found.windows)
-    return found
-
-
-def run_trials(at: Place, count: int) -> optuna.Study:
-    """``count`` finished trials: a larger network is slower and better."""
-    study = open_study(at)
-    for _ in range(count):
-        trial = study.ask()
-        hidden = at.space.suggest(trial)["model.hidden"]
-        trial.set_user_attr("worker", "here:1")
-        study.tell(trial, (5 + 8 / hidden, hidden / 8))
-    return study
+    return small_place(tmp_path, windows)
 
 
 def test_a_study_that_does_not_exist_is_said_to(at: Place) -> None:

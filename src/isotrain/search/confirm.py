@@ -47,7 +47,8 @@ def confirmed_runs(names: Sequence[str], seeds: Sequence[int], folder: Path) -> 
     places = [folder / "confirm" / f"{name}-{seed}" for name in names for seed in seeds]
     runs = tuple(read_run(place) for place in places if (place / "result.json").exists())
     try:
-        check_comparable(runs)
+        if runs:
+            check_comparable(runs)
     except InputError as problem:
         raise InputError(f"{problem}; of a search: remove {folder / 'confirm'}, then confirm it again") from None
     return runs

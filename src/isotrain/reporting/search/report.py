@@ -80,5 +80,9 @@ def _front(found: Searched) -> list[str]:
         "As the search measured them, once each and with a seed of their own: the order along the front may be chance. "
         "“Known as”: a method of params.yaml that was tried first."
     )
-    again = "### To train a point again\n\nIn the project's folder; the fit is then the method `isolated`."
-    return ["## The front", reading, front_table(found), again, commands(found)]
+    again = (
+        "In the project's folder. The fit is then the method `isolated`, and params.yaml is left changed: restore it "
+        "(`git checkout params.yaml`) before the study goes on."
+    )
+    table = front_table(found)
+    return ["## The front", reading, table, "### To train a point again", again, commands(found)]
