@@ -29,13 +29,13 @@ setup: $(READY) ## make .venv from the pinned versions
 
 reproduce: $(READY) ## run the study (DATA=path/or/url.csv for your own series) and say where the report is
 	@test -z "$(DATA)" || $(BIN)/python pipelines/fetch.py "$(DATA)" params.yaml
-	@$(BIN)/dvc repro compare
+	@$(BIN)/dvc repro
 	@echo
 	@echo "report:  reports/tradeoff.html (and .md, .json beside it); the data: reports/data/data_report.md"
 	@echo "runs:    $(BIN)/mlflow ui    then open http://127.0.0.1:5000"
 
 search: $(READY) ## run the study of section search on this machine, or go on with it, and say where the report is
-	@$(BIN)/dvc repro search_report
+	@$(BIN)/dvc repro pipelines/dvc.yaml
 	@echo
 	@echo "report:  reports/search.html; while it runs: $(BIN)/isotrain search status"
 
