@@ -41,7 +41,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.xml"
         environment = {**os.environ, "ISOTRAIN_OUTAGE": str(asked.outage)}
-        command = [sys.executable, "-m", "pytest", *TESTS, f"--junitxml={results}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *TESTS,
+            "--override-ini=junit_family=xunit1",
+            f"--junitxml={results}",
+        ]
         if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
             sys.exit("no table: a test failed")
         rows = [row for case in ElementTree.parse(results).iter("testcase") for row in _rows(case)]

@@ -5,7 +5,7 @@
 ``LIGHT`` is JSON: ``seconds`` a trial, ``log`` (a file that gets a line when a trial begins and one when it ends: a
 second account of what ran, beside the study's), and number of a trial (or ``chain_0``: of a first trial and its
 repeats) -> what goes wrong in it: ``raise``, ``nan``,
-``memory`` (MemoryError), ``killed`` (as the kernel does when memory is short), ``disk`` (fills it), ``long``.
+``memory`` (MemoryError), ``killed`` (as the kernel does when memory is short), ``disk`` (fills it), ``slow``, ``long``.
 """
 
 import json
@@ -23,6 +23,7 @@ from isotrain.search.worker import Diverged, Job, Outcome, Report, work
 
 TOLD = json.loads(os.environ.get("LIGHT", "{}"))
 SLICES = 10
+LONGER = {"slow": 10, "long": 1000}  # times
 
 
 def objective(job: Job, report: Report) -> Outcome:
@@ -32,7 +33,7 @@ def objective(job: Job, report: Report) -> Outcome:
     rate, fraction = job.settings.training.learning_rate, job.settings.isolation.schedule.fraction
     error = 5 + fraction**2 + abs(math.log10(rate / 0.01))
     seconds = 10 * (1 - 0.5 * fraction)
-    for step in range(SLICES * (1000 if wrong == "long" else 1)):
+    for step in range(SLICES * LONGER.get(wrong, 1)):
         time.sleep(TOLD.get("seconds", 0.2) / SLICES)
         report(step, error, seconds * (step + 1) / SLICES)
         if step == SLICES // 2:
