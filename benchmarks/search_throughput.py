@@ -31,6 +31,13 @@ from isotrain.search.study import open_study, place
 from isotrain.search.worker import Job, Outcome, Report, work
 
 ROOT = Path(__file__).parents[1]
+TITLE = """\
+# What the machinery of a study takes
+
+`python -m benchmarks.search_throughput`; its first lines say what is measured. With many more workers than cores the
+seconds between two objectives, and to the first, are mostly spent waiting for a core.
+
+"""
 HEAD = (
     "| storage | workers | cores | sampler | trials | lost | twice | open | seconds | trials a second "
     "| between, median ms | start, median s |\n" + "| --- " * 12 + "|\n"
@@ -77,7 +84,7 @@ def main() -> None:
     if asked.out:
         table = asked.out / "throughput.md"
         table.parent.mkdir(parents=True, exist_ok=True)
-        table.write_text((table.read_text() if table.exists() else HEAD) + row)
+        table.write_text((table.read_text() if table.exists() else TITLE + HEAD) + row)
     if wrong:
         sys.exit("trials were lost, run twice or left open")
 
