@@ -29,8 +29,9 @@ def cursed(rows: Sequence[Again]) -> str:
     rise, change = curse(rows, rise_in_error), curse(rows, change_of_seconds)
     worse = sum(rise_in_error(row) > 0 for row in rows)
     return (
-        f"The best of many noisy trials tends to look better than it is. On fresh seeds {worse} of {len(rows)} points have "
-        f"a larger validation MAE than the search measured ({rise:+.3f} kW, median over the points); their seconds, each "
+        "The best of many noisy trials tends to look better than it is. "
+        f"On fresh seeds {worse} of {len(rows)} points have a larger validation MAE than the search measured "
+        f"({rise:+.3f} kW, median over the points); their seconds, each "
         f"fit alone on the machine, are {change:.2f} times those that the search estimated "
         f"(from {min(map(change_of_seconds, rows)):.2f} to {max(map(change_of_seconds, rows)):.2f})."
     )
