@@ -79,6 +79,7 @@ class Worker:
         """
         watch_ends = None
         while True:
+            looked = time.monotonic()
             spent = self._patiently(self._look_after, "looking after the study")
             if self._stop.signal:
                 return f"asked to leave ({self._stop.signal})"
@@ -86,9 +87,9 @@ class Worker:
                 watch_ends = None
                 self._one()
                 continue
-            lease, now = self._place.search.lease, time.monotonic()
-            watch_ends = watch_ends or now + lease * (1 + 1 / BEATS)
-            if now > watch_ends or not self._patiently(self._others_run, "reading the trials"):
+            lease = self._place.search.lease
+            watch_ends = watch_ends or time.monotonic() + lease * (1 + 1 / BEATS)
+            if looked > watch_ends or not self._patiently(self._others_run, "reading the trials"):
                 return spent
             time.sleep(lease / BEATS)
 
