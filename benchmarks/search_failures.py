@@ -22,7 +22,7 @@ TESTS = {"tests/search/test_failures.py": "this machine", "tests/cluster/test_se
 HEAD = """\
 # What a study was put through
 
-`python -m benchmarks.search_failures`, {day}, {system}, two workers a study, a budget of 12 trials (4 to 6 in some);
+`python -m benchmarks.search_failures`, {day}, {system}, two workers a study, a budget of 12 trials (4 or 6 in some);
 storage out of reach for {outage:g} s. A trial and its repeats are one trial. *asked*: trials; *again*: repeats; *open*:
 running, queued or to be queued; *twice*: finished more than once. None was lost: each trial that a worker began, by its
 own account, is in the study. What is to be repeated when the budget is reached is run to its end.
@@ -52,7 +52,7 @@ def main() -> None:
         if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
             sys.exit("no table: a test failed")
         rows = [row for case in ElementTree.parse(results).iter("testcase") for row in _rows(case)]
-    head = HEAD.format(day=date.today().isoformat(), system=platform.platform(terse=True), outage=asked.outage)
+    head = HEAD.format(day=date.today().isoformat(), system=platform.system(), outage=asked.outage)
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "failures.md").write_text(head + "".join(rows))
 

@@ -59,7 +59,7 @@ def test_all_killed_then_started_again(study: LightStudy, account: Account) -> N
     assert after.again == 2
 
 
-@pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda word: word.name)
 def test_told_to_leave_in_mid_trial(word: signal.Signals, tmp_path: Path, account: Account) -> None:
     study = light_study(
         tmp_path, trials=TRIALS, lease=60
