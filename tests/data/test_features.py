@@ -174,7 +174,8 @@ def test_plain_is_the_series_the_weather_and_the_calendar(made: Windows) -> None
     assert plain["inputs"] == ["load", *weather, *calendar]
     assert plain["ahead"] == calendar and len(calendar) == made.calendar.shape[1] == 20
     assert plain["lags"] == ["load_1d_before", "load_7d_before"]
-    assert plain["origin"] == plain["recent"] == []
+    assert plain["recent"] == [f"load_lag_{hours}h" for hours in (0, 1, 2, 3, 23, 24, 25, 167, 168, 169)]
+    assert plain["origin"] == []
     np.testing.assert_array_equal(made.calendar, made.ahead[:, made.columns("ahead", "plain")])
 
 

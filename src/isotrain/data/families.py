@@ -126,9 +126,11 @@ def climate_at_origin(s: Signals) -> dict[str, Past]:
 
 
 def recent_loads(s: Signals) -> dict[str, Past]:
-    lags = (0, 1, 2, 3, 23, 24, 25, 167, 168, 169)
-    means = {"load_mean_24h": s.load.mean(24), "load_low_24h": s.load.quantile(24, 0.05)}
-    return {f"load_lag_{hours}h": s.load.lag(hours) for hours in lags} | means
+    return {f"load_lag_{hours}h": s.load.lag(hours) for hours in (0, 1, 2, 3, 23, 24, 25, 167, 168, 169)}
+
+
+def recent_statistics(s: Signals) -> dict[str, Past]:
+    return {"load_mean_24h": s.load.mean(24), "load_low_24h": s.load.quantile(24, 0.05)}
 
 
 def day_type_recent(s: Signals) -> dict[str, Past]:

@@ -47,7 +47,8 @@ FEATURES = (
     Family("origin", "weather_history", families.temperature_at_origin, needs="temperature"),
     Family("origin", "weather_history", families.solar_at_origin, needs="solar"),
     Family("origin", "climate", families.climate_at_origin, needs="temperature"),
-    Family("recent", "recent", families.recent_loads),
+    Family("recent", "recent", families.recent_loads, plain=True),
+    Family("recent", "recent", families.recent_statistics),
     Family("recent", "day_type", families.day_type_recent),
 )
 
