@@ -26,6 +26,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from isotrain.files import read_json, write_text
+
 SCHEDULE = {"isolation.schedule.start": 0.25, "isolation.schedule.shape": "constant"}
 UNITS: dict[str, Any] = {**SCHEDULE, "isolation.zone": "unit", "isolation.criterion": "update_norm"}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -79,11 +81,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         asked.windows = asked.windows or simulated(asked.params, Path(folder))
         seconds = measured(asked)
-    text = page(seconds, asked)
+        of = read_json(asked.windows / "windows.json")
+    text = page(seconds, asked, "a simulated series" if of["simulated"] else Path(of["source"]).name)
     print(text)
     if asked.out:
-        from isotrain.files import write_text
-
         write_text(asked.out, text)
 
 
@@ -164,7 +165,7 @@ def run_worker(asked: argparse.Namespace) -> None:
                 return
 
 
-def page(rows: dict[str, list[dict[str, Any]]], asked: argparse.Namespace) -> str:
+def page(rows: dict[str, list[dict[str, Any]]], asked: argparse.Namespace, series: str) -> str:
     """The comparison as Markdown."""
     table = {name: {kind: _median(of, *which) for kind, which in KINDS.items()} for name, of in rows.items()}
     names = sorted(table, key=lambda name: table[name]["wall, 1"])
@@ -173,8 +174,8 @@ def page(rows: dict[str, list[dict[str, Any]]], asked: argparse.Namespace) -> st
     lines = [
         "# Seconds on a busy and on an idle machine",
         "",
-        f"*{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, `python benchmarks/search_ranking.py`: the simulated "
-        f"series unless told otherwise, {asked.steps} steps, {asked.repeats} repeats, 1 thread a worker; "
+        f"*{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, `python benchmarks/search_ranking.py`: "
+        f"{series}, {asked.steps} steps, {asked.repeats} repeats, 1 thread a worker; "
         f"n = {asked.workers} workers.*",
         "",
         "Seconds of a training. *Wall* is the wall-clock; with one worker it is the truth. *Quiet* is the objective of",

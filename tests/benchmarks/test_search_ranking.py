@@ -34,14 +34,14 @@ def line(text: str, start: str) -> str:
 
 
 def test_equal_rankings_agree() -> None:
-    text = page(rows({}), ASKED)
+    text = page(rows({}), ASKED, "a series")
     assert line(text, "| quiet, n | quiet, 1 ") == "| quiet, n | quiet, 1 | 1.000 | 0 of 45 | 0 | 1.000 to 1.000 |"
     assert "for 0.0% of its time alone, 5.0% among n" in text
 
 
 def test_a_changed_ranking_is_counted() -> None:
     """The quickest of ten has become the slowest: nine pairs turned, tau 1 - 2 * 9 / 45."""
-    text = page(rows({next(iter(SETTINGS)): 100.0}), ASKED)
+    text = page(rows({next(iter(SETTINGS)): 100.0}), ASKED, "a series")
     assert line(text, "| wall, n | wall, 1 ") == "| wall, n | wall, 1 | 0.600 | 9 of 45 | 9 | 1.000 to 100.000 |"
 
 
