@@ -22,7 +22,7 @@ from tests.search.postgres import Postgres, server, why_not
 
 from isotrain.errors import InputError
 from isotrain.search.study import Place, open_study, place, sampler
-from isotrain.search.worker import EndEarly, Job, Outcome, Report, work
+from isotrain.search.worker import Diverged, Job, Outcome, Report, work
 
 WRITES = (
     "create_new_study",
@@ -201,16 +201,19 @@ def test_settings_that_do_not_go_together_fail_the_trial_with_the_reason(make: M
         work(at, objective)
 
 
-def test_what_ends_early_or_without_a_number_has_failed_and_is_not_repeated(make: Make) -> None:
+def test_what_ends_without_a_number_has_failed_and_is_not_repeated(make: Make) -> None:
     def odd(job: Job, _: Report) -> Outcome:
         if job.number % 2:
-            raise EndEarly("cannot reach the front")
+            raise Diverged("the loss is no number")
         return Outcome((float("nan"), 1.0), {})
 
     at = make(trials=4)
     work(at, odd)
     assert (counted(at).failed, counted(at).again) == (4, 0)
-    assert [trial.user_attrs["why"].split(":")[0] for trial in trials_of(at)] == ["diverged", "ended early"] * 2
+    assert [trial.user_attrs["why"] for trial in trials_of(at)][:2] == [
+        "diverged: the objectives are (nan, 1.0)",
+        "diverged: the loss is no number",
+    ]
 
 
 def test_one_objective_is_pruned_by_the_study(make: Make) -> None:

@@ -52,10 +52,6 @@ class Diverged(Exception):
     """The training ran into numbers that are not finite: the trial has failed and is not repeated."""
 
 
-class EndEarly(Exception):
-    """The trial cannot reach the front: it ends without values and is not repeated."""
-
-
 @dataclass(frozen=True)
 class Ending:
     """How a trial ended: ``why`` if it failed; ``error`` if the worker cannot go on after it."""
@@ -79,8 +75,6 @@ def attempt(run: Callable[[], Outcome], stop: Stop) -> Ending:
             outcome = run()
     except optuna.TrialPruned:
         return Ending(TrialState.PRUNED)
-    except EndEarly as reason:
-        return _failed(f"ended early: {reason}", early=True)
     except Diverged as reason:
         return _failed(f"diverged: {reason}")
     except (SystemExit, KeyboardInterrupt) as reason:
@@ -99,8 +93,8 @@ def attempt(run: Callable[[], Outcome], stop: Stop) -> Ending:
     return Ending(TrialState.COMPLETE, outcome.values, outcome.attrs)
 
 
-def _failed(why: str, *, early: bool = False) -> Ending:
-    return Ending(TrialState.FAIL, why=why, attrs={"early": True} if early else {})
+def _failed(why: str) -> Ending:
+    return Ending(TrialState.FAIL, why=why)
 
 
 def _in_words(problem: Exception) -> str:

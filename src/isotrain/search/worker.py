@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from isotrain.errors import InputError
 from isotrain.search import budget
-from isotrain.search.attempt import Diverged, EndEarly, Ending, Job, Objective, Outcome, Report, attempt, reporter
+from isotrain.search.attempt import Diverged, Ending, Job, Objective, Outcome, Report, attempt, reporter
 from isotrain.search.chains import first_of, lost, queue_again, waiting_repeats
 from isotrain.search.diary import writing_to
 from isotrain.search.leases import BEATS, alive, fail
@@ -26,7 +26,7 @@ from isotrain.search.signals import Stop
 from isotrain.search.storage import exclusive
 from isotrain.search.study import Place, open_study, signs_of_life
 
-__all__ = ["Diverged", "EndEarly", "Job", "Objective", "Outcome", "Report", "work", "worker_name"]
+__all__ = ["Diverged", "Job", "Objective", "Outcome", "Report", "work", "worker_name"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -170,7 +170,7 @@ class Worker:
             log.info("trial %d %s: %s", trial.number, ending.state.name.lower(), found)
 
     def _require_success(self, ending: Ending) -> None:
-        failed = ending.state == TrialState.FAIL and not ending.given_back and not ending.attrs.get("early")
+        failed = ending.state == TrialState.FAIL and not ending.given_back
         self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
         if self._failed_in_a_row >= self._place.search.failures:
             raise InputError(
