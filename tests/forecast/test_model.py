@@ -133,8 +133,8 @@ def test_state_zeroed_has_the_same_parameters_and_no_use_for_the_inputs(windows:
 def test_the_input_sets_are_the_columns_that_the_windows_name(windows: Windows) -> None:
     groups = sorted({column["group"] for column in windows.meta["columns"]["ahead"]} - {"calendar"})
     plain, rich, less = Series(windows), Series(windows, "rich"), Series(windows, "rich", groups)
-    assert not plain.origin.shape[1] and not plain.recent.shape[1] and plain.lags.shape[1] == 2
-    assert rich.origin.shape[1] and rich.recent.shape[1]
+    assert not plain.origin.shape[1] and plain.lags.shape[1] == 2
+    assert rich.origin.shape[1] and rich.recent.shape[1] > plain.recent.shape[1] == 10  # hours as they were
     assert torch.equal(less.ahead, torch.from_numpy(windows.calendar))
     with pytest.raises(InputError, match="nonsense"):
         Series(windows, "rich", ["nonsense"])
