@@ -1,4 +1,4 @@
-"""What each group of features is worth: the method `rich` without one group at a time.
+"""What each group of features is worth: the method `rich` without one group at a time, or with one it does without.
 
     python -m benchmarks.ablation WINDOWS [--seeds 1] [--out docs/results/forecaster/ablation.md]
 
@@ -44,18 +44,22 @@ def main() -> None:
     source = "a **simulated** series" if windows.meta["simulated"] else "the Drahi-X series"
     lines = [
         "# What each group of features is worth\n",
-        f"`rich` without one group at a time, on {source} ({windows.meta['target']}), {words.seeds} seed(s), "
-        f"{date.today().isoformat()}. `python -m benchmarks.ablation`. MAE, kW (difference to all groups).\n",
-        "| without | validation | test |",
+        f"`rich` without one group at a time, or with one that it does without, on {source} "
+        f"({windows.meta['target']}), {words.seeds} seed(s), "
+        f"{date.today().isoformat()}. `python -m benchmarks.ablation`. MAE, kW (difference to `rich`).\n",
+        "| | validation | test |",
         "| --- | --- | --- |",
     ]
+    usual = load(words.params, view=MethodsView).settings("rich").model.leave_out
     whole: tuple[float, float] | None = None
     for group in (None, *(g for g in windows.meta["groups"] if g != "load")):
-        runs = [errors(windows, words.params, [group] if group else [], seed) for seed in range(words.seeds)]
+        left_out = sorted({*usual} ^ {group}) if group else usual
+        runs = [errors(windows, words.params, left_out, seed) for seed in range(words.seeds)]
         mean = (float(np.mean([v for v, _ in runs])), float(np.mean([t for _, t in runs])))
         whole = whole or mean
         cells = [f"{value:.3f} ({value - base:+.3f})" for value, base in zip(mean, whole, strict=True)]
-        lines.append(f"| {group or '*nothing*'} | {cells[0]} | {cells[1]} |")
+        name = f"{'with' if group in usual else 'without'} {group}" if group else "`rich`"
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
         print(lines[-1], flush=True)
     write_text(words.out, "\n".join(lines) + "\n")
 
