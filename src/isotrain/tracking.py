@@ -115,6 +115,7 @@ class Parcel:
     name: str
     key: Mapping[str, str]  # the tags that no other run has
     tags: Mapping[str, str]
+    series: Mapping[str, Any]  # as :meth:`Run.dataset` takes it
     params: Mapping[str, Any]
     metrics: Sequence[tuple[str, float, int]]
     status: str  # FINISHED | FAILED
@@ -145,7 +146,9 @@ def log_parcel(experiment: str, uri: str | None, parcel: Parcel) -> str:
         query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in parcel.key.items())
         known = client.search_runs([experiment_id], query, max_results=1)
         run_id = known[0].info.run_id if known else _new_run(client, experiment_id, parcel)
-        Run(client, run_id).params(parcel.params)
+        run = Run(client, run_id)
+        run.dataset(parcel.series)
+        run.params(parcel.params)
         items = [Metric(name, value, parcel.ended, step) for name, value, step in parcel.metrics]
         for start in range(0, len(items), 1000):  # MLflow's limit a batch
             client.log_batch(run_id, metrics=items[start : start + 1000])

@@ -31,6 +31,7 @@ FINAL = {
     "isolated_fraction": "isolated_fraction",
     "parameters": "parameters",
 }  # attribute of a trial -> metric final/..., as a fit names it
+SERIES = ("source", "simulated", "rows", "sha256", "target", "unit")  # what a run says of its series
 NOTED = ("worker", "seed", "known", "why", "again_of", "early")  # attributes that become tags
 
 
@@ -128,20 +129,21 @@ def sync(place: Place) -> str:
 
 def _parcel(place: Place, trial: FrozenTrial) -> Parcel:
     attrs, study = trial.user_attrs, place.search.study
-    result = _result(place, trial)
+    result, meta = _result(place, trial), read_json(place.windows / "windows.json")
     tags = {name: str(attrs[name]) for name in NOTED if name in attrs}
     tags |= {
         "method": "search",
         "state": trial.state.name,
         "sampler": place.search.sampler,
         "git.commit": str(attrs.get("commit", "none")),
-        "data.simulated": "yes" if read_json(place.windows / "windows.json")["simulated"] else "no",
+        "data.simulated": "yes" if meta["simulated"] else "no",
     }
     began = _ms(trial.datetime_start or trial.datetime_complete)
     return Parcel(
         name=f"{study}-{trial.number}",
         key={"study": study, "trial": str(trial.number), "trial.began": str(began)},  # studies may share a name
         tags=tags,
+        series={key: meta[key] for key in SERIES},
         params=result.get("params") or json.loads(attrs.get("overrides", "{}")),
         metrics=[*_final(trial), *_history(result.get("history", []))],
         status="FAILED" if trial.state == TrialState.FAIL else "FINISHED",
