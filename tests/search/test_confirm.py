@@ -1,6 +1,5 @@
 """Points run again: every seed of every method in a process of its own, and nothing twice."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,13 +24,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, windows: Windows) -> Iterator[Path]:
-    """A folder with windows, and a point that was run with two seeds; the working folder is the project's."""
+    """A folder with windows, and a point that was run with one seed; the working folder is the project's."""
     folder = tmp_path_factory.mktemp("project")
     windows.save(folder / "windows")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
-        confirm({"search-3": settings()}, [1000, 1001], folder / "windows", folder / "study")
+        confirm({"search-3": settings()}, [1000], folder / "windows", folder / "study")
         yield folder
 
 
@@ -42,15 +41,14 @@ def settings(**changes: object) -> Settings:
     return view.settings("native").model_copy(update={"method": "search-3"})
 
 
-def test_a_point_is_run_once_a_seed_and_again_only_if_it_changed(project: Path) -> None:
+def test_a_point_is_run_once_a_seed(project: Path) -> None:
     folder, windows = project / "study", project / "windows"
+    first = folder / "confirm" / "search-3-1000" / "result.json"
+    made = first.stat().st_mtime_ns
+    confirm({"search-3": settings()}, [1000, 1001], windows, folder)
     runs = confirmed_runs(["search-3", "never-run"], [1000, 1001], folder)
     assert [(run.method, run.seed) for run in runs] == [("search-3", 1000), ("search-3", 1001)]
-    made = {run.folder: (run.folder / "result.json").stat().st_mtime_ns for run in runs}
-    shutil.rmtree(folder / "confirm" / "search-3-1001")
-    confirm({"search-3": settings()}, [1000, 1001], windows, folder)
-    again = {path: (path / "result.json").stat().st_mtime_ns for path in made}
-    assert [again[path] == made[path] for path in sorted(made)] == [True, False]
+    assert first.stat().st_mtime_ns == made
 
 
 def test_a_result_counts_for_its_own_settings_and_series(project: Path) -> None:

@@ -182,7 +182,7 @@ def test_a_server_that_is_down_loses_nothing_and_is_complained_of_once(
 
 def test_many_processes_send_to_one_store(here: Place, tmp_path: Path) -> None:
     """All at once, into a store that is not there yet; between them they send everything, once."""
-    trials, senders = finished(here, 60), 6
+    trials, senders = finished(here, 60), 4
     environment = {**os.environ, "MLFLOW_TRACKING_URI": str(here.tracking.uri)}
     command = [sys.executable, "-c", SENDER, str(tmp_path / "params.yaml")]
     processes = [

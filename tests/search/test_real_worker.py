@@ -44,15 +44,12 @@ def test_a_worker_runs_the_study_to_its_end(tmp_path: Path, windows: Windows) ->
     assert "on a core of its own" in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_asked_to_leave_in_mid_training_it_gives_the_trial_back(
-    number: signal.Signals, tmp_path: Path, windows: Windows
-) -> None:
+def test_asked_to_leave_in_mid_training_it_gives_the_trial_back(tmp_path: Path, windows: Windows) -> None:
     space = {"training.steps": {"value": 100_000}, "isolation.zone": {"choices": ["unit", "layer"]}}
     here: Place = tiny_place(tmp_path, windows, space=space)
     process = start(tmp_path)
     wait_for_a_validation(process, tmp_path)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=100)[1]
     assert process.returncode == 0, said
     first, *again = open_study(here, create=False).get_trials()

@@ -139,7 +139,7 @@ def test_wherever_a_worker_is_killed_every_trial_counts_once(
 ) -> None:
     url = request.getfixturevalue("postgres").url if storage == "postgresql" else None
     at = place(light_study(tmp_path, url=url, known=["native"], trials=2).params)
-    for write in range(1, 22, 10 if url else 2):
+    for write in range(1, 22, 20 if url else 3):
         for after in (False, True):
             name = f"s{uuid.uuid4().hex[:8]}"
             search = at.search.model_copy(update={"study": name})
