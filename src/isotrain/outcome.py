@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isotrain.config import Settings, flatten
 from isotrain.data.windows import Windows
 from isotrain.files import replacing
 from isotrain.forecast.clock import Clock, Row
@@ -20,11 +19,6 @@ from isotrain.tracking import Run
 log = logging.getLogger(__name__)
 ERRORS = ("best_val_mae", "val_mae", "test_mae", "test_rmse", "test_mase")
 TIMES = ("train_seconds", "step_ms_median", "machine_seconds", "isolated_fraction", "parameters")
-
-
-def flat(settings: Settings) -> dict[str, Any]:
-    """What decides a fit, seed and data apart: dotted path -> value."""
-    return flatten(settings.model_dump(exclude={"method", "tracking"}))
 
 
 def timed(clock: Clock) -> dict[str, Any]:

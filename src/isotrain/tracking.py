@@ -24,6 +24,7 @@ from mlflow.tracking import MlflowClient
 
 log = logging.getLogger(__name__)
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on the runs, not on traces
+SERIES = ("source", "simulated", "rows", "sha256", "target", "unit")  # what :meth:`Run.dataset` reads of a series
 EXPERIMENTS = (".dvc", "tmp", "exps")  # where DVC runs queued experiments
 
 

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from isotrain.config import Settings
+from isotrain.config import Settings, decisive
 from isotrain.config.sections import Isolation as IsolationSettings
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
@@ -26,11 +26,11 @@ from isotrain.isolation import SCHEDULES, AdaptiveHorizon, Isolation
 from isotrain.isolation.pictures.figures import draw
 from isotrain.lstm import runtime
 from isotrain.lstm.horizon import LADDER
-from isotrain.outcome import flat, log_result, scored, timed
+from isotrain.outcome import log_result, scored, timed
 from isotrain.provenance import commit, hardware
 from isotrain.serving.bundle import write_bundle
 from isotrain.style import save
-from isotrain.tracking import Run, tracked
+from isotrain.tracking import SERIES, Run, tracked
 from isotrain.tradeoff.timing import alone, machine_seconds
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to pass on
@@ -71,7 +71,7 @@ def fit(settings: Settings, seed: int, windows: Windows, out: str | Path) -> dic
     module, callbacks = prepare(job)
     tracking = settings.tracking
     with tracked(tracking.experiment, tracking.uri, job.name, _tags(job)) as run:
-        run.params({**flat(settings), "seed": seed, **{f"runtime.effect.{k}": v for k, v in effect.items()}})
+        run.params({**decisive(settings), "seed": seed, **{f"runtime.effect.{k}": v for k, v in effect.items()}})
         run.dataset(windows.meta)
         with alone():
             result = _train(job, module, callbacks, run)
@@ -215,9 +215,9 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
         "started_at": started.isoformat(timespec="seconds"),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
-        "data": {key: job.windows.meta[key] for key in ("source", "simulated", "rows", "sha256", "target", "unit")},
+        "data": {key: job.windows.meta[key] for key in SERIES},
         "hardware": hardware(),
-        "params": flat(s),
+        "params": decisive(s),
         "parameters": sum(p.numel() for p in module.parameters()),
         "machine_seconds": speed,
         "backend": module.net.encoder.backend,
@@ -249,7 +249,7 @@ def _picture(job: Fit, isolation: Isolation | AdaptiveHorizon) -> None:
 
 def checkpoint_to_resume(job: Fit) -> Path:
     """Where an interrupted fit of exactly these settings, seed and data left its state."""
-    key = sha256_text(repr((flat(job.settings), job.seed, job.windows.meta["sha256"])))[:16]
+    key = sha256_text(repr((decisive(job.settings), job.seed, job.windows.meta["sha256"])))[:16]
     return Path("checkpoints") / f"{job.name}-{key}.ckpt"
 
 

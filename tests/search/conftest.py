@@ -1,10 +1,20 @@
-"""What the tests of failures share."""
+"""What the tests of a study share."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.search.light_study import Account, small_file_system
+from tests.search.postgres import Postgres, server, why_not
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL on loopback; skipped with the reason where there is none."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with server() as running:
+        yield running
 
 
 @pytest.fixture

@@ -4,25 +4,16 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
 from tests.cluster.slurm import until
 from tests.search.light_study import Account, LightStudy, light_study, workers
-from tests.search.postgres import Postgres, server, why_not
+from tests.search.postgres import Postgres
 
 TRIALS = 12
 OUTAGE = float(os.environ.get("ISOTRAIN_OUTAGE", "3"))  # s; the recorded table takes 20
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    if reason := why_not():
-        pytest.skip(reason)
-    with server() as running:
-        yield running
 
 
 @pytest.fixture(params=["journal", "postgresql"])

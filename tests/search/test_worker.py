@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import create_engine, text
 from tests.search.counting import Count, count
 from tests.search.light_study import light_study
-from tests.search.postgres import Postgres, server, why_not
 
 from isotrain.errors import InputError
 from isotrain.search.study import Place, open_study, place, sampler
@@ -33,14 +32,6 @@ WRITES = (
     "set_trial_state_values",
 )
 Make = Callable[..., Place]
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    if reason := why_not():
-        pytest.skip(reason)
-    with server() as running:
-        yield running
 
 
 @pytest.fixture(params=["journal", "postgresql"])

@@ -196,6 +196,11 @@ def flatten(section: Section | Mapping[str, Any], prefix: str = "") -> dict[str,
     return flat
 
 
+def decisive(settings: Settings) -> dict[str, Any]:
+    """What decides a fit, seed and data apart: dotted path -> value, without its name and where its run is kept."""
+    return flatten(settings.model_dump(exclude={"method", "tracking"}))
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """The report's figures: every function takes a comparison and returns one figure, units on every axis."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -37,6 +37,11 @@ def draw_all(comparison: Comparison, accuracy: Sequence[Entry], folder: Path) ->
         "error_by_month": lambda: error_by_month(comparison, accuracy),
         "phases": lambda: phases(comparison),
     }
+    return save_drawings(drawings, folder)
+
+
+def save_drawings(drawings: Mapping[str, Callable[[], Figure | None]], folder: Path) -> list[str]:
+    """Draw in the house's style and save what there is to draw; the names of those drawn."""
     drawn = []
     with mpl.rc_context(STYLE):
         for name, draw in drawings.items():

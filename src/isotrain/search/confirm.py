@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from isotrain.config import Settings, flatten
+from isotrain.config import Settings, decisive
 from isotrain.errors import InputError
 from isotrain.files import read_json, write_json
 from isotrain.tradeoff.results import Run, check_comparable, read_run
@@ -61,8 +61,3 @@ def is_current(out: Path, settings: Settings, data: str) -> bool:
     result = read_json(out / "result.json")
     same: bool = result["params"] == decisive(settings) and result["data"]["sha256"] == data
     return same
-
-
-def decisive(settings: Settings) -> dict[str, object]:
-    """What a result says of its settings: everything but the name and where the run is kept."""
-    return flatten(settings.model_dump(mode="json", exclude={"method", "tracking"}))

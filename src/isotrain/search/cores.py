@@ -28,7 +28,7 @@ def own_cores(threads: int) -> list[int]:
     """
     if "torch" in sys.modules:
         raise RuntimeError("own_cores comes before the import of torch, whose threads are made for the cores it finds")
-    given = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    given = given_cores()
     allotted = min(int(os.environ.get("SLURM_CPUS_PER_TASK", len(given))), len(given))
     wanted = threads or allotted
     if wanted > allotted:
@@ -49,6 +49,11 @@ def own_cores(threads: int) -> list[int]:
         log.warning("this system pins no process to cores: workers may disturb each other's seconds")
     log.info("on %s of its own: %s", "a core" if wanted == 1 else "cores", ", ".join(map(str, cores)))
     return cores
+
+
+def given_cores() -> list[int]:
+    """The cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def _claim(given: list[int], wanted: int) -> list[int]:

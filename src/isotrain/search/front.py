@@ -8,11 +8,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from isotrain.config import Settings, flatten
+from isotrain.config import Settings, decisive
 from isotrain.search.chains import lost, settled, why
 from isotrain.tradeoff.searched import Point
-
-NOT_A_SETTING = ("method", "tracking.")  # of a fit: its name, and where its run is kept
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,11 @@ def reproduce(point: Settings, isolated: Mapping[str, Any], seed: int) -> str:
     differs from them is set. Works in the project's folder, and leaves params.yaml changed as after every
     ``dvc exp run``.
     """
-    wanted = flatten(point)
+    wanted = decisive(point)
     if point.isolation is None:
         wanted = {path: value for path, value in wanted.items() if not path.startswith("isolation")}
         wanted["isolation.schedule.fraction"] = 0.0
-    changed = {path: value for path, value in wanted.items() if not path.startswith(NOT_A_SETTING)}
-    words = [f"-S '{path}={_word(value)}'" for path, value in changed.items() if value != isolated[path]]
+    words = [f"-S '{path}={_word(value)}'" for path, value in wanted.items() if value != isolated[path]]
     return " ".join(["dvc exp run", *words, f"train@{seed}-isolated"])
 
 

@@ -1,7 +1,6 @@
 """The workers of this machine: started, waited for, told when to leave."""
 
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from isotrain.errors import InputError
 from isotrain.search.budget import spent
+from isotrain.search.cores import given_cores
 from isotrain.search.signals import Stop
 from isotrain.search.study import Place, open_study, place
 
@@ -44,8 +44,7 @@ def run_workers(params: str | Path = "params.yaml") -> None:
 def workers_here(at: Place) -> int:
     """``search.workers``, or as many as this process has cores for."""
     threads = at.space.settings({}).runtime.threads
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return at.search.workers or (max(1, cores // threads) if threads else 1)
+    return at.search.workers or (max(1, len(given_cores()) // threads) if threads else 1)
 
 
 def _start(params: str | Path) -> Process:

@@ -5,12 +5,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from isotrain.config import decisive
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import write_json
 from isotrain.forecast.clock import Clock, Row
 from isotrain.lstm import runtime
-from isotrain.outcome import best, finite, flat
+from isotrain.outcome import best, finite
 from isotrain.provenance import commit
 from isotrain.search.attempt import Diverged, Job, Objective, Outcome, Report
 from isotrain.search.cost import QuietCost
@@ -119,7 +120,7 @@ class Trained:
             "number": self.job.number,
             "seed": self.job.seed,
             "overrides": self.job.overrides,
-            "params": flat(self.job.settings),
+            "params": decisive(self.job.settings),
             "values": [value if math.isfinite(value) else None for value in values],
             **self.attrs(""),
             "history": [{**row, "seconds": self.cost.seconds(row["step"])} for row in self.clock.rows],

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from isotrain.files import read_json, write_json
 from isotrain.search.study import Place, open_study
-from isotrain.tracking import Parcel, TrackingError, log_parcel
+from isotrain.tracking import SERIES, Parcel, TrackingError, log_parcel
 
 log = logging.getLogger(__name__)
 PAUSE = 60.0  # s after which a store that did not answer is tried again
@@ -31,7 +31,6 @@ FINAL = {
     "isolated_fraction": "isolated_fraction",
     "parameters": "parameters",
 }  # attribute of a trial -> metric final/..., as a fit names it
-SERIES = ("source", "simulated", "rows", "sha256", "target", "unit")  # what a run says of its series
 NOTED = ("worker", "seed", "known", "why", "again_of", "early")  # attributes that become tags
 
 

@@ -1,21 +1,20 @@
 """The search's figures: the front with what fresh seeds make of it, how the search went, whether its figures hold."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from isotrain.reporting.figures import save_figure
+from isotrain.reporting.figures import save_drawings
 from isotrain.reporting.labels import Label, label_points
 from isotrain.reporting.search.parameters import importance, parallel
 from isotrain.reporting.search.verdicts import Again
 from isotrain.reporting.style import colours, seconds_axis, titled
-from isotrain.style import GREY, PALETTE, STYLE, new_figure
+from isotrain.style import GREY, PALETTE, new_figure
 from isotrain.tradeoff.results import Run
 from isotrain.tradeoff.searched import Searched
 from isotrain.tradeoff.target import best_validation
@@ -27,20 +26,14 @@ SUBTITLE: dict[str, Any] = {"fontsize": 8.5, "color": GREY, "fontweight": "norma
 
 def draw_all(found: Searched, rows: Sequence[Again], folder: Path) -> list[str]:
     """Save every figure as ``<folder>/<name>.png`` and ``.svg``; the names of those drawn."""
-    drawings: dict[str, Callable[[], Figure | None]] = {
+    drawings = {
         "front": lambda: front(found, rows),
         "confirmed": lambda: confirmed(found, rows),
         "importance": lambda: importance(found),
         "parallel": lambda: parallel(found),
         "hypervolume": lambda: hypervolume(found),
     }
-    drawn = []
-    with mpl.rc_context(STYLE):
-        for name, draw in drawings.items():
-            if figure := draw():
-                save_figure(figure, folder, name)
-                drawn.append(name)
-    return drawn
+    return save_drawings(drawings, folder)
 
 
 def front(found: Searched, rows: Sequence[Again]) -> Figure | None:
