@@ -17,7 +17,7 @@ $(READY): constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	links="$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null)}"; \
 	UV_FIND_LINKS="$$links" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --compile-bytecode -e '.[dev]'
-	@$(BIN)/python -m isotrain.lstm.native
+	@$(BIN)/python -m isotrain.lstm.kernels
 	@touch $@
 
 .PHONY: help setup reproduce search record test check bench sanitize

@@ -19,8 +19,8 @@ from torch import Tensor
 from isotrain.config import MethodsView, load
 from isotrain.data.windows import Windows
 from isotrain.lstm import runtime
-from isotrain.tradeoff.timing import alone
-from isotrain.training import Fit, prepare
+from isotrain.training.fit import Fit, prepare
+from isotrain.training.machine import alone
 
 YEAR = 8760  # hours
 

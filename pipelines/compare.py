@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
+from isotrain.compare.comparison import Settings
+from isotrain.compare.results import chosen_runs
 from isotrain.config import CompareView, load
 from isotrain.data.windows import Windows
 from isotrain.errors import run_as_command
-from isotrain.reporting.baselines import run_baselines
-from isotrain.reporting.report import write_report
-from isotrain.tracking import tracked
-from isotrain.tradeoff.comparison import Settings
-from isotrain.tradeoff.results import chosen_runs
+from isotrain.report.page import write_report
+from isotrain.training.baselines import run_baselines
+from isotrain.training.tracking import tracked
 
 
 def main(windows: str, runs: str, report: str, params: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from isotrain.config import IngestView, load
 from isotrain.data.ingest import ingest, write
 from isotrain.errors import run_as_command
-from isotrain.reporting.data_report import report
+from isotrain.report.data_report import report
 
 
 def main(raw: str, tidy: str, reports: str, params: str) -> None:

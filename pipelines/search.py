@@ -4,7 +4,7 @@ Goes on where it was interrupted.
 """
 
 from isotrain.errors import run_as_command
-from isotrain.search.found import confirm_best
+from isotrain.search.confirm import confirm_best
 from isotrain.search.local import run_workers
 from isotrain.search.study import place
 

@@ -2,11 +2,11 @@
 
 from isotrain.config import SearchReportView, load
 from isotrain.errors import run_as_command
-from isotrain.reporting.search.report import write_search_report
-from isotrain.reporting.search.verdicts import Rules
-from isotrain.search.found import found
+from isotrain.report.search.page import write_search_report
+from isotrain.report.search.words import Rules
+from isotrain.search.confirm import found
 from isotrain.search.study import place
-from isotrain.tracking import tracked
+from isotrain.training.tracking import tracked
 
 
 def main(report: str, params: str) -> None:

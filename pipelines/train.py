@@ -3,7 +3,7 @@
 from isotrain.config import load_settings
 from isotrain.data.windows import Windows
 from isotrain.errors import run_as_command
-from isotrain.training import fit
+from isotrain.training.fit import fit
 
 
 def main(settings: str, seed: str, windows: str, out: str) -> None:

@@ -11,7 +11,7 @@ from isotrain.config.sections import Isolation, Schedule
 from isotrain.errors import InputError
 from isotrain.files import write_json
 from isotrain.isolation import CRITERIA, SCHEDULES, MaskedAdam
-from isotrain.isolation.optimisers.adam import CORRECTIONS, VARIANTS
+from isotrain.isolation.optimisers import CORRECTIONS, VARIANTS
 from isotrain.isolation.selection import SCOPES
 from isotrain.isolation.zones import COUNTS, KINDS
 from isotrain.lstm.plan import MODES

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from isotrain.config import load
-from isotrain.config.fields import field_at
+from isotrain.config.search import field_at
 from isotrain.errors import InputError
 from isotrain.search.study import place
 

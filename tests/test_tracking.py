@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from isotrain.tracking import project_root, tracked
+from isotrain.training.tracking import project_root, tracked
 
 OPEN_AND_WAIT = """
 import sys, time
-from isotrain.tracking import tracked
+from isotrain.training.tracking import tracked
 with tracked("study", sys.argv[1], "waiting", {}):
     print("open", flush=True)
     time.sleep(60)
 """
 OPEN_AND_CLOSE = """
 import sys
-from isotrain.tracking import tracked
+from isotrain.training.tracking import tracked
 with tracked("study", sys.argv[1], "short", {"seed": "1"}) as run:
     run.metrics({"val_mae": 1.0}, 3)
 """

@@ -12,13 +12,13 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from isotrain import training
 from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import read_json
-from isotrain.tracking import Run
-from isotrain.training import Fit, fit, prepare
+from isotrain.training import fit as training
+from isotrain.training.fit import Fit, fit, prepare
+from isotrain.training.tracking import Run
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 SMALL = {

@@ -14,8 +14,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFo
 from matplotlib.transforms import blended_transform_factory
 
 from isotrain.files import replacing
-from isotrain.reporting.style import FIXED
-from isotrain.style import GREY, PALETTE, STYLE
+from isotrain.report.drawing import FIXED, GREY, PALETTE, STYLE
 
 PHASE_COLOURS = {"forward": "#56B4E9", "backward": "#0072B2", "optimiser": "#E69F00"}
 GROWING = {"stock": FIXED["stock"], "tuned": FIXED["tuned"], "native-bf16": PALETTE[0]}

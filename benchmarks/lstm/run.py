@@ -30,8 +30,7 @@ from benchmarks.lstm.worker import Worker
 import isotrain.lstm
 from isotrain.errors import InputError
 from isotrain.files import sha256, sha256_text, write_text
-from isotrain.provenance import commit, hardware
-from isotrain.tradeoff.timing import alone
+from isotrain.training.machine import alone, commit, hardware
 
 RESULTS = Path(__file__).parents[1] / "results"
 

@@ -95,7 +95,7 @@ class Bench:
         # torch is imported here, not where the caller reads this file
         from benchmarks.lstm.load import load
 
-        from isotrain.tradeoff.timing import machine_seconds
+        from isotrain.training.machine import machine_seconds
 
         self._regime: Regime = regime
         self._load, self._kernel = load, lambda: machine_seconds(5)

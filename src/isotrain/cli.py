@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isotrain.errors import run_as_command
-from isotrain.search.commands import add_search
+from isotrain.search.status import add_search
 
 if TYPE_CHECKING:
-    from isotrain.serving.bundle import Bundle
+    from isotrain.forecast.bundle import Bundle
 
 PARAMS = "params.yaml"
 ERRORS_OF = "of a refit: the result folder of its like that was not, whose errors on validation make the intervals"
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _forecast(asked: argparse.Namespace) -> None:
     from isotrain.files import replacing
-    from isotrain.serving.predict import predict, read_series, use_one_thread
+    from isotrain.serve.predict import predict, read_series, use_one_thread
 
     logging.getLogger("isotrain.lstm").setLevel(logging.WARNING)  # which kernels it takes is of no interest here
     use_one_thread()
@@ -67,8 +67,8 @@ def _forecast(asked: argparse.Namespace) -> None:
         answer.to_csv(draft, index=False, float_format="%.3f")
     logging.info("%s: %d h from %s on", asked.out, len(answer), answer["time_local"].iloc[0])
     if asked.plot:
-        from isotrain.serving.figure import forecast_figure
-        from isotrain.style import save
+        from isotrain.report.drawing import save
+        from isotrain.report.fans import forecast_figure
 
         save(forecast_figure(bundle, table), asked.plot)
         logging.info("%s: the last week and the forecast", asked.plot)
@@ -76,14 +76,14 @@ def _forecast(asked: argparse.Namespace) -> None:
 
 def _log_model(asked: argparse.Namespace) -> None:
     from isotrain.config import load
-    from isotrain.serving.registry import log_model
+    from isotrain.serve.registry import log_model
 
     uri = log_model(_bundle(asked.folder, asked.errors_of), asked.csv, load(PARAMS).tracking, asked.name)
     logging.info("logged as %s", uri)
 
 
 def _bundle(folder: Path, errors_of: str | None) -> "Bundle":
-    from isotrain.serving.bundle import load_bundle
+    from isotrain.forecast.bundle import load_bundle
 
     bundle = load_bundle(folder)
     return bundle.with_errors_of(load_bundle(Path(errors_of))) if errors_of else bundle
@@ -94,12 +94,12 @@ def _folder(model: str | None) -> Path:
     from isotrain.config import load
 
     if model is None:
-        from isotrain.serving.bundle import newest_bundle
+        from isotrain.forecast.bundle import newest_bundle
 
         return newest_bundle(Path(load(PARAMS).paths.runs))
     if not model.startswith(("runs:/", "models:/")):
         return Path(model)
-    from isotrain.serving.registry import fetch  # MLflow takes a second to import
+    from isotrain.serve.registry import fetch  # MLflow takes a second to import
 
     return fetch(model, load(PARAMS).tracking.uri if Path(PARAMS).is_file() else None)
 

@@ -20,8 +20,7 @@ from isotrain.config.ingest import Column, File, Simulated
 from isotrain.data import simulate
 from isotrain.data.features import FEATURES, Family
 from isotrain.data.ingest import Tidy, ingest
-from isotrain.data.past import Known, Past
-from isotrain.data.signals import Signals
+from isotrain.data.signals import Known, Past, Signals
 from isotrain.data.windowing import apply_statistics, make_windows
 from isotrain.data.windows import Windows
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from isotrain.config import Ingest, Window
 from isotrain.config.ingest import Simulated
-from isotrain.data.climate import climatology, usual
+from isotrain.data.calendar import climatology, usual
 from isotrain.data.features import FEATURES, Family
 from isotrain.data.ingest import Tidy, ingest
-from isotrain.data.past import Known, Past
+from isotrain.data.signals import Known, Past
 from isotrain.data.windowing import apply_statistics, describe, make_windows
 from isotrain.data.windows import ARRAYS, Windows, needed_hours
 from isotrain.errors import InputError

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotrain.config.ingest import File
-from isotrain.data.stamps import utc_stamps
+from isotrain.data.source import utc_stamps
 from isotrain.errors import InputError
 
 PATH = Path("series.csv")

@@ -9,14 +9,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from isotrain.baselines import BASELINES, score
+from isotrain.baselines.linear import PENALTIES, Design, linear, reservoir, ridge
+from isotrain.baselines.naive import hour_of_week, previous_alike, same_day_type, same_hour, working
+from isotrain.baselines.trees import SETTINGS
 from isotrain.config.sections import BaselineName
 from isotrain.data.windows import Windows
-from isotrain.forecast.baselines import BASELINES, score
-from isotrain.forecast.baselines.linear import PENALTIES, Design, linear, ridge
-from isotrain.forecast.baselines.naive import hour_of_week, previous_alike, same_day_type, same_hour, working
-from isotrain.forecast.baselines.reservoir import reservoir
-from isotrain.forecast.baselines.trees import SETTINGS
-from isotrain.forecast.scores import scores
+from isotrain.forecast.forecasts import scores
 
 ARRAYS = ("inputs", "origin", "recent", "target", "truth", "level", "spread")
 AHEAD = ("ahead", "lags")
@@ -26,10 +25,10 @@ CHEAP = [name for name in BASELINES if not name.startswith("lightgbm")]
 @pytest.fixture(autouse=True)
 def small_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     """One core and a few small trees: what is tested does not depend on them."""
-    monkeypatch.setattr("isotrain.forecast.baselines.trees.cores", lambda: 1)
-    monkeypatch.setattr("isotrain.forecast.baselines.trees.ROUNDS", 20)
+    monkeypatch.setattr("isotrain.baselines.trees.cores", lambda: 1)
+    monkeypatch.setattr("isotrain.baselines.trees.ROUNDS", 20)
     small = {"learning_rate": 0.5, "num_leaves": 7, "feature_fraction": 1.0}
-    monkeypatch.setattr("isotrain.forecast.baselines.trees.SETTINGS", SETTINGS | small)
+    monkeypatch.setattr("isotrain.baselines.trees.SETTINGS", SETTINGS | small)
 
 
 def test_scores_by_hand() -> None:

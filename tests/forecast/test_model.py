@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
-from isotrain.forecast.encoders import ENCODERS
-from isotrain.forecast.model import Forecaster, Series
+from isotrain.forecast.network import ENCODERS, Forecaster, Series
 from isotrain.forecast.stretches import Stretches
 
 SIZES = {"hidden": 6, "layers": 2, "decoder": 8, "dropout": 0.2, "state_dropout": 0.3}

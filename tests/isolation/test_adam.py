@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from isotrain.errors import InputError
-from isotrain.isolation.optimisers.adam import CORRECTIONS, MOMENTS, VARIANTS, MaskedAdam
-from isotrain.isolation.optimisers.others import MaskedAdamW
+from isotrain.isolation.optimisers import CORRECTIONS, MOMENTS, VARIANTS, MaskedAdam, MaskedAdamW
 
 SHAPES = ((8, 5), (8,), (3, 2, 4))
 COMMON = {"lr": 1e-2, "betas": (0.8, 0.95)}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle
 
-from isotrain.isolation.optimisers.adam import CORRECTIONS, MOMENTS, VARIANTS, MaskedAdam
+from isotrain.isolation.optimisers import CORRECTIONS, MOMENTS, VARIANTS, MaskedAdam
 
 SHAPE = (4, 6)
 ADAM: dict[str, Any] = {"lr": 1e-2, "betas": (0.8, 0.95), "eps": 1e-3}

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from isotrain.errors import InputError
-from isotrain.isolation.criteria import CRITERIA, Criterion, ZoneView, needs, neglected, view_of
-from isotrain.isolation.criteria.histories import REFRESH
-from isotrain.isolation.optimisers.adam import MaskedAdam
+from isotrain.isolation.criteria import CRITERIA, REFRESH, Criterion, ZoneView, needs, neglected, view_of
+from isotrain.isolation.optimisers import MaskedAdam
 from isotrain.isolation.zones import ZoneMap, zones
 
 BETAS, EPS = (0.8, 0.95), 1e-3

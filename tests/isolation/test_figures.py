@@ -15,11 +15,10 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from isotrain.errors import InputError
-from isotrain.isolation.pictures.figures import draw, picture
-from isotrain.isolation.pictures.heatmap import HEAT, folded
-from isotrain.isolation.pictures.record import QUANTILES, Record
+from isotrain.isolation.record import QUANTILES, Record
 from isotrain.isolation.zones import zones
-from isotrain.style import save
+from isotrain.report.drawing import save
+from isotrain.report.isolation import HEAT, draw, folded, picture
 
 LSTM = {"lstm.l0": (4, 8), "lstm.l1": (4, 8)}
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from isotrain.errors import InputError
 from isotrain.isolation import CRITERIA, MASKED, SCHEDULES, Isolator, MaskedAdam, Policy
-from isotrain.isolation.saving import saving
+from isotrain.isolation.isolator import saving
 from isotrain.lstm import LSTM
 
 

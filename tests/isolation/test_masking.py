@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from isotrain.errors import InputError
-from isotrain.isolation.optimisers import MASKED, MaskedAdam, masked
-from isotrain.isolation.optimisers.masking import Masked
-from isotrain.isolation.optimisers.others import MaskedSGD
+from isotrain.isolation.masking import Masked
+from isotrain.isolation.optimisers import MASKED, MaskedAdam, MaskedSGD, masked
 
 KINDS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {"lr": 0.1, "weight_decay": 0.1}),

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from isotrain.isolation.criteria import CRITERIA, ZoneView
-from isotrain.isolation.criteria.plateau import ALPHA, BETA, P1
+from isotrain.isolation.criteria import ALPHA, BETA, CRITERIA, P1, ZoneView
 
 plateau = CRITERIA["plateau"]
 HEADS, TAILS = math.log(P1 / 0.5), math.log((1 - P1) / 0.5)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
-from isotrain.isolation.zones.uses import count_uses
+from isotrain.isolation.uses import count_uses
 from isotrain.lstm import LSTM
 
 B, T = 5, 7

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from isotrain.errors import InputError
+from isotrain.isolation.zonemap import ZoneMap
 from isotrain.isolation.zones import KINDS, count_uses, zones
-from isotrain.isolation.zones.zonemap import ZoneMap
 
 
 class Recurrent(nn.Module):

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from isotrain.isolation import MaskedAdam
-from isotrain.isolation.zones import zones
-from isotrain.isolation.zones.choosing import kinds_of
+from isotrain.isolation.zones import kinds_of, zones
 
 
 class LastState(nn.Module):

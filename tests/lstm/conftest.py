@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from isotrain.errors import InputError
-from isotrain.lstm.native import build
+from isotrain.lstm.kernels import build
 
 
 @pytest.fixture(scope="session")

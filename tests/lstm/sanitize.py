@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch.utils import cpp_extension
 
-from isotrain.lstm.native import build
+from isotrain.lstm.kernels import build
 
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g"]
 PRODUCTS_AS_LOOPS = """

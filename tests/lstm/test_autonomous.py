@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isotrain.errors import InputError
 from isotrain.lstm import LSTM
-from isotrain.lstm.native import build
+from isotrain.lstm.kernels import build
 
 INPUTS, HIDDEN = 3, 10
 ZONE = (1, 2, 5, 9)

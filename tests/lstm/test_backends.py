@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from isotrain.errors import InputError
 from isotrain.lstm import LSTM
 from isotrain.lstm.backends import SMALL
-from isotrain.lstm.native import build, function
+from isotrain.lstm.kernels import build
+from isotrain.lstm.kernels import layer as function
 
 Answer = dict[str, Tensor | None]
 pytestmark = pytest.mark.usefixtures("one_thread")

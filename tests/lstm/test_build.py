@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from isotrain.errors import InputError
-from isotrain.lstm.native import __main__ as command
-from isotrain.lstm.native import build
+from isotrain.lstm.kernels import __main__ as command
+from isotrain.lstm.kernels import build
 
 
 @pytest.fixture(autouse=True)
@@ -141,8 +141,8 @@ import torch
 from isotrain.errors import InputError
 from isotrain.lstm import LSTM
 from isotrain.lstm.backends import choose
-from isotrain.lstm.native import build
-from isotrain.lstm.native.function import lstm_layer
+from isotrain.lstm.kernels import build
+from isotrain.lstm.kernels.layer import lstm_layer
 
 build.build()
 build.load()

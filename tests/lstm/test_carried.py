@@ -5,10 +5,10 @@ import torch
 
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
-from isotrain.forecast.model import Forecaster, Series
+from isotrain.forecast.network import Forecaster, Series
 from isotrain.forecast.stretches import Stretches
 from isotrain.lstm import LSTM
-from isotrain.lstm.carried import carried_states, start_at
+from isotrain.lstm.memory import carried_states, start_at
 
 
 def test_each_row_is_the_state_before_its_hour_warmed_up_over_the_hours_before() -> None:

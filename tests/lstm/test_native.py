@@ -16,9 +16,8 @@ from torch import Tensor
 
 from isotrain.errors import InputError
 from isotrain.lstm import reference
-from isotrain.lstm.native import function
-from isotrain.lstm.native.function import lstm_layer
-from isotrain.lstm.native.layout import LANES, layout
+from isotrain.lstm.kernels import layer as function
+from isotrain.lstm.kernels.layer import LANES, layout, lstm_layer
 from isotrain.lstm.plan import EVERYTHING, Plan
 
 pytestmark = pytest.mark.usefixtures("kernels")

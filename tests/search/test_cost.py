@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotrain.search.cost import LENGTH, MOST, WARM_UP, QuietCost, Step, StepCost
-from isotrain.tradeoff.timing import Stopwatch
+from isotrain.training.machine import Stopwatch
 
 costs = st.floats(1e-3, 1.0)
 

@@ -10,8 +10,8 @@ from made_up_study import failed, run_trials, small_place
 
 from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows
-from isotrain.search import found as module
-from isotrain.search.found import confirm_best, found
+from isotrain.search import confirm as module
+from isotrain.search.confirm import confirm_best, found
 from isotrain.search.study import Place
 
 

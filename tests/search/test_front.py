@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from made_up_study import failed, finished_like, made_up_study
 from optuna._hypervolume import compute_hypervolume
 
+from isotrain.compare.searched import Searched, history
+from isotrain.compare.statistics import hypervolume, pareto, spread_out
 from isotrain.config import MethodsView, flatten, load
 from isotrain.config.params import METHOD_SECTIONS
-from isotrain.search.front import points, reproduce, tally
-from isotrain.tradeoff.pareto import hypervolume, pareto, spread_out
-from isotrain.tradeoff.searched import Searched, history
+from isotrain.search.results import points, reproduce, tally
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 PLANES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=25)

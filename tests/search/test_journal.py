@@ -10,7 +10,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from isotrain.search.journal import WholeLinesBackend
+from isotrain.search.storage import WholeLinesBackend
 
 
 def entries(path: Path) -> list[object]:

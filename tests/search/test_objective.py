@@ -11,15 +11,14 @@ import torch
 from optuna import TrialPruned
 from tests.search.real_study import job, tiny_place
 
-from isotrain import training
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import read_json
-from isotrain.search.attempt import Diverged, Outcome
-from isotrain.search.early import Rule
+from isotrain.search.attempt import Diverged, Outcome, Rule
 from isotrain.search.objective import objective
 from isotrain.search.study import Place
-from isotrain.training import Fit, prepare, trainer_of
+from isotrain.training import fit as training
+from isotrain.training.fit import Fit, prepare, trainer_of
 
 LAYER = {"isolation__zone": "layer", "isolation__criterion": "depth", "isolation__schedule__fraction": 0.5}
 

@@ -10,17 +10,15 @@ import optuna
 import pytest
 from made_up_study import made_up_study
 from matplotlib.image import imread
-from tests.reporting.made_up_runs import MadeUp, make_runs
+from tests.report.made_up_runs import MadeUp, make_runs
 
+from isotrain.compare.results import read_runs
+from isotrain.compare.searched import Searched
+from isotrain.compare.statistics import Interval
 from isotrain.errors import InputError
-from isotrain.reporting.search.report import write_search_report
-from isotrain.reporting.search.verdicts import Rules, again, duels, verdict
-from isotrain.reporting.search.words import answer
-from isotrain.search.front import points, tally
-from isotrain.search.importance import importances
-from isotrain.tradeoff.results import read_runs
-from isotrain.tradeoff.searched import Searched
-from isotrain.tradeoff.statistics import Interval
+from isotrain.report.search.page import write_search_report
+from isotrain.report.search.words import Rules, again, answer, duels, verdict
+from isotrain.search.results import importances, points, tally
 
 DATA = {"source": "simulated", "simulated": True, "rows": 26304, "sha256": "0" * 64}
 AGAINST = {

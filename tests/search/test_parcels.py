@@ -22,13 +22,13 @@ from tests.search.real_study import tiny_place
 
 from isotrain.data.windows import Windows
 from isotrain.files import write_json
-from isotrain.search import parcels
-from isotrain.search.parcels import Outbox, sync
+from isotrain.search import outbox as parcels
+from isotrain.search.outbox import Outbox, sync
 from isotrain.search.study import Place, open_study, place
 
 SENDER = """
 import sys
-from isotrain.search.parcels import Outbox
+from isotrain.search.outbox import Outbox
 from isotrain.search.study import open_study, place
 here = place(sys.argv[1])
 outbox = Outbox(here)

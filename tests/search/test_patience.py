@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from isotrain.search.patience import patiently
+from isotrain.search.storage import patiently
 
 
 class Storage:

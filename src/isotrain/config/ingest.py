@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field, model_validator
 
-from isotrain.config.base import Count, Fraction, Positive, Section
+from isotrain.config.sections import Count, Fraction, Positive, Section
 
 SIMULATED = "simulated"
 

@@ -8,7 +8,6 @@ from typing import Any, TypeVar, overload
 import yaml
 from pydantic import ValidationError, model_validator
 
-from isotrain.config.base import Section
 from isotrain.config.ingest import Ingest
 from isotrain.config.search import Search
 from isotrain.config.sections import (
@@ -18,6 +17,7 @@ from isotrain.config.sections import (
     Model,
     Paths,
     Runtime,
+    Section,
     Tracking,
     Training,
     Window,

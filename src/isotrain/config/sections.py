@@ -1,11 +1,21 @@
-"""The sections of params.yaml other than ``ingest``: one class a section, units in the comments."""
+"""The sections of params.yaml other than ``ingest`` and ``search``: one class a section, units in the comments."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from isotrain.config.base import Count, Fraction, Positive, Section
 from isotrain.vocabulary import MODES_OF_ZONE
+
+
+class Section(BaseModel):
+    """Base of every section."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class Paths(Section):

@@ -1,4 +1,4 @@
-"""What is known of an hour in advance: local time of day, day of week, holidays. Pandas in, pandas out."""
+"""What is known of an hour in advance (local time, day of week, holidays), and what is usual at a time of year."""
 
 from datetime import date, timedelta
 from functools import lru_cache
@@ -6,6 +6,7 @@ from functools import lru_cache
 import holidays
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 DAY = timedelta(days=1)
 
@@ -56,3 +57,25 @@ def _is_off(day: date, country: str) -> bool:
 @lru_cache
 def _holidays(country: str, year: int) -> holidays.HolidayBase:
     return holidays.country_holidays(country, years=year)
+
+
+DAYS = 366
+SMOOTH = 21  # days, centred, around the year
+
+
+def climatology(values: NDArray[np.float64], local: pd.DatetimeIndex) -> list[float]:
+    """The usual value on each of the 366 days of a year, from hourly ``values`` at the hours ``local``.
+
+    Days that never occur are interpolated around the year.
+    """
+    known = pd.Series(values).groupby(local.day_of_year.to_numpy()).mean()
+    daily = np.interp(np.arange(1, DAYS + 1), known.index.to_numpy(), known.to_numpy(), period=DAYS)
+    around = np.concatenate([daily[-(SMOOTH // 2) :], daily, daily[: SMOOTH // 2]])
+    smooth = np.convolve(around, np.full(SMOOTH, 1 / SMOOTH), mode="valid")
+    return [float(value) for value in smooth]
+
+
+def usual(climate: list[float], local: pd.DatetimeIndex) -> NDArray[np.float64]:
+    """(hours,): :func:`climatology`'s value for the day of each hour of ``local``."""
+    values: NDArray[np.float64] = np.array(climate)[local.day_of_year.to_numpy() - 1]
+    return values

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from isotrain.forecast.model import Forecaster
+from isotrain.forecast.network import Forecaster
 from isotrain.forecast.stretches import Sampler, Stretches, cover
 from isotrain.isolation.optimisers import MaskedAdam
 

@@ -15,8 +15,7 @@ from isotrain.isolation.schedules import SCHEDULES
 from isotrain.isolation.zones import zones
 
 if TYPE_CHECKING:
-    from isotrain.isolation.adaptive import AdaptiveHorizon
-    from isotrain.isolation.callback import Isolation
+    from isotrain.isolation.callback import AdaptiveHorizon, Isolation
 
 __all__ = [
     "CRITERIA",
@@ -30,7 +29,7 @@ __all__ = [
     "masked",
     "zones",
 ]
-_CALLBACKS = {"AdaptiveHorizon": "adaptive", "Isolation": "callback"}
+_CALLBACKS = {"AdaptiveHorizon": "callback", "Isolation": "callback"}
 
 
 def __getattr__(name: str) -> object:

@@ -1,18 +1,25 @@
-"""The Lightning callback: when the isolator is asked, and what is saved. The choices are :class:`.Isolator`'s."""
+"""The Lightning callbacks: isolation by zones, and the adaptive horizon."""
 
+import logging
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.strategies import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from isotrain.errors import InputError
 from isotrain.isolation.criteria import Criterion
 from isotrain.isolation.isolator import Isolator
-from isotrain.isolation.pictures.record import Record
 from isotrain.isolation.policy import Policy
+from isotrain.isolation.record import Record
 from isotrain.isolation.schedules import Schedule
+from isotrain.isolation.zones import chosen_modules, zones
+from isotrain.lstm import LSTM
+from isotrain.lstm.horizon import LADDER, Horizon, Measurement
 
 
 class Isolation(pl.Callback):
@@ -122,3 +129,120 @@ class Isolation(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved = state_dict or None
+
+
+log = logging.getLogger(__name__)
+
+
+class AdaptiveHorizon(pl.Callback):
+    """Isolates the time steps older than k, and measures every so often how small k may be.
+
+    A step that measures runs the whole backward (:class:`isotrain.lstm.horizon.Measurement`) and trains with it; the
+    steps after it run over the last k, the smallest rung that neglects at most ``tolerance`` of the gradient.
+
+    Args:
+        window: time steps of a window.
+        tolerance: share of the norm of the LSTM's weight gradient that may be neglected.
+        ladder: horizons to choose from; those beyond the window are left out.
+        every: optimiser steps from one measurement to the next.
+        modules: dotted names of the LSTMs; None: every one.
+
+    Attributes:
+        history: one entry a measurement: ``step``, ``steps`` (the horizon chosen; None = all), ``neglected`` (rung,
+            in digits -> share), ``share`` (of the time steps isolated), ``churn`` (of those that changed state),
+            ``seconds`` (of the choice alone).
+        record: the horizons chosen, as pictures.
+
+    Raises :class:`InputError` for a bad ladder, tolerance or interval, and for LSTMs that cannot isolate.
+    """
+
+    def __init__(
+        self,
+        window: int,
+        *,
+        tolerance: float = 0.1,
+        ladder: Iterable[int] = LADDER,
+        every: int = 20,
+        modules: Sequence[str] | None = None,
+    ) -> None:
+        self.window, self.modules = window, modules
+        self.horizon = Horizon([k for k in ladder if k < window] + [window], tolerance, every)
+        self.history: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        self.record = Record([])
+        self._lstms: list[LSTM] = []
+        self._measurement: Measurement | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        found: dict[str, nn.Module] = chosen_modules(pl_module, self.modules)
+        for name, module in found.items():
+            if not isinstance(module, LSTM):
+                raise InputError(f"{name!r} is a {type(module).__name__}: an adaptive horizon needs isotrain.lstm.LSTM")
+        self._lstms = [module for module in found.values() if isinstance(module, LSTM)]
+        entries = self.record.entries  # of a checkpoint
+        self.record = Record(zones(pl_module, "step", modules=self.modules, window=self.window))
+        self.record.entries = entries
+        self._isolate()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self._measurement is None and self.horizon.due(trainer.global_step):
+            for lstm in self._lstms:
+                lstm.isolate()
+            self._measurement = Measurement(self._lstms, self.horizon.ladder)
+            self._measurement.attach()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        if self._measurement is None:
+            return
+        start = time.perf_counter()
+        before = self.horizon.steps
+        measured = self._detach()
+        self.horizon.observe(trainer.global_step, measured.neglected())
+        self._isolate()
+        seconds = time.perf_counter() - start
+        self.seconds += seconds
+        steps = self.horizon.steps
+        share = 1 - (steps or self.window) / self.window
+        entry = self.horizon.history[-1]
+        neglected = {str(k): part for k, part in entry["neglected"].items()}  # as JSON will have it
+        churn = abs(share - (1 - (before or self.window) / self.window))
+        measured_now = {**entry, "neglected": neglected, "share": share, "churn": churn, "seconds": seconds}
+        self.history.append(measured_now)
+        age = torch.arange(self.window, 0, -1)
+        self.record.add(trainer.global_step, {"time": age <= (steps or self.window)}, {"time": age.double() / 0})
+        if steps != before:
+            log.info("step %d: backward over the last %s of %d time steps", trainer.global_step, steps, self.window)
+
+    def on_exception(self, *_: Any) -> None:
+        if self._measurement is not None:
+            self._detach()
+
+    def on_fit_end(self, *_: Any) -> None:
+        """Thaw: the model outlives this training."""
+        for lstm in self._lstms:
+            lstm.isolate()
+
+    def _detach(self) -> Measurement:
+        assert self._measurement is not None
+        measured, self._measurement = self._measurement, None
+        measured.detach()
+        return measured
+
+    def _isolate(self) -> None:
+        for lstm in self._lstms:
+            lstm.isolate(steps=self.horizon.steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "horizon": self.horizon.state_dict(),
+            "history": list(self.history),
+            "record": list(self.record.entries),
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.horizon.load_state_dict(state_dict["horizon"])
+        self.history, self.seconds = list(state_dict["history"]), state_dict["seconds"]
+        self.record.entries = list(state_dict["record"])

@@ -10,8 +10,8 @@ from isotrain.errors import InputError
 from isotrain.isolation.criteria import CRITERIA, Criterion
 from isotrain.isolation.schedules import Schedule
 from isotrain.isolation.selection import SCOPES
+from isotrain.isolation.zonemap import COUNTS
 from isotrain.isolation.zones import KINDS
-from isotrain.isolation.zones.zonemap import COUNTS
 from isotrain.lstm.plan import MODES
 from isotrain.vocabulary import MODES_OF_ZONE
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from isotrain.errors import InputError
-from isotrain.lstm import stock
+from isotrain.lstm import backends as stock
 from isotrain.lstm.backends import BACKENDS, Backend, Choice, choose
-from isotrain.lstm.lanes import lanes, whole
-from isotrain.lstm.native import function as native
+from isotrain.lstm.kernels import layer as native
+from isotrain.lstm.memory import lanes, whole
 from isotrain.lstm.plan import EVERYTHING, Isolated, Mode, Units, isolated
 from isotrain.lstm.stack import Stack, remembered, splits
 
@@ -111,7 +111,7 @@ class LSTM(nn.LSTM):
         """The isolated units that depend on the input alone, over ``series`` (n, I).
 
         ``warm=None``: in one continuous run. A number of steps: in stretches side by side, each warmed up over so
-        many steps before it (:mod:`isotrain.lstm.lanes`), much faster for a long series.
+        many steps before it (:mod:`isotrain.lstm.memory`), much faster for a long series.
 
         Returns the memory (n + 1, W), row 0 before the first step: what ``forward(memory=...)`` takes rows of. It
         holds for as long as these units' weights do, which is until the next :meth:`isolate`.

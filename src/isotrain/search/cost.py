@@ -1,7 +1,7 @@
 """What a training costs in seconds, on a busy machine as on an idle one: its steps x what steps cost in quiet moments.
 
 A *quiet moment* is a handful of the trial's own steps while every other worker of the machine stands still
-(:meth:`isotrain.tradeoff.timing.Room.quiet`). What a step costs depends on its *kind* (the isolator looks; it looks and
+(:meth:`.Room.quiet`). What a step costs depends on its *kind* (the isolator looks; it looks and
 chooses anew; the first after a new choice, when what is isolated may be run once and remembered; any other) and on the
 *share* isolated then. Each step of the training is worth what the timed steps of its kind cost at the share nearest to
 its own.
@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 
-from isotrain.forecast.clock import Clock
-from isotrain.tradeoff.timing import Room
+from isotrain.training.clock import Clock
+from isotrain.training.machine import Room
 
 MOMENTS = 3  # of a training, spread evenly; besides, one at each share that no moment has met, the first one too
 MOST = 8

@@ -15,11 +15,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
-from isotrain.search.chains import VANISHED
-from isotrain.search.patience import UNREACHABLE
+from isotrain.search.retries import VANISHED
+from isotrain.search.storage import BEATS, UNREACHABLE
 
 log = logging.getLogger(__name__)
-BEATS = 6  # in a lease: five may be lost
 
 
 Running = optuna.Trial | FrozenTrial

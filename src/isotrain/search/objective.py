@@ -9,16 +9,14 @@ from isotrain.config import decisive
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import write_json
-from isotrain.forecast.clock import Clock, Row
 from isotrain.lstm import runtime
-from isotrain.outcome import best, finite
-from isotrain.provenance import commit
-from isotrain.search.attempt import Diverged, Job, Objective, Outcome, Report
+from isotrain.search.attempt import Diverged, Job, Objective, Outcome, Report, Rule
 from isotrain.search.cost import QuietCost
-from isotrain.search.early import Rule
 from isotrain.search.study import Place
-from isotrain.tradeoff.timing import beside
-from isotrain.training import Fit, clock_of, isolating, prepare, trainer_of
+from isotrain.training.clock import Clock, Row
+from isotrain.training.fit import Fit, clock_of, isolating, prepare, trainer_of
+from isotrain.training.machine import beside, commit
+from isotrain.training.result import best, finite
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from isotrain.config import Settings, flatten
-from isotrain.config.fields import is_whole
 from isotrain.config.params import MethodsView
-from isotrain.config.search import Dimension
+from isotrain.config.search import Dimension, is_whole
 from isotrain.errors import InputError
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from isotrain.config.params import MethodsView
 from isotrain.config.sections import Tracking
 from isotrain.errors import InputError
 from isotrain.files import read_json, sha256_text
-from isotrain.search.chains import enqueue
 from isotrain.search.leases import Heartbeats, Leases, SignsOfLife
+from isotrain.search.retries import enqueue
 from isotrain.search.space import Space
 from isotrain.search.storage import JOURNAL, exclusive, storage_at
 

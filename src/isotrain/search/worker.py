@@ -8,7 +8,9 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import optuna
@@ -16,15 +18,27 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from isotrain.errors import InputError
-from isotrain.search import budget
-from isotrain.search.attempt import Diverged, Ending, Job, Objective, Outcome, Report, attempt, reporter
-from isotrain.search.chains import first_of, lost, queue_again, waiting_repeats
-from isotrain.search.diary import writing_to
-from isotrain.search.leases import BEATS, alive, fail
-from isotrain.search.patience import patiently
-from isotrain.search.signals import Stop
-from isotrain.search.storage import exclusive
+from isotrain.search import results as budget
+from isotrain.search.attempt import Diverged, Ending, Job, Objective, Outcome, Report, Stop, attempt, reporter
+from isotrain.search.leases import alive, fail
+from isotrain.search.retries import first_of, lost, queue_again, waiting_repeats
+from isotrain.search.storage import BEATS, exclusive, patiently
 from isotrain.search.study import Place, open_study, signs_of_life
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Append every log line of the block to ``path``."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
 
 __all__ = ["Diverged", "Job", "Objective", "Outcome", "Report", "work", "worker_name"]
 

@@ -1,0 +1,28 @@
+"""Forecasts that need no network, on the same origins: what a trained one must beat.
+
+A baseline is a function of the windows that returns its forecast function; :data:`BASELINES` names them. A name
+that ends in ``-refit`` is fitted on the training and the validation part together, once everything is chosen.
+"""
+
+from isotrain.baselines.fitted import Baseline, Fitted, score
+from isotrain.baselines.linear import echo_state, ridge
+from isotrain.baselines.naive import same_day_type, same_hour
+from isotrain.baselines.trees import boosting
+
+BASELINES: dict[str, Baseline] = {
+    "same-hour-yesterday": same_hour(1),
+    "same-hour-last-week": same_hour(7),
+    "same-day-type": same_day_type,
+    "ridge": ridge("plain"),
+    "ridge-refit": ridge("plain", refit=True),
+    "ridge-rich": ridge("rich"),
+    "ridge-rich-refit": ridge("rich", refit=True),
+    "echo-state": echo_state(),
+    "echo-state-refit": echo_state(refit=True),
+    "lightgbm": boosting("plain"),
+    "lightgbm-refit": boosting("plain", refit=True),
+    "lightgbm-rich": boosting("rich"),
+    "lightgbm-rich-refit": boosting("rich", refit=True),
+}
+
+__all__ = ["BASELINES", "Baseline", "Fitted", "score"]

@@ -1,0 +1,113 @@
+"""What every baseline returns, what several of them read, and how one is fitted, timed and scored."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isotrain.data.windows import Windows
+from isotrain.forecast.forecasts import scores
+
+# What every baseline returns, and what several of them read.
+#
+# Legend: m origins, K leads (the horizon), P columns known at an origin, Q columns of one lead.
+
+
+Origins = NDArray[np.int64]
+Forecast = NDArray[np.float32]
+Values = NDArray[Any]
+Inputs = Literal["plain", "rich"]
+BLOCK = 4096  # origins a block: memory does not grow with the number of origins
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A forecast function: origins (m,) to kW (m, K).
+
+    ``parameters`` counts the numbers that were fitted; a ``refit`` forecast has seen the validation part, so its
+    error there says nothing.
+    """
+
+    answer: Callable[[Origins], Forecast]
+    parameters: int = 0
+    refit: bool = False
+
+    def __call__(self, origins: Origins) -> Forecast:
+        """Forecasts of every lead, kW."""
+        return self.answer(origins)
+
+
+Baseline = Callable[[Windows], Fitted]
+
+
+def fitting_origins(windows: Windows, refit: bool) -> Origins:
+    """Every origin of the training part; with ``refit`` up to the last of the validation part."""
+    first, _ = windows.meta["origins"]["train"]
+    _, last = windows.meta["origins"]["validation" if refit else "train"]
+    return np.arange(first, last)
+
+
+def blocks(origins: Origins) -> Iterator[Origins]:
+    """``origins`` in order, some thousand at a time."""
+    for start in range(0, len(origins), BLOCK):
+        yield origins[start : start + BLOCK]
+
+
+def relative(windows: Windows, load: Values, origins: Origins) -> Values:
+    """``load`` (m, any) in kW above the level at each origin, in training standard deviations."""
+    return (load - windows.level[origins - 1][:, None]) / np.float32(windows.meta["scale"])
+
+
+def absolute(windows: Windows, change: Values, origins: Origins) -> Forecast:
+    """The inverse of :func:`relative`, kW."""
+    answer: Forecast = (change * windows.meta["scale"] + windows.level[origins - 1][:, None]).astype(np.float32)
+    return answer
+
+
+def last_hours(windows: Windows, origins: Origins, hours: int) -> Values:
+    """(m, hours): the load of each of the last ``hours`` hours, latest first, relative."""
+    return relative(windows, windows.target[origins[:, None] - 1 - np.arange(hours)], origins)
+
+
+def known_at_origin(windows: Windows, origins: Origins, inputs: Inputs) -> Values:
+    """(m, P): the inputs of the last hour known, and what is computed at the end of it."""
+    columns = {name: windows.columns(name, inputs) for name in ("inputs", "origin", "recent")}
+    rows = origins - 1
+    recent = relative(windows, windows.recent[rows][:, columns["recent"]], origins)
+    return np.hstack([windows.inputs[rows][:, columns["inputs"]], windows.origin[rows][:, columns["origin"]], recent])
+
+
+def known_of_lead(windows: Windows, origins: Origins, lead: int, inputs: Inputs) -> Values:
+    """(m, Q): what is known of the target hour ``lead`` hours after each origin, its daily lags relative."""
+    hours = origins + lead
+    lags = relative(windows, windows.lags[hours][:, windows.columns("lags", inputs)], origins)
+    return np.hstack([windows.ahead[hours][:, windows.columns("ahead", inputs)], lags])
+
+
+def score(name: str, baseline: Baseline, windows: Windows) -> tuple[dict[str, Any], dict[str, Values]]:
+    """Its row of ``baselines.json`` and the arrays of its ``forecasts.npz``, laid out as those of a fit.
+
+    ``seconds`` is the time of the fit, everything chosen on validation included. ``val_mae`` is ``None`` after a
+    refit, which has seen the validation part. Errors in kW, MASE without unit.
+    """
+    start = time.perf_counter()
+    fitted = baseline(windows)
+    seconds = time.perf_counter() - start
+    row: dict[str, Any] = {"name": name, "seconds": seconds, "parameters": fitted.parameters, "refit": fitted.refit}
+    arrays: dict[str, Values] = {}
+    for part, prefix in (("test", ""), ("validation", "val_")):
+        origins = windows.origins(part)
+        answer, truth = fitted(origins), windows.targets(origins)
+        found = scores(answer, truth, windows.meta["mase_scale"])
+        values = {"origins": origins, "prediction": answer, "truth": truth, "time": windows.time[origins]}
+        if part == "test":
+            row |= {f"test_{key}": found[key] for key in ("mae", "rmse", "mase")}
+            row["mae_by_lead"] = found["mae_by_lead"]
+        else:
+            row["val_mae"] = None if fitted.refit else found["mae"]
+        if part == "test" or not fitted.refit:
+            arrays |= {f"{prefix}{key}": np.asarray(value) for key, value in values.items()}
+    return row, arrays

@@ -1,0 +1,1 @@
+"""Fits compared: read and checked, with intervals, targets and verdicts of numbers alone."""

@@ -1,0 +1,136 @@
+"""A forecaster in a folder: everything that a forecast of new data takes, and no code.
+
+A fit's result folder is such a bundle. ``forecaster.json``: the settings, how files of the series are written, and what
+was fitted on the training part (the windows' meta). ``model.ckpt``: the weights. ``residuals.npz``: errors on the
+validation part, from which intervals of any coverage are calibrated; a refit has none.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from isotrain.config import Ingest, Settings
+from isotrain.data.windows import Windows, needed_hours
+from isotrain.errors import InputError
+from isotrain.files import read_json, replacing, write_json
+from isotrain.forecast.intervals import Intervals, calibrate, working_hours
+from isotrain.forecast.network import Forecaster, Series
+
+FORMAT = 1  # of forecaster.json; a reader refuses any other
+ABOUT, WEIGHTS, RESIDUALS = "forecaster.json", "model.ckpt", "residuals.npz"
+
+
+def write_bundle(folder: Path, settings: Settings, windows: Windows) -> None:
+    """Make the folder of a finished fit, with its ``model.ckpt`` and ``forecasts.npz``, a bundle.
+
+    ``windows.meta["ingest"]`` must hold the section ``ingest`` of params.yaml that the series was read with.
+    """
+    with np.load(folder / "forecasts.npz") as forecasts:
+        if "val_prediction" in forecasts:  # else a refit: its errors on what it was trained on say nothing
+            residuals = forecasts["val_truth"] - forecasts["val_prediction"]
+            working = working_hours(windows, forecasts["val_origins"])
+            with replacing(folder / RESIDUALS) as draft, draft.open("wb") as stream:
+                np.savez(stream, residuals=residuals, working=working)
+    about = {
+        "format": FORMAT,
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": settings.model_dump(mode="json"),
+        "windows": windows.meta,
+    }
+    write_json(folder / ABOUT, about)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What :func:`load_bundle` read from ``folder``."""
+
+    folder: Path
+    settings: Settings
+    ingest: Ingest  # of the columns that the forecaster reads
+    meta: dict[str, Any]  # of the windows it was trained on
+    weights: dict[str, torch.Tensor]
+    residuals: NDArray[np.float32] | None  # (m, K), truth - forecast on the validation part, kW
+    working: NDArray[np.bool_] | None  # (m, K)
+
+    @property
+    def needed_hours(self) -> int:
+        """Hours of history that a forecast takes."""
+        return needed_hours(self.meta, self.settings.model.inputs, self.settings.model.leave_out)
+
+    def network(self, windows: Windows) -> Forecaster:
+        """The trained network over ``windows``, on the CPU and with torch's kernels: nothing to compile."""
+        model = self.settings.model
+        shape = model.model_dump(exclude={"inputs", "leave_out"})
+        series = Series(windows, model.inputs, model.leave_out)
+        net = Forecaster(series, **shape, backend="torch", remember=None)
+        net.load_state_dict(self.weights)
+        return net.eval()
+
+    def with_errors_of(self, other: "Bundle") -> "Bundle":
+        """The same with the validation errors of ``other``: for a refit, those of its like that was not.
+
+        Raises :class:`InputError` if ``other`` has none or forecasts something else.
+        """
+        if other.residuals is None:
+            raise InputError(f"{other.folder} was trained on the validation part too: it has no errors to take")
+        for key in ("target", "horizon"):
+            if self.meta[key] != other.meta[key]:
+                raise InputError(f"{other.folder} has {key} {other.meta[key]}, {self.folder} has {self.meta[key]}")
+        return replace(self, residuals=other.residuals, working=other.working)
+
+    def intervals(self, coverage: float) -> Intervals | None:
+        """Calibrated on the validation part; None for a refit, which has seen all there was to calibrate on."""
+        if self.residuals is None or self.working is None:
+            return None
+        return calibrate(self.residuals, self.working, coverage)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle; :class:`InputError` if it is not one, or of another format."""
+    for name in (ABOUT, WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} holds no forecaster ({name} is missing): give the result folder of a fit")
+    about = read_json(folder / ABOUT)
+    if about.get("format") != FORMAT:
+        raise InputError(
+            f"{folder / ABOUT} has format {about.get('format')}, this version reads {FORMAT}: train again (dvc repro)"
+        )
+    meta = about["windows"]
+    residuals, working = None, None
+    if (folder / RESIDUALS).is_file():
+        with np.load(folder / RESIDUALS) as arrays:
+            residuals, working = arrays["residuals"], arrays["working"]
+    return Bundle(
+        folder,
+        Settings.model_validate(about["settings"]),
+        _what_is_read(Ingest.model_validate(meta["ingest"])),
+        meta,
+        _weights(folder / WEIGHTS),
+        residuals,
+        working,
+    )
+
+
+def newest_bundle(runs: Path) -> Path:
+    """The folder in ``runs`` whose forecaster was trained last; :class:`InputError` if there is none."""
+    found = list(runs.glob(f"*/{ABOUT}"))
+    if not found:
+        raise InputError(f"{runs} holds no trained forecaster: run `dvc repro train` first, or name one with --model")
+    return max(found, key=lambda path: (str(read_json(path)["written_at"]), path.parent.name)).parent
+
+
+def _what_is_read(ingest: Ingest) -> Ingest:
+    """Without the zones behind the meter, the target apart: no forecaster reads them, so a file may lack them."""
+    used = {key: c for key, c in ingest.columns.items() if c.kind != "sub_load" or key == ingest.target}
+    return ingest.model_copy(update={"columns": used})
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    """The network's weights out of Lightning's checkpoint, under their names in the network."""
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return {name.removeprefix("net."): tensor for name, tensor in state.items()}

@@ -1,0 +1,117 @@
+"""The forecasts that a fit or a baseline left behind: scored, read and checked, averaged."""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import NDArray
+
+from isotrain.errors import InputError
+
+Floats = NDArray[np.float32]
+
+
+def scores(forecast: Floats, truth: Floats, mase_scale: float) -> dict[str, Any]:
+    """MAE, RMSE, MASE and MAE of each lead; both arrays (origins, leads) in kW, ``truth`` NaN where unknown.
+
+    ``mase_scale``: MAE of "same hour yesterday" over the training part (Hyndman and Koehler 2006, with m = 24),
+    so a MASE below 1 beats that forecast on its own ground. A NaN forecast gives NaN scores.
+    """
+    known = ~np.isnan(truth)
+    error = np.where(known, forecast - np.nan_to_num(truth), 0.0).astype(np.float64)
+    mae = np.abs(error).sum() / known.sum()
+    return {
+        "mae": float(mae),
+        "rmse": float(np.sqrt((error**2).sum() / known.sum())),
+        "mase": float(mae / mase_scale),
+        "mae_by_lead": [float(x) for x in np.abs(error).sum(0) / known.sum(0)],
+    }
+
+
+HOUR = 3600
+ARRAYS = ("origins", "time", "prediction", "truth")
+PREFIX = {"test": "", "validation": "val_"}
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """A part by ascending origin: kW (origins, leads), truth NaN where unknown; UTC seconds."""
+
+    origins: npt.NDArray[np.int64]
+    time: npt.NDArray[np.int64]
+    prediction: npt.NDArray[np.float64]
+    truth: npt.NDArray[np.float64]
+
+
+def read_forecasts(folder: Path, part: str = "test") -> Forecasts:
+    """``<folder>/forecasts.npz``; :class:`InputError` if it is missing, damaged or uneven in its lengths."""
+    path = folder / "forecasts.npz"
+    try:
+        with np.load(path) as arrays:
+            origins, time, prediction, truth = (arrays[PREFIX[part] + name] for name in ARRAYS)
+            order = np.argsort(origins)
+            forecasts = Forecasts(
+                origins=origins[order].astype(np.int64),
+                time=time[order].astype(np.int64),
+                prediction=prediction[order].astype(np.float64),
+                truth=truth[order].astype(np.float64),
+            )
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: run `dvc repro`") from None
+    except (
+        KeyError,
+        IndexError,
+        OSError,
+        TypeError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as e:
+        raise InputError(f"{path} cannot be read ({e}): remove the folder and run `dvc repro`") from None
+    if forecasts.truth.shape != forecasts.prediction.shape or len(np.unique(forecasts.origins)) < len(order):
+        raise InputError(f"{path}: prediction and truth differ in shape, or an origin occurs twice")
+    return forecasts
+
+
+def mean_forecast(members: Sequence[Forecasts]) -> Forecasts:
+    """The ensemble: the mean of the members' forecasts at the origins that all of them have."""
+    common = members[0].origins
+    for member in members[1:]:
+        common = np.intersect1d(common, member.origins)
+    rows = [np.searchsorted(member.origins, common) for member in members]
+    prediction = np.mean([member.prediction[at] for member, at in zip(members, rows, strict=True)], axis=0)
+    first, at = members[0], rows[0]
+    return Forecasts(common, first.time[at], prediction, first.truth[at])
+
+
+def mae(forecasts: Forecasts) -> float:
+    """Mean absolute error over the known hours, kW."""
+    return float(np.nanmean(np.abs(forecasts.prediction - forecasts.truth)))
+
+
+def rmse(forecasts: Forecasts) -> float:
+    """Root of the mean squared error over the known hours, kW."""
+    return float(np.sqrt(np.nanmean((forecasts.prediction - forecasts.truth) ** 2)))
+
+
+def mae_by_lead(forecasts: Forecasts) -> list[float]:
+    """MAE of each lead over the known hours, kW."""
+    error = np.abs(forecasts.prediction - forecasts.truth)
+    return [float(np.nanmean(column)) for column in error.T]
+
+
+def mae_by_month(forecasts: Forecasts) -> dict[str, float]:
+    """MAE (kW) over the known target hours of each month (UTC), ``2020-09`` and on."""
+    error = np.abs(forecasts.prediction - forecasts.truth)
+    hours = forecasts.time[:, None] + HOUR * np.arange(error.shape[1])
+    months, at = np.unique(hours.astype("datetime64[s]").astype("datetime64[M]").ravel(), return_inverse=True)
+    known = np.isfinite(error).ravel()
+    total = np.bincount(at[known], error.ravel()[known], len(months))
+    count = np.bincount(at[known], minlength=len(months))
+    return {str(month): float(total[i] / count[i]) for i, month in enumerate(months) if count[i]}

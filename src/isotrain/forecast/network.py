@@ -1,0 +1,324 @@
+"""The forecaster's network: an encoder over the hours before an origin, and a decoder over the leads."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from isotrain.data.windows import Windows
+from isotrain.errors import InputError
+from isotrain.forecast.stretches import Stretches, cover
+from isotrain.lstm import LSTM
+from isotrain.lstm.backends import Backend
+from isotrain.lstm.memory import carried_states, start_at
+from isotrain.lstm.plan import Isolated
+
+# The encoder: what reads the hours before an origin, and the LSTM among them.
+#
+# Legend: n hours of the series, B stretches, L hours of a stretch, H hidden units, F inputs of an hour.
+
+
+T = TypeVar("T")
+
+
+class Encoder(nn.Module):
+    """Inputs of each hour to a state of each hour, which depends on no later input.
+
+    An encoder is made from the number of inputs, ``hidden`` units (H), ``layers``, ``history`` (the hours that a
+    state must be able to see) and ``backend`` (what computes an LSTM), and says what its :meth:`states` are.
+    """
+
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend) -> None:
+        super().__init__()
+
+    def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
+        """The state after each hour of ``x``, from nothing known before it."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
+        """The states of ``length`` hours from each ``start`` on; hours beyond the series repeat its last."""
+        return self.states(inputs[_hours(inputs, start, length)])
+
+    @property
+    def backend(self) -> str:
+        """What computes it, for the record."""
+        return "torch"
+
+
+class LSTMEncoder(Encoder):
+    """The LSTM. What is isolated and can be known beforehand need not be run in every stretch.
+
+    After :meth:`remember_over` it is run once over the series and looked up while training: units that see the
+    input alone, and the older steps of windows that start late (:mod:`isotrain.lstm.memory`).
+    """
+
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend = "auto") -> None:
+        super().__init__(inputs, hidden, layers, history, backend)
+        self.lstm = LSTM(inputs, hidden, layers, batch_first=True, backend=backend)
+        self._span: tuple[int, int] | None = None
+        self._memory: tuple[Isolated, Any] | None = None
+
+    @property
+    def backend(self) -> str:
+        return str(self.lstm.chosen)
+
+    def remember_over(self, hours: int, warm: int) -> None:
+        """Remember over the first ``hours`` of the series, each lane warmed up over ``warm``."""
+        self._span = hours, warm
+
+    def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
+        answer: Tensor = self.lstm(x)[0]
+        return answer
+
+    def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
+        if not (self.training and self._span):
+            return super().forward(inputs, start, length)
+        if self.lstm.isolated.carried:
+            return self._started_late(inputs, _hours(inputs, start, length))
+        if self.lstm.memory_width:
+            hours = _hours(inputs, start, length)
+            rows = torch.cat([hours[:, :1], hours + 1], 1)  # one more: the state before the first hour
+            answer: Tensor = self.lstm(inputs[hours], memory=self._remembered(inputs)[rows])[0]
+            return answer
+        return super().forward(inputs, start, length)
+
+    def _started_late(self, inputs: Tensor, hours: Tensor) -> Tensor:
+        """The last hours alone, from the states before them; zeros for the hours that are not run."""
+        length = hours.shape[1]
+        steps = min(self.lstm.isolated.steps or length, length)
+        recent = hours[:, length - steps :]
+        states: Tensor = self.lstm(inputs[recent], start_at(self._carried(inputs), recent[:, 0]))[0]
+        return torch.cat([states.new_zeros(len(states), length - steps, states.shape[2]), states], 1)
+
+    def _carried(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The states of the whole LSTM, before each hour."""
+        assert self._span is not None
+        hours, warm = self._span
+        return self._kept(lambda: carried_states(self.lstm, inputs[:hours], warm))
+
+    def _remembered(self, inputs: Tensor) -> Tensor:
+        """The isolated units, whose weights do not move."""
+        assert self._span is not None
+        hours, warm = self._span
+        return self._kept(lambda: self.lstm.remember(inputs[:hours], warm=warm))
+
+    def _kept(self, run: Callable[[], T]) -> T:
+        """What ``run`` answers, asked again whenever the LSTM has been told anew what to isolate."""
+        if self._memory is None or self._memory[0] is not self.lstm.isolated:
+            self._memory = (self.lstm.isolated, run())
+        return self._memory[1]
+
+
+class ZeroedEncoder(LSTMEncoder):
+    """An LSTM with all its parameters that is never run: the state is zero. The control without recurrence."""
+
+    def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
+        return inputs.new_zeros(len(start), length, self.lstm.hidden_size)
+
+
+def _hours(inputs: Tensor, start: Tensor, length: int) -> Tensor:
+    return (start[:, None] + torch.arange(length, device=start.device)).clamp(max=len(inputs) - 1)
+
+
+# The encoders that can take the LSTM's place, and all of them by name.
+#
+# Legend: B stretches, L hours of a stretch, H hidden units, F inputs of an hour.
+
+
+KERNEL = 3  # hours that one convolution sees
+
+
+class GRUEncoder(Encoder):
+    """``torch.nn.GRU``."""
+
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend = "auto") -> None:
+        super().__init__(inputs, hidden, layers, history, backend)
+        self.gru = nn.GRU(inputs, hidden, layers, batch_first=True)
+
+    def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
+        answer: Tensor = self.gru(x)[0]
+        return answer
+
+
+class TCNEncoder(Encoder):
+    """A temporal convolution: residual causal convolutions whose steps double until they span the history.
+
+    Bai, Kolter and Koltun, "An empirical evaluation of generic convolutional and recurrent networks for sequence
+    modeling" (2018), with one convolution a block. ``layers`` is the number of convolutions at each dilation.
+    """
+
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend = "auto") -> None:
+        super().__init__(inputs, hidden, layers, history, backend)
+        self.widen = nn.Linear(inputs, hidden)
+        dilations = [1]
+        while 1 + layers * (KERNEL - 1) * sum(dilations) < history:
+            dilations.append(2 * dilations[-1])
+        self.dilations = dilations * layers
+        self.blocks = nn.ModuleList(nn.Conv1d(hidden, hidden, KERNEL, dilation=d) for d in self.dilations)
+
+    def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
+        z = self.widen(x).transpose(1, 2)
+        for block, dilation in zip(self.blocks, self.dilations, strict=True):
+            past = nn.functional.pad(z, ((KERNEL - 1) * dilation, 0))  # zeros before the first hour
+            z = z + nn.functional.gelu(block(past))
+        return z.transpose(1, 2)
+
+
+ENCODERS: dict[str, type[Encoder]] = {
+    "lstm": LSTMEncoder,
+    "gru": GRUEncoder,
+    "tcn": TCNEncoder,
+    "zeroed": ZeroedEncoder,
+}
+
+
+# The forecaster: an encoder over the past, a decoder over the leads that knows their calendar, a learnt skip.
+#
+# Legend: B stretches, L hours of a stretch, M origins in a stretch, K leads (the horizon), H hidden units, n hours of
+# the series; columns: F of the inputs of an hour, A known ahead of a target hour, S lags of a target hour, O statistics
+# of an origin, R recent loads. D = A + S is what is known of a lead, E = H + O what is known at an origin.
+
+
+OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
+
+
+class Series(nn.Module):
+    """The arrays of one input set, moved with the forecaster between devices and left out of its state_dict.
+
+    ``inputs`` and ``leave_out`` choose the columns (:meth:`Windows.columns`); :class:`InputError` for a group that
+    does not exist, or if nothing is left for the encoder to read.
+    """
+
+    def __init__(self, windows: Windows, inputs: str = "plain", leave_out: Sequence[str] = ()) -> None:
+        super().__init__()
+        for name in ("inputs", "ahead", "lags", "origin", "recent"):
+            chosen = windows.columns(name, inputs, leave_out)
+            self.register_buffer(name, torch.from_numpy(getattr(windows, name)[:, chosen]), persistent=False)
+        for name in ("truth", "level", "spread"):
+            self.register_buffer(name, torch.from_numpy(getattr(windows, name)), persistent=False)
+        if not self.inputs.shape[1]:
+            raise InputError(f"model.leave_out = {list(leave_out)} leaves the encoder nothing to read: leave out less")
+        lags = windows.meta["columns"]["lags"]
+        self.first_guess = [bool(lags[c]["plain"]) for c in windows.columns("lags", inputs, leave_out)]
+        self.scale: float = windows.meta["scale"]
+        self.history: int = windows.meta["history"]
+        self.horizon: int = windows.meta["horizon"]
+        self.parts: dict[str, list[int]] = windows.meta["origins"]
+
+    inputs: Float[Tensor, "n F"]
+    ahead: Float[Tensor, "n+K A"]
+    lags: Float[Tensor, "n+K S"]  # kW
+    origin: Float[Tensor, "n O"]
+    recent: Float[Tensor, "n R"]  # kW
+    truth: Float[Tensor, " n"]  # kW, NaN where unknown
+    level: Float[Tensor, " n"]  # kW
+    spread: Float[Tensor, " n"]  # kW
+    first_guess: list[bool]  # of each lag: whether its mean with the others marked is the forecast before training
+
+    def targets(self, origins: Int[Tensor, "*at"]) -> Int[Tensor, "*at leads"]:
+        """The hour of every lead."""
+        return origins[..., None] + torch.arange(self.horizon, device=origins.device)
+
+    def truth_at(self, origins: Int[Tensor, "*at"]) -> Float[Tensor, "*at leads"]:
+        """True load of every lead, kW."""
+        return self.truth[self.targets(origins)]
+
+
+class Decoder(nn.Module):
+    """What is known at an origin and of each lead to each lead: two hidden layers, a bias a lead."""
+
+    def __init__(self, at_origin: int, of_lead: int, width: int, horizon: int, dropout: float) -> None:
+        super().__init__()
+        self.of_state = nn.Linear(at_origin, width)
+        self.of_known = nn.Linear(of_lead, width, bias=False)
+        self.of_lead = nn.Parameter(torch.zeros(horizon, width))
+        self.middle = nn.Linear(width, width)
+        self.out = nn.Linear(width, 1)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.out.weight)  # the untrained forecast is the skip alone
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"]) -> Float[Tensor, "B M K"]:
+        z = self.of_state(state)[..., None, :] + self.of_known(known)
+        z = nn.functional.gelu(z + self.of_lead.to(z.dtype))  # under autocast all that is as large is bfloat16
+        kept = self.dropout(z.new_ones(*z.shape[:-2], 1, z.shape[-1]))  # for all leads the same: drawing takes time
+        z = nn.functional.gelu(self.middle(z * kept))
+        return self.out(z)[..., 0].float()
+
+
+class Skip(nn.Module):
+    """A linear map from lags and recent loads to each lead: the part that needs no network.
+
+    It starts as the mean of the lags marked in ``first_guess``: yesterday and last week, or as near as is known.
+    """
+
+    def __init__(self, first_guess: Sequence[bool], recent: int, horizon: int) -> None:
+        super().__init__()
+        marked = torch.tensor(first_guess, dtype=torch.float32)
+        self.of_lags = nn.Parameter((marked / marked.sum().clamp(min=1)).repeat(horizon, 1))
+        self.of_recent = nn.Parameter(torch.zeros(horizon, recent))
+
+    def forward(self, lags: Float[Tensor, "B M K S"], recent: Float[Tensor, "B M R"]) -> Float[Tensor, "B M K"]:
+        return (lags * self.of_lags).sum(-1) + recent @ self.of_recent.T
+
+
+class Forecaster(nn.Module):
+    """Forecasts of every lead at every origin of some stretches, kW.
+
+    Args:
+        series: what it reads.
+        hidden, layers, encoder, backend: of the encoder, one of :data:`ENCODERS`.
+        decoder, dropout: its width, and the share of it dropped while training.
+        state_dropout: share of the encoder's state at an origin that is dropped while training.
+        remember: the part of the series that training reaches up to, over which an isolated and unchanging share of
+            the LSTM is run once; None: it is run in every stretch.
+    """
+
+    def __init__(
+        self,
+        series: Series,
+        *,
+        hidden: int,
+        layers: int,
+        decoder: int,
+        dropout: float,
+        state_dropout: float = 0.0,
+        encoder: str = "lstm",
+        backend: Backend = "auto",
+        remember: str | None = "train",
+    ) -> None:
+        super().__init__()
+        self.series = series
+        self.encoder = ENCODERS[encoder](series.inputs.shape[1], hidden, layers, series.history, backend)
+        if remember and isinstance(self.encoder, LSTMEncoder):
+            self.encoder.remember_over(series.parts[remember][1], warm=series.history)
+        known = series.ahead.shape[1] + series.lags.shape[1]
+        self.decoder = Decoder(hidden + series.origin.shape[1], known, decoder, series.horizon, dropout)
+        self.dropout = nn.Dropout(state_dropout)
+        self.skip = Skip(series.first_guess, series.recent.shape[1], series.horizon)
+
+    def forward(self, at: Stretches) -> Float[Tensor, "B M K"]:
+        s = self.series
+        states = self.encoder(s.inputs, at.start, at.length)
+        before = (at.offset - 1)[..., None].expand(-1, -1, states.shape[-1])
+        state = self.dropout(states.gather(1, before))
+        origins = at.origins.clamp(max=len(s.inputs))  # only padding is beyond
+        level, spread = s.level[origins - 1], s.spread[origins - 1]
+        targets = s.targets(origins)
+        lags = (s.lags[targets] - level[..., None, None]) / s.scale
+        recent = (s.recent[origins - 1] - level[..., None]) / s.scale
+        z = self.decoder(torch.cat([state, s.origin[origins - 1]], -1), torch.cat([s.ahead[targets], lags], -1))
+        change = z * OUTPUT_GAIN * spread[..., None] + self.skip(lags, recent) * s.scale
+        return level[..., None] + change
+
+    @torch.no_grad()
+    def forecast(self, origins: Int[Tensor, " m"], regime: str = "streamed") -> Float[Tensor, "m K"]:
+        """Forecasts at increasing, evenly spaced ``origins``, on the CPU; leaves the network in evaluation mode."""
+        self.eval()
+        answer = torch.full((len(origins), self.series.horizon), torch.nan)
+        for at, position in cover(origins, regime, self.series.history):
+            real: Bool[Tensor, "B M"] = position >= 0
+            answer[position[real]] = self(at.to(self.series.inputs.device)).float().cpu()[real]
+        return answer

@@ -1,1 +1,0 @@
-"""Pictures: what happened to the zones as training went on. Matplotlib is imported by ``figures`` alone."""

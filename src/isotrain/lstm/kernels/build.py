@@ -1,0 +1,111 @@
+"""Compiles the native kernels once, and loads them; ``python -m isotrain.lstm.kernels`` does it at set-up.
+
+The library is kept in the user's cache (``ISOTRAIN_NATIVE_DIR`` if set), in a folder named after everything that it
+depends on: the source, torch's version, the compiler's flags and the processor.
+"""
+
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from isotrain.errors import InputError
+
+log = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("lstm.cpp")
+REMEDY = "run `python -m isotrain.lstm.kernels` (needs a C++ compiler and ninja)"
+
+
+def library() -> Path:
+    """Where the compiled kernels of this torch, this processor and this source are, or would be."""
+    home = os.environ.get("ISOTRAIN_NATIVE_DIR")
+    folder = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "isotrain"
+    return folder / f"native-{_key()}" / "isotrain_lstm.so"
+
+
+@functools.cache  # where there are no kernels every forward asks for them
+def _key() -> str:
+    """What the kernels depend on, in 16 digits."""
+    key = hashlib.sha256()
+    for part in (SOURCE.read_text(), torch.__version__, _processor(), *flags()):
+        key.update(part.encode() + b"\0")
+    return key.hexdigest()[:16]
+
+
+def build() -> Path:
+    """Compile the kernels unless they are there; returns the library.
+
+    Raises :class:`InputError` where there is no compiler, and with the compiler's words where it fails.
+    """
+    target = library()
+    if target.is_file():
+        return target
+    # ninja comes with the package: it lies beside python, also where the environment was never activated
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for tool in (os.environ.get("CXX", "c++"), "ninja"):
+        if shutil.which(tool) is None:
+            raise InputError(
+                f"the native LSTM kernels need {tool!r}, which is not installed: LSTMs use torch's kernels"
+            )
+    from torch.utils import cpp_extension  # half a second, needed here only
+
+    log.info("compiling the LSTM kernels for this processor: about a quarter of a minute, once")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:  # so that nobody loads half a library
+        try:
+            cpp_extension.load(
+                name=target.stem,
+                sources=[str(SOURCE)],
+                extra_cflags=flags(),
+                extra_ldflags=["-fopenmp"],
+                build_directory=scratch,
+                is_python_module=False,
+            )
+        except (RuntimeError, OSError, subprocess.CalledProcessError) as error:  # the last: no `--version`
+            raise InputError(f"compiling the native LSTM kernels failed: {error}") from error
+        (Path(scratch) / target.name).replace(target)
+    log.info("kernels in %s", target.parent)
+    return target
+
+
+@functools.cache
+def load() -> None:
+    """Make ``torch.ops.isotrain`` available; raises :class:`InputError` where the kernels are not built."""
+    path = library()
+    if not path.is_file():
+        raise InputError(f"the native LSTM kernels are not built on this machine: {REMEDY}")
+    torch.ops.load_library(str(path))
+
+
+@functools.cache
+def has_brgemm(bf16: bool) -> bool:
+    """Whether torch has batch-reduced products of this precision on this processor; :func:`load` comes first."""
+    return bool(torch.ops.isotrain.has_brgemm(bf16))
+
+
+def flags() -> list[str]:
+    """The compiler's flags: this processor, and the vector width that torch itself chose."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    known = capability if capability in ("AVX512", "AVX2") else "DEFAULT"
+    native = "-mcpu=native" if platform.machine() == "aarch64" else "-march=native"
+    machine = "-march=haswell" if known == "AVX2" else native
+    vectors = [f"-DCPU_CAPABILITY={known}", f"-DCPU_CAPABILITY_{known}"]
+    return ["-O3", "-std=c++20", machine, "-fopenmp", "-fno-math-errno", *vectors]
+
+
+def _processor() -> str:
+    """What distinguishes processors for the compiler: kind, and on Linux the instruction sets."""
+    info = Path("/proc/cpuinfo")
+    if not info.is_file():
+        return platform.machine() + platform.processor()
+    wanted = ("model name", "flags", "Features")
+    return "".join(sorted({line for line in info.read_text().splitlines() if line.startswith(wanted)}))

@@ -1,0 +1,229 @@
+"""The report of a study: one page, its figures, and the same as JSON."""
+
+import base64
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import markdown
+
+from isotrain.compare.accuracy import Baselines, Coverage, Entry, coverages, entries_of
+from isotrain.compare.comparison import Comparison, Settings
+from isotrain.compare.results import Run, check_comparable
+from isotrain.compare.statistics import Interval
+from isotrain.data.windows import Windows
+from isotrain.errors import InputError
+from isotrain.files import write_json, write_text
+from isotrain.report.figures import draw_all, fans, save_figure
+from isotrain.report.tables import (
+    accuracy_table,
+    cell,
+    coverage_table,
+    difference_table,
+    differences,
+    entries,
+    lead_table,
+    method_table,
+    month_table,
+    run_entry,
+)
+from isotrain.report.words import QUESTION, Verdict, answer, masked_lines, notes, verdicts
+
+CSS = """
+:root { color-scheme: light; }
+body { margin: 0; background: #f4f5f6; color: #1d2125; font: 16px/1.55 system-ui, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 76rem; margin: 0 auto; padding: 1.5rem clamp(1rem, 4vw, 3rem) 4rem; background: #fff; }
+h1 { font-size: clamp(1.4rem, 4vw, 2rem); line-height: 1.2; margin: .6em 0; }
+h2 { font-size: 1.2rem; margin: 2.2em 0 .6em; padding-bottom: .25em; border-bottom: 1px solid #dde1e4; }
+h3 { font-size: 1rem; margin: 1.6em 0 .5em; }
+blockquote { margin: 1em 0; padding: .1em 1.1em; border-left: 4px solid #0072b2; background: #f1f6fa; }
+img { display: block; max-width: 100%; height: auto; margin: 1.2em auto; }
+.table { overflow-x: auto; margin: 1em 0; }
+table { border-collapse: collapse; font-size: .77rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .35em .45em; border-bottom: 1px solid #e6e9eb; white-space: nowrap; }
+th { border-bottom: 2px solid #b9c0c5; vertical-align: bottom; white-space: normal; }
+tbody tr:hover { background: #f7f9fa; }
+code { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .92em; background: #eef1f3;
+       padding: .05em .3em; border-radius: 3px; }
+pre { overflow-x: auto; background: #eef1f3; padding: .6em .8em; border-radius: 3px; font-size: .85rem; }
+pre code { background: none; padding: 0; }
+li { margin: .35em 0; }
+p, li { max-width: 60rem; }
+@media print {
+  body { background: #fff; font-size: 10pt; } main { max-width: none; padding: 0; }
+  h2, h3 { break-after: avoid; } img, table { break-inside: avoid; } .table { overflow: visible; }
+  pre { white-space: pre-wrap; } table { font-size: 6.5pt; } th, td { padding: .25em .35em; white-space: normal; }
+}
+"""
+
+
+def html_page(text: str, folder: Path) -> str:
+    """``text`` (Markdown, its first line the title) as a whole page; images below ``folder`` become SVG data."""
+    title = text.splitlines()[0].lstrip("# ")
+    body = markdown.markdown(text, extensions=["tables"])
+    body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
+    body = re.sub(r'src="([^":]+)\.png"', lambda match: f'src="{_embedded(folder / f"{match[1]}.svg")}"', body)
+    return (
+        '<!DOCTYPE html>\n<html lang="en-GB">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{CSS}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _embedded(path: Path) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+CAPTIONS = {
+    "learning_curves": "Validation error against training time, one line a seed",
+    "isolated_share": "Share of the arcs, or of the time steps, left out of training as it goes on",
+    "forecasts": "Forecasts of the tuned reference and of the best isolated method beside the truth",
+    "error_by_lead": "Test error at each lead",
+    "error_by_month": "Test error in each month",
+    "fans": "Forecasts with intervals of three coverages beside the truth",
+    "phases": "Where the training seconds went",
+}
+
+
+def write_report(
+    runs: Sequence[Run], baselines: Baselines, folder: str | Path, settings: Settings, windows: Windows | None = None
+) -> Path:
+    """Write tradeoff.json, .md and .html, metrics.json and figures/ into ``folder``; the path of the HTML page.
+
+    With the ``windows`` that the runs forecast it also says how well their intervals hold.
+    Raises :class:`~isotrain.errors.InputError` if there is no run, if the runs' data or hardware differ, or if a
+    forecast cannot be read. The JSON comes last: where it lies, everything else does too.
+    """
+    folder = Path(folder)
+    if not runs:
+        raise InputError("there is no fit to report: run `dvc repro train` first")
+    check_comparable(runs)
+    comparison = Comparison(runs, settings)
+    found = differences(comparison)
+    accuracy = entries_of(comparison, baselines)
+    drawn = draw_all(comparison, accuracy, folder / "figures")
+    covered = coverages(comparison, baselines, windows, settings.coverage) if windows else []
+    if windows and (figure := fans(comparison, windows)):
+        save_figure(figure, folder / "figures", "fans")
+        drawn.append("fans")
+    text = _markdown(comparison, accuracy, covered, found, verdicts(comparison, found), drawn)
+    write_text(folder / "tradeoff.md", text)
+    write_text(folder / "tradeoff.html", html_page(text, folder))
+    write_json(folder / "metrics.json", _metrics(comparison))
+    write_json(folder / "tradeoff.json", _contract(comparison, baselines, accuracy, covered))
+    return folder / "tradeoff.html"
+
+
+def _contract(
+    comparison: Comparison, baselines: Baselines, accuracy: Sequence[Entry], covered: Sequence[Coverage]
+) -> dict[str, Any]:
+    first = comparison.runs[0]
+    unit = str(first.data.get("unit", "kW"))
+    return {
+        "data": {key: first.data[key] for key in ("source", "simulated", "rows", "sha256")},
+        "hardware": dict(first.hardware),
+        "target": {"metric": "val_mae", "value": comparison.targets.get("streamed"), "unit": unit},
+        "methods": entries(comparison),
+        "baselines": [{key: b[key] for key in ("name", "test_mae", "test_rmse")} for b in baselines],
+        "accuracy": {"against": _against(accuracy, comparison), "forecasts": [entry.as_json() for entry in accuracy]},
+        "intervals": {"nominal": comparison.settings.coverage, "forecasts": [row.as_json() for row in covered]},
+        "targets_by_regime": comparison.targets,
+        "runs": [run_entry(method, run) for method in comparison.methods for run in method.runs],
+        "notes": notes(comparison),
+    }
+
+
+def _metrics(comparison: Comparison) -> dict[str, dict[str, float | None]]:
+    """Medians for `dvc metrics`."""
+    names = ("val_mae", "test_mae", "train_seconds", "seconds_to_target")
+    return {entry["name"]: {name: entry[name]["median"] for name in names} for entry in entries(comparison)}
+
+
+def _markdown(
+    comparison: Comparison,
+    accuracy: Sequence[Entry],
+    covered: Sequence[Coverage],
+    found: dict[str, Interval],
+    judged: Sequence[Verdict],
+    drawn: Sequence[str],
+) -> str:
+    data = comparison.runs[0].data
+    title = "Isolation: training time against forecast accuracy"
+    blocks = [f"# SIMULATED series. {title}" if data["simulated"] else f"# {title}"]
+    blocks += [f"**The question.** {QUESTION}", f"> **The answer.** {answer(comparison, judged)}"]
+    if warnings := check_comparable(comparison.runs):
+        blocks.append(f"> **Before believing it.** {' '.join(warnings)}")
+    blocks += ["![Training time against test error of every method](figures/tradeoff.png)", "## The figures"]
+    blocks.append(f"Data: {cell(str(data['source']))}, {data['rows']:,} hours. {_reading(comparison)}")
+    for regime, target in comparison.targets.items():
+        goal = "no target" if target is None else f"target: validation MAE {target:.3f} kW"
+        blocks += [f"### {regime.capitalize()} training ({goal})", method_table(comparison, regime)]
+    blocks += _accuracy(comparison, accuracy)
+    blocks += _intervals(comparison, covered) if covered else []
+    blocks += ["### What each method is", _bullets(_legend(comparison))]
+    blocks += ["## Verdicts", _bullets([v.text for v in judged] + masked_lines(comparison))]
+    if found:
+        blocks += ["### Against the tuned reference, week by week", difference_table(comparison, found)]
+    blocks.append("## The other figures")
+    blocks += [f"![{caption}](figures/{name}.png)" for name, caption in CAPTIONS.items() if name in drawn]
+    blocks += ["## How it was measured", _bullets(notes(comparison))]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _accuracy(comparison: Comparison, accuracy: Sequence[Entry]) -> list[str]:
+    """Every forecast on the same origins, then by lead and by month."""
+    against = _against(accuracy, comparison)
+    percent = f"{100 * comparison.settings.confidence:g} %"
+    reading = (
+        "Training seconds of a baseline are those of its fit, with whatever it chooses on validation; of an ensemble "
+        "those of all its seeds. Forecasts refitted on the validation part have no validation error (–)."
+    )
+    if against:
+        reading += (
+            f" The last column pairs each forecast with `{against}` on the same hours ({percent} week-block bootstrap; "
+            "bold: the interval excludes 0)."
+        )
+    return [
+        "## Accuracy",
+        reading,
+        accuracy_table(accuracy, against),
+        "### Error by lead",
+        lead_table(accuracy),
+        "### Error by month (UTC)",
+        month_table(accuracy),
+    ]
+
+
+def _intervals(comparison: Comparison, covered: Sequence[Coverage]) -> list[str]:
+    reading = (
+        f"Intervals of nominal coverage {100 * comparison.settings.coverage:g} %, from the validation errors by lead "
+        "and day type (split conformal). On validation every other week is judged by the limits of the weeks between; "
+        "the test part comes later and may have drifted. Methods: the first seed."
+    )
+    return ["### Forecast intervals", reading, coverage_table(covered)]
+
+
+def _against(accuracy: Sequence[Entry], comparison: Comparison) -> str | None:
+    """The baseline that all are compared with, if it was scored."""
+    wanted = comparison.settings.against
+    return wanted if any(e.kind == "baseline" and e.name == wanted for e in accuracy) else None
+
+
+def _reading(comparison: Comparison) -> str:
+    percent = f"{100 * comparison.settings.confidence:g} %"
+    return (
+        f"Medians over the seeds, in brackets the {percent} interval (the range, up to three seeds). "
+        "“× stock” and “× tuned”: how many times sooner the target is reached than by that reference."
+    )
+
+
+def _legend(comparison: Comparison) -> list[str]:
+    about = comparison.settings.about
+    return [f"`{m.name}` ({m.regime}): {cell(about.get(m.name, 'not described'))}" for m in comparison.methods]
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) if lines else "Nothing to say: no such method was run."

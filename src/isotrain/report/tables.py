@@ -1,0 +1,199 @@
+"""The comparison as entries for JSON and as tables for people."""
+
+import html
+import math
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+from isotrain.compare.accuracy import Coverage, Entry
+from isotrain.compare.comparison import Comparison, Method
+from isotrain.compare.results import Run
+from isotrain.compare.statistics import Interval, mae_difference
+from isotrain.forecast.forecasts import read_forecasts
+from isotrain.forecast.intervals import DAY_TYPES
+
+PLAIN = ("isolated_fraction", "val_mae", "test_mae", "test_rmse", "test_mase", "train_seconds")
+LEADS = (1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 36, 48, 72, 96, 120, 144, 168)  # of the table, as far as they go
+NOTHING = {"median": None, "low": None, "high": None}
+
+
+def figures_of(comparison: Comparison, method: Method) -> dict[str, Interval | None]:
+    """Every figure of ``method`` by the name that it has in tradeoff.json; ``None`` where it does not exist."""
+    plain: dict[str, Interval | None] = {name: comparison.figure(method, attrgetter(name)) for name in PLAIN}
+    if method.refit:
+        plain["val_mae"] = None
+    return plain | {
+        "seconds_to_target": comparison.seconds_to_target(method),
+        "speedup_vs_stock": comparison.speedup(method, comparison.stock(method.regime)),
+        "speedup_vs_tuned": comparison.speedup(method, comparison.tuned(method.regime)),
+    }
+
+
+def entries(comparison: Comparison) -> list[dict[str, Any]]:
+    """``methods`` of tradeoff.json: infinite and absent values are null."""
+    return [
+        {"name": method.name, "seeds": len(method.seeds)}
+        | {name: value.as_json() if value else NOTHING for name, value in figures_of(comparison, method).items()}
+        for method in comparison.methods
+    ]
+
+
+def run_entry(method: Method, run: Run) -> dict[str, Any]:
+    """One fit of ``runs`` in tradeoff.json."""
+    names = ("regime", "started_at", "finished_at", "commit", "diverged", "parameters", "steps")
+    seconds = method.to_target[run.seed]
+    values = {name: getattr(run, name) for name in (*PLAIN, "step_ms_median", "machine_seconds")}
+    return (
+        {"method": run.method, "seed": run.seed}
+        | {name: getattr(run, name) for name in names}
+        | {name: value if math.isfinite(value) else None for name, value in values.items()}
+        | {"seconds_to_target": seconds if math.isfinite(seconds) else None}
+    )
+
+
+def method_table(comparison: Comparison, regime: str) -> str:
+    """The figures of every method of ``regime``, with the intervals in brackets."""
+    head = ["method", "seeds", "isolated, %", "training, s", "to target, s", "× stock", "× tuned"]
+    head += ["val. MAE, kW", "test MAE, kW", "test RMSE, kW", "test MASE"]
+    rows = []
+    for method in comparison.methods:
+        if method.regime == regime:
+            f = figures_of(comparison, method)
+            share = comparison.figure(method, lambda run: 100 * run.isolated_fraction)
+            cells = [f"`{method.name}`", str(len(method.seeds)), _share(share), seconds(f["train_seconds"])]
+            cells += [seconds(f["seconds_to_target"]), times(f["speedup_vs_stock"]), times(f["speedup_vs_tuned"])]
+            rows.append(cells + [error(f[name]) for name in ("val_mae", "test_mae", "test_rmse", "test_mase")])
+    return table(head, rows)
+
+
+def accuracy_table(accuracy: Sequence[Entry], against: str | None) -> str:
+    """Every forecast: what it costs, how wrong it is, and by how much less or more than the baseline ``against``."""
+    head = ["forecast", "seeds", "parameters", "training, s", "val. MAE, kW", "test MAE, kW", "test RMSE, kW"]
+    if against:
+        head += [f"s to the val. MAE of {cell(against)}", f"test MAE less {cell(against)}'s, kW"]
+    rows = []
+    for e in accuracy:
+        cells = [cell(e.name), _count(e.seeds), _count(e.parameters), seconds(e.seconds)]
+        cells += [error(value) for value in (e.val_mae, e.test_mae, e.test_rmse)]
+        rows.append(cells + ([seconds(e.to_reference), _signed(e.difference)] if against else []))
+    return table(head, rows)
+
+
+def lead_table(accuracy: Sequence[Entry]) -> str:
+    """Test MAE at some leads; ensembles follow their method and are left out."""
+    known = [e for e in accuracy if e.by_lead and e.kind != "ensemble"]
+    leads = [lead for lead in LEADS if any(len(e.by_lead) >= lead for e in known)]
+    rows = [[cell(e.name), *(f"{e.by_lead[k - 1]:.2f}" if k <= len(e.by_lead) else "–" for k in leads)] for e in known]
+    return table(["test MAE, kW, at lead", *(f"{lead} h" for lead in leads)], rows)
+
+
+def month_table(accuracy: Sequence[Entry]) -> str:
+    """Test MAE in each month; ensembles follow their method and are left out."""
+    known = [e for e in accuracy if e.by_month and e.kind != "ensemble"]
+    months = sorted({month for e in known for month in e.by_month})
+    rows = [[cell(e.name), *(f"{e.by_month[m]:.2f}" if m in e.by_month else "–" for m in months)] for e in known]
+    return table(["test MAE, kW, in", *months], rows)
+
+
+def differences(comparison: Comparison) -> dict[str, Interval]:
+    """Isolated method -> its test MAE less that of the tuned reference of its regime (kW), where both finished."""
+    found = {}
+    for method in comparison.isolated():
+        tuned = comparison.tuned(method.regime)
+        sides = [[run for run in side.runs if not run.diverged] for side in (method, tuned) if side]
+        if len(sides) == 2 and all(sides):
+            own, reference = ([read_forecasts(run.folder) for run in side] for side in sides)
+            settings = comparison.settings
+            if difference := mae_difference(own, reference, settings.confidence, settings.bootstrap):
+                found[method.name] = difference
+    return found
+
+
+def difference_table(comparison: Comparison, found: Mapping[str, Interval]) -> str:
+    """:func:`differences` as a table."""
+    percent = f"{100 * comparison.settings.confidence:g}"
+    rows = [
+        [f"`{name}`", f"{d.median:+.3f}", f"{d.low:+.3f} to {d.high:+.3f}", "yes" if d.low <= 0 <= d.high else "no"]
+        for name, d in found.items()
+    ]
+    return table(["method", "difference in test MAE, kW", f"{percent} % interval", "includes 0?"], rows)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """A Markdown table; every column but those ``left`` is aligned to the right."""
+    rule = [":--" if column in left else "--:" for column in range(len(head))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *rows])
+
+
+def cell(text: str) -> str:
+    """``text`` as it stands: no HTML, no end of a table's cell."""
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+
+
+def error(value: Interval | None) -> str:
+    """kW or a ratio of errors with two decimals, ``diverged`` where the median fit did."""
+    return _bracketed(value, "{:.2f}".format, "diverged")
+
+
+def three_digits(number: float) -> str:
+    """``number`` with three significant digits, zeros kept: 50.0, 188, 0.0120."""
+    return f"{number:#.3g}".removesuffix(".")
+
+
+def seconds(value: Interval | None) -> str:
+    """Seconds with three digits, ``missed`` where the median fit never reached the target."""
+    return _bracketed(value, three_digits, "missed")
+
+
+def times(value: Interval | None) -> str:
+    """A speed-up: ``missed`` if the method did not reach the target, ``unbounded`` if only the reference did not."""
+    if value is not None and value.median == math.inf:
+        return "unbounded"
+    return _bracketed(value, "{:.2f}".format, "missed")
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _signed(value: Interval | None) -> str:
+    """A difference in kW with its interval, bold where the interval excludes 0."""
+    if value is None:
+        return "–"
+    text = f"{value.median:+.3f} ({value.low:+.3f} to {value.high:+.3f})"
+    return text if value.low <= 0 <= value.high else f"**{text}**"
+
+
+def _share(value: Interval) -> str:
+    return "0" if value.high == 0 else _bracketed(value, "{:.0f}".format, "")
+
+
+def _bracketed(value: Interval | None, say: Callable[[float], str], absent: str) -> str:
+    if value is None:
+        return "–"
+    if math.isinf(value.median):
+        return absent
+    middle, low, high = (
+        say(v) if math.isfinite(v) else "∞" if v > 0 else "missed" for v in (value.median, value.low, value.high)
+    )
+    return middle if middle == low == high else f"{middle} ({low}–{high})"
+
+
+def coverage_table(rows: Sequence[Coverage]) -> str:
+    """Percent inside, by day type of the target hour on test."""
+    head = ["inside, %", "validation", "test", *(f"test, {kind} days" for kind in DAY_TYPES), "mean width on test, kW"]
+    lines = [
+        [
+            cell(r.name),
+            _percent(r.validation["all"]),
+            *(_percent(r.test[key]) for key in ("all", *DAY_TYPES)),
+            f"{r.width:.1f}",
+        ]
+        for r in rows
+    ]
+    return table(head, lines)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"

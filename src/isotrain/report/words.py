@@ -1,0 +1,270 @@
+"""What the figures say, in sentences computed from them: the answer, a verdict a method, how it was measured."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from statistics import median
+
+from isotrain.compare.comparison import Comparison, Method, seconds_to_target
+from isotrain.compare.results import Run, check_comparable, machine_drift
+from isotrain.compare.statistics import Interval
+from isotrain.report.tables import cell, three_digits
+
+RIVALS = ("native", "small", "short")  # nothing isolated: our own kernels, and two that cost about as little
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``pays`` is ``None`` where the seeds do not decide, or where there is nothing to compare with."""
+
+    method: Method
+    pays: bool | None
+    text: str
+    speedup: Interval | None  # against tuned
+
+
+def verdicts(comparison: Comparison, differences: Mapping[str, Interval]) -> list[Verdict]:
+    """One a method under test: it pays if the interval against tuned and every control run is above 1."""
+    return [_judge(comparison, method, differences.get(method.name)) for method in comparison.isolated()]
+
+
+def _judge(comparison: Comparison, method: Method, difference: Interval | None) -> Verdict:
+    name, tuned = f"`{method.name}`", comparison.tuned(method.regime)
+    to_tuned = comparison.speedup(method, tuned)
+    if tuned is None or to_tuned is None:
+        why = "has no tuned reference with a target and a common seed in its regime"
+        return Verdict(method, None, f"{name} {why}, so it cannot be judged.", None)
+    reached = sum(math.isfinite(seconds) for seconds in method.to_target.values())
+    parts = [f"{name} reaches the target with {reached} of {len(method.seeds)} seeds"]
+    rivals = [tuned, *(c for kind in RIVALS if (c := comparison.control(kind, method.regime)))]
+    speedups = {rival.name: s for rival in rivals if (s := comparison.speedup(method, rival))}
+    absent = [f"`{kind}`" for kind in RIVALS if comparison.control(kind, method.regime) is None]
+    if reached:
+        parts += [_against(rival, s) for rival, s in speedups.items()]
+    margin = comparison.settings.tolerance * comparison.figure(tuned, lambda run: run.test_mae).median
+    if difference:
+        parts.append(_accuracy(tuned.name, difference, margin))
+    parts += elsewhere(comparison, method)
+    missing = f" ({joined(absent)} was not run in this regime)" if absent else ""
+    worse = difference is not None and difference.low > margin
+    if worse or any(s.median <= 1 for s in speedups.values()):
+        pays, end = False, "**Isolation does not pay here.**"
+    elif len(absent) == len(RIVALS):
+        pays, end = None, f"**Undecided**: no control of equal cost ({joined(absent)}) was run in this regime."
+    elif all(s.low > 1 for s in speedups.values()):
+        pays, end = True, f"**It pays here**, against {joined([f'`{rival}`' for rival in speedups])}{missing}."
+    else:
+        pays, end = None, "**Undecided**: an interval includes no gain, so more seeds are needed."
+    return Verdict(method, pays, f"{'; '.join(parts)}. {end}", to_tuned)
+
+
+def _against(rival: str, s: Interval) -> str:
+    if s.median == math.inf:
+        return f"sooner than `{rival}`, which misses it"
+    if s.median == -math.inf:
+        return f"not comparable with `{rival}` at the median, which it misses"
+    pace = "faster than" if s.median > 1 else "slower than" if s.median < 1 else "as fast as"
+    low = "missed" if math.isinf(s.low) else f"{s.low:.2f}"
+    high = "unbounded" if math.isinf(s.high) else f"{s.high:.2f}"
+    noise = ", which includes equal" if s.low <= 1 <= s.high and s.low < s.high else ""
+    return f"{pace} `{rival}`: {s.median:.2f} times its speed ({low} to {high}{noise})"
+
+
+def _accuracy(tuned: str, d: Interval, margin: float) -> str:
+    """``margin``: kW up to which two errors count as equal, as on the way to the target."""
+    if d.low > 0:
+        clear = "clearly worse" if d.low > margin else "worse, by no more than the tolerance"
+    else:
+        clear = "clearly better" if d.high < 0 else "no clear difference"
+    return f"test MAE {d.median:+.3f} kW against `{tuned}` ({d.low:+.3f} to {d.high:+.3f}: {clear})"
+
+
+def elsewhere(comparison: Comparison, method: Method) -> list[str]:
+    """How soon tuned reaches the same error in the other regime: that may save more than isolating does."""
+    target, lines = comparison.targets[method.regime], []
+    for regime in comparison.targets:
+        other = comparison.tuned(regime)
+        if regime != method.regime and target is not None and other is not None:
+            soon = median(seconds_to_target(run, target) for run in other.runs)
+            if math.isfinite(soon):
+                text = f"`{other.name}`, {regime} and isolating nothing, reaches this error in {three_digits(soon)} s"
+                lines.append(text)
+    return lines
+
+
+def joined(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+QUESTION = (
+    "Which parts of the network may be left out of training, and does leaving them out save time "
+    "without costing accuracy?"
+)
+
+
+def masked_lines(comparison: Comparison) -> list[str]:
+    """The controls that compute every gradient and drop some afterwards."""
+    lines = []
+    for method in comparison.masked():
+        line = f"`{method.name}` is a control: masking gradients that were computed **saves nothing**"
+        if tuned := comparison.tuned(method.regime):
+            ratio = median(r.step_ms_median for r in method.runs) / median(r.step_ms_median for r in tuned.runs)
+            line += f" (a step takes {ratio:.2f} times as long as with `{tuned.name}`)"
+            if ratio < 0.9:
+                line += "; that it was faster here has another cause, so look at the timing before trusting it"
+        lines.append(line + ".")
+    return lines
+
+
+def answer(comparison: Comparison, judged: Sequence[Verdict]) -> str:
+    """Two to four sentences for the top of the page."""
+    winners = [v for v in judged if v.pays]
+    open_ones = [v for v in judged if v.pays is None and v.speedup]
+    if judged and all(v.speedup is None for v in judged):
+        first = "There is no tuned reference to compare with, so these fits do not answer it."
+    elif not judged:
+        first = "No isolated method was run, so there is nothing to answer yet."
+    elif winners:
+        best = max(winners, key=_speed)
+        names = ", ".join(f"`{v.method.name}`" for v in winners)
+        first = f"Yes, for {names}. {_summary(comparison, best)}"
+    elif open_ones:
+        best = max(open_ones, key=_speed)
+        first = f"These seeds do not decide it. {_summary(comparison, best)}"
+    else:
+        best = max(judged, key=_speed)
+        first = f"Isolation does not pay here. {_summary(comparison, best)}"
+    return " ".join([first, *_software(comparison), *_caveat(comparison)])
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """How it was measured and what weakens it."""
+    runs, settings = comparison.runs, comparison.settings
+    seeds = sorted({run.seed for run in runs})
+    hardware = "; ".join(
+        f"{key.replace('_', ' ')} {cell(str(value or 'none'))}" for key, value in runs[0].hardware.items()
+    )
+    machine = [run.machine_seconds for run in runs]
+    percent = f"{100 * settings.confidence:g} %"
+    lines = [
+        f"Hardware: {hardware}.",
+        _when(runs),
+        f"The fixed reference computation around each fit took {three_digits(min(machine))} to "
+        f"{three_digits(max(machine))} s (largest over smallest {machine_drift(runs):.2f}).",
+        f"Seeds: {len(seeds)} ({', '.join(map(str, seeds))}).",
+        "Training seconds exclude validation and logging and include everything else: selection, packing, and "
+        "compiling after the first use.",
+    ]
+    for regime, target in comparison.targets.items():
+        names = ", ".join(f"`{m.name}`" for m in comparison.methods if m.regime == regime)
+        reference = comparison.tuned(regime)
+        goal = (
+            f"target {target:.3f} kW, the median best validation MAE of `{reference.name}` (of an even number "
+            f"of seeds the higher middle value, one that occurred) plus a tolerance of {100 * settings.tolerance:g} %"
+            if target is not None and reference
+            else "no target: its tuned reference is absent or diverged, so seconds to target and speed-ups are too"
+        )
+        lines.append(f"Regime {regime}: {names}; {goal}.")
+        if comparison.stock(regime) is None:
+            lines.append(f"Regime {regime}: its stock reference was not run, so there is no speed-up against stock.")
+    lines += [
+        "Time to target: training seconds at the first validation at or below the target, nothing interpolated; "
+        "never reaching it counts as infinite. In the JSON null stands for infinite, missed or absent.",
+        f"Brackets hold {percent} percentile bootstrap intervals of the median over seeds ({settings.bootstrap} "
+        "resamples, seeded generator). With three seeds or fewer such an interval is the range of the seeds. "
+        "Speed-ups are ratios of times to target, paired by seed.",
+        f"Differences in test MAE: {percent} paired week-block bootstrap over the common origins, errors averaged "
+        "over seeds; it speaks of other weeks, not of other seeds.",
+        *_pairs(comparison),
+        *check_comparable(runs),
+    ]
+    if not runs[0].data["simulated"]:
+        lines.append(
+            "The test part was looked at while the forecaster was designed, and COVID months lie in it: its errors "
+            "are optimistic and unlike ordinary years; compare methods with one another rather than with other work."
+        )
+    return lines
+
+
+def _when(runs: Sequence[Run]) -> str:
+    """The dates of the fits, and whether they really ran one at a time and interleaved."""
+    spans = sorted(((_at(r.started_at), _at(r.finished_at), r) for r in runs), key=lambda span: span[:2])
+    text = f"Fits made from {spans[0][0]:%Y-%m-%d %H:%M} to {max(end for _, end, _ in spans):%Y-%m-%d %H:%M} UTC"
+    overlaps = [f"{a.name} and {b.name}" for (_, end, a), (start, _, b) in pairwise(spans) if start < end]
+    if overlaps:
+        some = ", ".join(overlaps[:3]) + (f" and {len(overlaps) - 3} more pairs" if len(overlaps) > 3 else "")
+        return f"{text}. Some ran side by side and disturbed each other's times: {some}."
+    seeds = [run.seed for _, _, run in spans]
+    order = ", every method of one seed before the next seed" if seeds == sorted(seeds) else ""
+    return f"{text}, one at a time{order}."
+
+
+def _at(stamp: str) -> datetime:
+    return datetime.fromisoformat(stamp).astimezone(UTC)
+
+
+def _summary(comparison: Comparison, verdict: Verdict) -> str:
+    """The best method of its kind in a sentence, and what beats it in another."""
+    method, s = verdict.method, verdict.speedup
+    if s is None:
+        return verdict.text
+    if math.isinf(s.median):
+        return f"Even the best of them, `{method.name}`, misses the target." if s.median < 0 else verdict.text
+    own, tuned = comparison.seconds_to_target(method), comparison.tuned(method.regime)
+    theirs = comparison.seconds_to_target(tuned) if tuned else None
+    mae = comparison.figure(method, lambda run: run.test_mae).median
+    assert own is not None and theirs is not None and tuned is not None
+    text = (
+        f"`{method.name}` reaches the validation error of `{tuned.name}` in {three_digits(own.median)} s against "
+        f"{three_digits(theirs.median)} s, {s.median:.2f} times its speed, with a test MAE of {mae:.2f} kW against "
+        f"{comparison.figure(tuned, lambda run: run.test_mae).median:.2f} kW."
+    )
+    better = [
+        f"`{control.name}`"
+        for kind in RIVALS
+        if (control := comparison.control(kind, method.regime))
+        and (rival := comparison.speedup(method, control))
+        and rival.median <= 1
+    ]
+    if better:
+        text += f" But {joined(better)} reaches it at least as soon without isolating anything."
+    return " ".join([text, *(f"{sentence[0].upper()}{sentence[1:]}." for sentence in elsewhere(comparison, method))])
+
+
+def _software(comparison: Comparison) -> list[str]:
+    for regime in comparison.targets:
+        stock, tuned = comparison.stock(regime), comparison.tuned(regime)
+        gain = comparison.speedup(tuned, stock) if tuned and stock else None
+        if tuned and stock and gain and math.isfinite(gain.median):
+            return [
+                f"For scale: `{tuned.name}` alone, which isolates nothing, is {gain.median:.2f} times as fast as "
+                f"`{stock.name}`."
+            ]
+    return []
+
+
+def _caveat(comparison: Comparison) -> list[str]:
+    if comparison.runs[0].data["simulated"]:
+        return ["The series is SIMULATED: this says nothing about a real building."]
+    return []
+
+
+def _pairs(comparison: Comparison) -> list[str]:
+    """Speed-ups that have no number, and why."""
+    lines = []
+    for method in comparison.methods:
+        for reference in (comparison.stock(method.regime), comparison.tuned(method.regime)):
+            if reference is None or method.refit or comparison.targets[method.regime] is None:
+                continue
+            s = comparison.speedup(method, reference)
+            if s is None:
+                lines.append(f"`{method.name}` shares no seed with `{reference.name}`: no speed-up.")
+            elif s.median == math.inf:
+                lines.append(f"`{method.name}` reaches the target, `{reference.name}` does not: unbounded speed-up.")
+    return lines
+
+
+def _speed(verdict: Verdict) -> float:
+    return verdict.speedup.median if verdict.speedup else -math.inf

@@ -1,0 +1,212 @@
+"""What a study's trials amount to: its budget, its front, the importance of its parameters, as plain values."""
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna import Study
+from optuna.exceptions import ExperimentalWarning
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, TrialState
+
+from isotrain.compare.searched import Importance, Point, Searched, history
+from isotrain.config import Search, Settings, decisive
+from isotrain.files import read_json
+from isotrain.search.retries import lost, settled, why
+from isotrain.search.study import Place
+
+GROWTH = 1.001  # a hypervolume that grows by less stands still
+
+
+def spent(study: optuna.Study, search: Search) -> str | None:
+    """Why the study is over, or None. A repeat of a trial is no other trial; a running one is not finished."""
+    finished = settled(study.get_trials(deepcopy=False), search.retries)
+    if search.trials is not None and len(finished) >= search.trials:
+        return f"{len(finished)} of {search.trials} trials are finished"
+    hours = hours_since(study.user_attrs["began"])
+    if search.hours is not None and hours >= search.hours:
+        return f"{hours:.2f} of {search.hours:g} h are over"
+    if search.stall is not None and stalled(finished, search.startup, search.stall):
+        return f"the hypervolume has not grown by 0.1 % in {search.stall} trials"
+    return None
+
+
+def stalled(finished: Sequence[FrozenTrial], startup: int, count: int) -> bool:
+    """Whether the last ``count`` trials, in the order of finishing, left the hypervolume where it was.
+
+    A trial that failed or ended early adds nothing, but is counted. Before ``startup`` trials with values nothing
+    has stalled: the reference point is theirs.
+    """
+    points = [_values(trial) for trial in finished]
+    volumes = history(points, startup)
+    return len(volumes) > count and 0 < volumes[-1] < GROWTH * volumes[-1 - count]
+
+
+def hours_since(began: str) -> float:
+    """Hours since ``began``, a study's attribute."""
+    return (datetime.now(UTC) - datetime.fromisoformat(began)).total_seconds() / 3600
+
+
+def _values(trial: FrozenTrial) -> tuple[float, float] | None:
+    if trial.state != TrialState.COMPLETE or trial.user_attrs.get("early"):
+        return None
+    return trial.values[0], trial.values[-1]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The trials of a study by what became of them; a chain of repeats counts once, by its last trial.
+
+    ``pruned``: on the way to a target. ``failed``: for good, why -> number. ``again``: to be queued again.
+    ``repeated``: trials that repeat another.
+    """
+
+    finished: tuple[FrozenTrial, ...]  # in the order in which they did
+    pruned: int = 0
+    failed: Mapping[str, int] = field(default_factory=dict)
+    running: int = 0
+    waiting: int = 0
+    again: int = 0
+    repeated: int = 0
+
+    @property
+    def ended(self) -> int:
+        """What the budget counts: finished, pruned and failed for good."""
+        return len(self.finished) + self.pruned + sum(self.failed.values())
+
+
+def tally(trials: Sequence[FrozenTrial], retries: int) -> Tally:
+    """Count ``trials``, all of a study's, of which one whose worker vanished is repeated at most ``retries`` times."""
+    states = Counter(trial.state for trial in trials)
+    ended = settled(trials, retries)
+    return Tally(
+        finished=tuple(trial for trial in ended if trial.state == TrialState.COMPLETE),
+        pruned=sum(trial.state == TrialState.PRUNED for trial in ended),
+        failed=Counter(_kind(why(trial)) for trial in ended if trial.state == TrialState.FAIL),
+        running=states[TrialState.RUNNING],
+        waiting=states[TrialState.WAITING],
+        again=len(lost(trials, retries)),
+        repeated=sum(trial.user_attrs.get("again_of") is not None for trial in trials),
+    )
+
+
+def points(finished: Sequence[FrozenTrial]) -> tuple[Point, ...]:
+    """The trials of :attr:`Tally.finished` as points."""
+    return tuple(_point(trial) for trial in finished)
+
+
+def reproduce(point: Settings, isolated: Mapping[str, Any], seed: int) -> str:
+    """The command that trains ``point`` once, as method ``isolated`` with ``seed`` of ``compare.seeds``.
+
+    ``isolated``: the sections of params.yaml that this method runs as they stand (dotted path -> value); only what
+    differs from them is set. Works in the project's folder, and leaves params.yaml changed as after every
+    ``dvc exp run``.
+    """
+    wanted = decisive(point)
+    if point.isolation is None:
+        wanted = {path: value for path, value in wanted.items() if not path.startswith("isolation")}
+        wanted["isolation.schedule.fraction"] = 0.0
+    words = [f"-S '{path}={_word(value)}'" for path, value in wanted.items() if value != isolated[path]]
+    return " ".join(["dvc exp run", *words, f"train@{seed}-isolated"])
+
+
+def overrides(trial: FrozenTrial) -> dict[str, Any]:
+    """Dotted path -> value that ``trial`` ran with: what it noted, else its parameters."""
+    noted = trial.user_attrs.get("overrides")
+    return dict(json.loads(noted) if noted else trial.params)
+
+
+def _point(trial: FrozenTrial) -> Point:
+    noted, values = trial.user_attrs, tuple(trial.values)
+    return Point(
+        number=trial.number,
+        values=values,
+        val_mae=float(noted.get("val_mae", values[0])),
+        seconds=float(noted.get("seconds", values[-1])),
+        settings=overrides(trial),
+        known=noted.get("known"),
+        early=bool(noted.get("early")),
+    )
+
+
+def _kind(why: str) -> str:
+    """Why a trial failed, without the details after the colon."""
+    return why.partition(":")[0]
+
+
+def _word(value: Any) -> str:
+    """As Hydra's grammar reads it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+FEWEST = 20  # trials below which nothing is said
+BEST = 0.25  # share of the trials that are told apart from all: with Optuna's own tenth too few of some forty
+SHUFFLES = 20
+SEED = 20260
+
+
+def importances(study: optuna.Study, trials: Sequence[FrozenTrial], names: Sequence[str]) -> tuple[Importance, ...]:
+    """One for each objective in ``names``, of the ``trials`` that count; none with fewer than 20 of them.
+
+    Conditional PED-ANOVA (Watanabe, Bansal and Hutter, IJCAI 2023; its conditional form is what Optuna computes):
+    how unlike the distribution of a parameter is among the best quarter of the trials to that among all of them.
+    Shares of all parameters sum to 1. ``chance``, in the same unit, is the largest of 20 draws in which the values
+    were dealt out anew: a parameter that does not exceed it may as well not matter.
+    """
+    if len(trials) < FEWEST:
+        return ()
+    return tuple(_importance(study, trials, name, at) for at, name in enumerate(names))
+
+
+def _importance(study: optuna.Study, trials: Sequence[FrozenTrial], name: str, at: int) -> Importance:
+    values = np.array([trial.values[at] for trial in trials])
+    numbers, random = [trial.number for trial in trials], np.random.default_rng(SEED)
+    found = _divergences(study, dict(zip(numbers, values, strict=True)))
+    draws = [_divergences(study, dict(zip(numbers, random.permutation(values), strict=True))) for _ in range(SHUFFLES)]
+    whole = sum(found.values()) or 1.0
+    share = {path: value / whole for path, value in found.items()}
+    return Importance(name, len(trials), share, {path: max(draw[path] for draw in draws) / whole for path in share})
+
+
+def _divergences(study: optuna.Study, values: dict[int, float]) -> dict[str, float]:
+    """Parameter -> how far apart its two distributions are; a trial without one of ``values`` is left out."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*to achieve low `target`")  # low is good here
+        warnings.simplefilter("ignore", ExperimentalWarning)  # of normalize
+        return get_param_importances(
+            study,
+            evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST),
+            target=lambda trial: values.get(trial.number, float("nan")),
+            normalize=False,
+        )
+
+
+def outline(place: Place, study: Study, counted: Tally) -> Searched:
+    """What the study found so far: no command, no importance, nothing that was run again."""
+    meta = read_json(place.windows / "windows.json")
+    return Searched(
+        study=study.study_name,
+        objectives=tuple(place.objectives),
+        sampler=place.search.sampler,
+        began=str(study.user_attrs.get("began", "")),
+        points=points(counted.finished),
+        startup=place.search.startup,
+        data={key: meta[key] for key in ("source", "simulated", "rows", "sha256")},
+        pruned=counted.pruned,
+        failed=counted.failed,
+        repeated=counted.repeated,
+        hosts=_hosts(counted.finished),
+        against=tuple(place.search.against),
+    )
+
+
+def _hosts(trials: Sequence[FrozenTrial]) -> tuple[str, ...]:
+    """The machines that ``trials`` ran on."""
+    workers = [str(trial.user_attrs.get("worker", "")) for trial in trials]
+    return tuple(sorted({worker.partition(":")[0] for worker in workers if worker}))

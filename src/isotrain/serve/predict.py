@@ -1,0 +1,131 @@
+"""From a file or a table of the series to the forecast of the hours after its last one. Pandas in, pandas out."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from isotrain.config import Ingest
+from isotrain.config.ingest import STORED_UNIT
+from isotrain.data.repair import repair
+from isotrain.data.schema import TIME, Flag, flag_column
+from isotrain.data.source import read_hourly
+from isotrain.data.windowing import NEXT, apply_statistics
+from isotrain.errors import InputError
+from isotrain.forecast.bundle import Bundle
+from isotrain.forecast.intervals import working_hours
+
+log = logging.getLogger(__name__)
+HOUR = pd.Timedelta(hours=1)
+COVERAGE = 0.8  # of the interval, where none is asked for
+Ends = NDArray[np.float64]
+
+
+def read_series(bundle: Bundle, path: Path) -> pd.DataFrame:
+    """The tidy hourly table of the CSV ``path``, read and repaired as the series that the forecaster was trained on.
+
+    Columns: time (UTC), each quantity in stored units (kW, degC, W/m2), its flags. Raises :class:`InputError`
+    naming file, line and column.
+    """
+    try:
+        values, flags = repair(read_hourly(bundle.ingest, path), bundle.ingest)
+    except InputError as problem:
+        raise InputError(f"{problem} (the forecaster reads {_description(bundle.ingest)})") from None
+    table = values.join(flags.rename(columns=flag_column)).reset_index(names=TIME)
+    table.attrs["source"] = str(path)
+    _warn_of_what_is_missing(table, bundle)
+    return table
+
+
+def use_one_thread() -> None:
+    """Torch on one core, for the whole process: at a single window several only wait for each other."""
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class NextHours:
+    """The K hours after the last row of a table."""
+
+    time: pd.DatetimeIndex  # (K,), UTC
+    forecast: NDArray[np.float64]  # (K,), kW
+    working: NDArray[np.bool_]  # (K,)
+
+    def interval(self, bundle: Bundle, coverage: float) -> tuple[Ends, Ends]:
+        """Lower and upper ends (K,), kW; NaN for a forecaster that was trained on the validation part.
+
+        No lower end is below what the series' checks call possible, such as 0 kW.
+        """
+        intervals = bundle.intervals(coverage)
+        if intervals is None:
+            return np.full(self.forecast.shape, np.nan), np.full(self.forecast.shape, np.nan)
+        low, high = intervals.around(self.forecast[None], self.working[None])
+        kind = bundle.ingest.columns[bundle.ingest.target].kind
+        return np.maximum(low[0], getattr(bundle.ingest.checks, kind).lowest), high[0]
+
+
+def next_hours(bundle: Bundle, table: pd.DataFrame) -> NextHours:
+    """Forecast the hours after the last row of ``table``, a tidy table such as :func:`read_series` gives.
+
+    Raises :class:`InputError` if a column is missing or the history too short.
+    """
+    facts = {
+        "source": table.attrs.get("source", "the table"),
+        "simulated": False,
+        "rows": len(table),
+        "sha256": "",
+        "ingest": bundle.meta["ingest"],
+    }
+    recent = table.tail(bundle.needed_hours).reset_index(drop=True)  # no feature looks further back
+    model = bundle.settings.model
+    windows = apply_statistics(recent, facts, bundle.meta, inputs=model.inputs, leave_out=model.leave_out)
+    origins = windows.origins(NEXT)
+    forecast = bundle.network(windows).forecast(torch.from_numpy(origins)).numpy()[0].astype(np.float64)
+    hours = pd.date_range(table[TIME].iloc[-1] + HOUR, periods=len(forecast), freq="h")
+    return NextHours(hours, forecast, working_hours(windows, origins)[0])
+
+
+def predict(bundle: Bundle, table: pd.DataFrame, coverage: float = COVERAGE) -> pd.DataFrame:
+    """:func:`next_hours` as a table, one row a lead.
+
+    ``time_utc`` and ``time_local`` (start of the hour, ISO 8601 with offset), ``lead_h`` (1 = the hour after the
+    last row), ``forecast_kw``, ``low_kw`` and ``high_kw`` (:meth:`NextHours.interval`). Raises :class:`InputError`
+    as :func:`next_hours` does, and for a ``coverage`` that is no share or too close to 1 for the validation part.
+    """
+    answer = next_hours(bundle, table)
+    low, high = answer.interval(bundle, coverage)
+    if bundle.residuals is None:
+        log.warning("no intervals: this forecaster was trained on the validation part, so no errors are left to take")
+    return pd.DataFrame(
+        {
+            "time_utc": [stamp.isoformat() for stamp in answer.time],
+            "time_local": [stamp.isoformat() for stamp in answer.time.tz_convert(bundle.meta["time_zone"])],
+            "lead_h": np.arange(1, len(answer.time) + 1),
+            "forecast_kw": answer.forecast,
+            "low_kw": low,
+            "high_kw": high,
+        }
+    )
+
+
+def _description(ingest: Ingest) -> str:
+    """The columns that a file must have, as it must head them."""
+    about = ", ".join(f"{ingest.heading(key)!r} in {_unit(ingest, key)}" for key in ingest.columns)
+    return f"{ingest.file.time_column.strip()!r}, {about}, a row every {ingest.file.step_minutes} minutes"
+
+
+def _unit(ingest: Ingest, key: str) -> str:
+    column = ingest.columns[key]
+    return column.unit or STORED_UNIT[column.kind]
+
+
+def _warn_of_what_is_missing(table: pd.DataFrame, bundle: Bundle) -> None:
+    """Say which of the last hours are repairs: a forecast that starts from them is worth less."""
+    for key in bundle.ingest.columns:
+        good = np.flatnonzero(table[flag_column(key)].isin([Flag.OK, Flag.OFFSET]))
+        missing = len(table) - 1 - int(good[-1]) if len(good) else len(table)
+        if missing:
+            log.warning("%s: the last %d h of %s are missing or faulty, repaired", table.attrs["source"], missing, key)

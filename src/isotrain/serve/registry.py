@@ -1,0 +1,107 @@
+"""Forecasters in MLflow: a bundle logged as a model, and fetched back."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.models import infer_signature
+
+from isotrain.config.sections import Tracking
+from isotrain.errors import InputError
+from isotrain.forecast.bundle import ABOUT, RESIDUALS, WEIGHTS, Bundle
+from isotrain.serve.predict import COVERAGE, predict, read_series
+from isotrain.training.tracking import tracked, tracking_uri
+
+SCRIPT = Path(__file__).with_name("pyfunc_model.py")
+NEEDS = ["isotrain", "mlflow", "numpy", "pandas", "torch"]  # what serves it must have installed
+
+
+def fetch(model: str, uri: str | None = None) -> Path:
+    """The folder of the bundle in ``model``, an MLflow URI ``runs:/...`` or ``models:/...`` of the store ``uri``.
+
+    Raises :class:`InputError` if it is not there, or holds no forecaster or several.
+    """
+    store = tracking_uri(uri)
+    mlflow.set_tracking_uri(store)
+    try:
+        folder = Path(_download(model))
+    except (mlflow.exceptions.MlflowException, OSError) as problem:
+        raise InputError(f"{model} cannot be had from {store}: {problem}") from None
+    found = sorted(folder.rglob(ABOUT))
+    if len(found) != 1:
+        raise InputError(f"{model} holds {len(found)} forecasters ({ABOUT}): name the run or the model of one")
+    return found[0].parent
+
+
+def log_model(bundle: Bundle, csv: Path, tracking: Tracking, name: str | None = None) -> str:
+    """Log ``bundle`` as an MLflow model in a run of its own, and register it as ``name`` if one is given.
+
+    ``csv``: a file of the series; its last hours become the input example, and its forecast the signature. Returns
+    the model's URI. Raises :class:`InputError` as :func:`isotrain.serve.predict.read_series` does.
+    """
+    example = input_example(bundle, csv)
+    answer = predict(bundle, read_series(bundle, csv))
+    tags = {"kind": "model", "method": bundle.settings.method}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        tracked(tracking.experiment, tracking.uri, f"model-{bundle.folder.name}", tags) as run,
+        _active(run.id, tracking_uri(tracking.uri)),
+    ):
+        logged = mlflow.pyfunc.log_model(
+            name="forecaster",
+            python_model=str(SCRIPT),
+            artifacts={"bundle": str(_lean_copy(bundle, Path(scratch) / "bundle"))},
+            signature=infer_signature(example, answer, params={"coverage": COVERAGE}),
+            input_example=example,
+            pip_requirements=NEEDS,
+            registered_model_name=name,
+        )
+    return str(logged.model_uri)
+
+
+def input_example(bundle: Bundle, csv: Path) -> pd.DataFrame:
+    """As many of the last rows of ``csv`` as a forecast takes, in its own headings and units."""
+    ingest, file = bundle.ingest, bundle.ingest.file
+    table = pd.read_csv(
+        csv,
+        sep=file.separator,
+        decimal=file.decimal,
+        encoding=file.encoding,
+        dtype={file.time_column: str},
+        skipinitialspace=True,
+    ).rename(columns=str.strip)
+    headings = [ingest.heading(key) for key in ingest.columns]
+    rows = (bundle.needed_hours + 1) * 60 // file.step_minutes  # one hour more: the first may be cut in two
+    example = table[[file.time_column.strip(), *headings]].tail(rows).reset_index(drop=True)
+    return example.astype(dict.fromkeys(headings, np.float64))
+
+
+def _lean_copy(bundle: Bundle, folder: Path) -> Path:
+    """The bundle without what only resuming a fit takes: the optimiser's state."""
+    folder.mkdir()
+    shutil.copy(bundle.folder / ABOUT, folder / ABOUT)
+    if bundle.residuals is not None and bundle.working is not None:
+        np.savez(folder / RESIDUALS, residuals=bundle.residuals, working=bundle.working)
+    torch.save({"state_dict": bundle.weights}, folder / WEIGHTS)
+    return folder
+
+
+def _download(model: str) -> str:
+    kind, _, name = model.partition(":/")
+    if kind == "runs" and "/" not in name.strip("/"):  # MLflow takes no bare run for an address
+        return str(mlflow.artifacts.download_artifacts(run_id=name.strip("/")))
+    return str(mlflow.artifacts.download_artifacts(model))
+
+
+@contextmanager
+def _active(run_id: str, store: str) -> Iterator[None]:
+    """Make the run the one that MLflow's own functions log to."""
+    mlflow.set_tracking_uri(store)
+    with mlflow.start_run(run_id=run_id):
+        yield

@@ -1,0 +1,252 @@
+"""The one way to train: a method, a seed and windows in; a result, a checkpoint and an MLflow run out."""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+
+from isotrain.config import Settings, decisive
+from isotrain.config.sections import Isolation as IsolationSettings
+from isotrain.data.windows import Windows
+from isotrain.errors import InputError
+from isotrain.files import sha256_text, write_json
+from isotrain.forecast.bundle import write_bundle
+from isotrain.forecast.module import ForecastModule
+from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.stretches import Sampler
+from isotrain.isolation import SCHEDULES, AdaptiveHorizon, Isolation
+from isotrain.lstm import runtime
+from isotrain.lstm.horizon import LADDER
+from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
+from isotrain.training.machine import alone, commit, hardware, machine_seconds
+from isotrain.training.result import log_result, scored, timed
+from isotrain.training.tracking import SERIES, Run, tracked
+
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to pass on
+warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning")  # Lightning's own to mend
+warnings.filterwarnings("ignore", message="The `srun` command")  # a fit is one process, inside SLURM too
+log = logging.getLogger(__name__)
+SAVE_EVERY_SECONDS = 30.0  # of training, between two checkpoints to resume from
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What to train, and where the results go."""
+
+    settings: Settings
+    seed: int
+    windows: Windows
+    out: Path
+
+    @property
+    def name(self) -> str:
+        """The method and the seed."""
+        return f"{self.settings.method}-{self.seed}"
+
+    @property
+    def trained_part(self) -> str:
+        """The part whose last origin is the last to train on: a refit goes on to the end of the validation part."""
+        return "validation" if self.settings.training.refit else "train"
+
+
+def fit(settings: Settings, seed: int, windows: Windows, out: str | Path) -> dict[str, Any]:
+    """Train once and write ``result.json``, ``forecasts.npz`` and ``model.ckpt`` into ``out``; returns the result.
+
+    Raises :class:`InputError` for settings that the series cannot serve, before anything is trained. An
+    interrupted fit leaves a checkpoint under ``checkpoints/``; the same call resumes it.
+    """
+    job = Fit(settings, seed, windows, Path(out))
+    effect = runtime.prepare(**settings.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
+    module, callbacks = prepare(job)
+    tracking = settings.tracking
+    with tracked(tracking.experiment, tracking.uri, job.name, _tags(job)) as run:
+        run.params({**decisive(settings), "seed": seed, **{f"runtime.effect.{k}": v for k, v in effect.items()}})
+        run.dataset(windows.meta)
+        with alone():
+            result = _train(job, module, callbacks, run)
+        log_result(run, result)
+        run.artifacts(job.out)
+    return result
+
+
+def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
+    """The module and its callbacks, everything seeded."""
+    s = job.settings
+    pl.seed_everything(job.seed, verbose=False)
+    remember = s.isolation is not None and s.isolation.remember
+    shape = s.model.model_dump(exclude={"inputs", "leave_out"})
+    net = Forecaster(
+        Series(job.windows, s.model.inputs, s.model.leave_out),
+        **shape,
+        backend=s.runtime.backend,
+        remember=job.trained_part if remember else None,
+    )
+    module = ForecastModule(
+        net,
+        sampler(job),
+        torch.from_numpy(job.windows.origins("validation")),
+        learning_rate=s.training.learning_rate,
+        rise=s.training.rise,
+        weight_decay=s.training.weight_decay,
+        fused=s.runtime.fused_adam,
+        masked=s.isolation.model_dump(include={"moments", "correction", "variant"}) if s.isolation else None,
+    )
+    return module, [
+        RandomState(),
+        StopWhenDiverged(),
+        *([isolation(job, s.isolation)] if s.isolation else []),
+    ]
+
+
+def sampler(job: Fit) -> Sampler:
+    """Which stretches each step draws; :class:`InputError` if what there is to train on is shorter than one."""
+    t, meta = job.settings.training, job.windows.meta
+    first, last = meta["origins"]["train"][0], meta["origins"][job.trained_part][1]
+    if t.regime == "streamed" and not meta["history"] < t.stretch < last - first + meta["history"]:
+        raise InputError(
+            f"training.stretch of {t.stretch} h must exceed window.history of {meta['history']} h and fit into the "
+            f"training part ({last - first} origins)"
+        )
+    count = t.stretches if t.regime == "streamed" else t.windows
+    return Sampler(t.regime, first, last, meta["history"], t.stretch, count, t.origins, job.seed)
+
+
+def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
+    """The callback of the section ``isolation``; :class:`InputError` for an encoder that cannot do what it asks."""
+    encoder = job.settings.model.encoder
+    if encoder in ("gru", "tcn") and (s.mode != "masked" or s.criterion == "neglected"):
+        raise InputError(
+            f"isolation.mode {s.mode} with criterion {s.criterion} needs model.encoder lstm: in {encoder} every "
+            "gradient is computed, so set isolation.mode to masked and choose another criterion than neglected"
+        )
+    if s.criterion == "neglected":
+        window = job.windows.meta["history"]
+        shortest = (1 - s.schedule.fraction) * window - 1e-3  # the largest share isolated, as a horizon
+        return AdaptiveHorizon(
+            window, tolerance=s.tolerance, ladder=[k for k in LADDER if k >= shortest], every=s.every
+        )
+    shape = s.schedule.model_dump(exclude={"shape"})
+    same = s.model_dump(include={"mode", "scope", "count", "every", "thaw", "churn"})
+    return Isolation(
+        s.zone,
+        s.criterion,
+        SCHEDULES[s.schedule.shape](**shape),
+        seed=job.seed,
+        window=job.windows.meta["history"],
+        tile=(s.tile[0], s.tile[1]),
+        modules=s.modules or ["net.encoder.*"],
+        **same,
+    )
+
+
+def trainer_of(s: Settings, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning's trainer for a fit, without what would cost time at each step."""
+    return pl.Trainer(
+        max_steps=s.training.steps,
+        accelerator=s.training.accelerator,
+        devices=1,
+        precision="bf16-mixed" if s.runtime.bf16 else "32-true",
+        gradient_clip_val=s.training.clip or None,
+        val_check_interval=min(s.training.validate_every, s.training.steps),
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        plugins=[LightningEnvironment()],  # inside a SLURM job Lightning would else take over its signals
+    )
+
+
+def clock_of(callbacks: list[pl.Callback], on_row: Callable[[Row], None]) -> Clock:
+    """The clock of a fit with these callbacks, to be the last of them."""
+    chosen = isolating(callbacks)
+    return Clock(
+        on_row,
+        selection=lambda: sum(c.seconds for c in chosen),
+        share=lambda: sum(c.history[-1]["share"] for c in chosen if c.history),  # a look-up, not a count
+    )
+
+
+def isolating(callbacks: list[pl.Callback]) -> list[Isolation | AdaptiveHorizon]:
+    """Those of the callbacks that choose what to isolate."""
+    return [c for c in callbacks if isinstance(c, (Isolation, AdaptiveHorizon))]
+
+
+def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: Run) -> dict[str, Any]:
+    s = job.settings
+    saved = checkpoint_to_resume(job)
+    chosen = isolating(callbacks)
+    last_save = [0.0]
+
+    def on_row(row: Row) -> None:
+        hidden = {"step", "val_mae"} if s.training.refit else {"step"}  # an error of what was trained on says nothing
+        run.metrics({key: row[key] for key in row if key not in hidden}, row["step"])
+        says = f"loss {row['train_loss']:.3f}" if s.training.refit else f"val MAE {row['val_mae']:.3f} kW"
+        log.info("step %d: %s, %.1f s", row["step"], says, row["train_seconds"])
+        if row["train_seconds"] - last_save[0] > SAVE_EVERY_SECONDS:
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            module.trainer.save_checkpoint(saved)
+            last_save[0] = row["train_seconds"]
+
+    clock = clock_of(callbacks, on_row)
+    trainer = trainer_of(s, [*callbacks, clock])
+    started = datetime.now(UTC)
+    speed = machine_seconds()
+    if saved.exists():
+        log.warning("resuming from %s", saved)
+    trainer.fit(module, ckpt_path=str(saved) if saved.exists() else None, weights_only=True)
+    speed = (speed + machine_seconds()) / 2
+    result = {
+        "method": s.method,
+        "seed": job.seed,
+        "regime": s.training.regime,
+        "started_at": started.isoformat(timespec="seconds"),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "data": {key: job.windows.meta[key] for key in SERIES},
+        "hardware": hardware(),
+        "params": decisive(s),
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "machine_seconds": speed,
+        "backend": module.net.encoder.backend,
+        "selections": [row for c in chosen for row in c.history],
+        **timed(clock),
+        **scored(module, clock, job.windows, job.out, refit=s.training.refit),
+    }
+    for callback in chosen:
+        if callback.history:
+            callback.record.save(job.out / "isolation.npz")
+    trainer.save_checkpoint(job.out / "model.ckpt")
+    if not result["diverged"]:
+        write_bundle(job.out, s, job.windows)
+    write_json(job.out / "result.json", result)
+    saved.unlink(missing_ok=True)
+    return result
+
+
+def checkpoint_to_resume(job: Fit) -> Path:
+    """Where an interrupted fit of exactly these settings, seed and data left its state."""
+    key = sha256_text(repr((decisive(job.settings), job.seed, job.windows.meta["sha256"])))[:16]
+    return Path("checkpoints") / f"{job.name}-{key}.ckpt"
+
+
+def _tags(job: Fit) -> dict[str, str]:
+    meta = job.windows.meta
+    return {
+        "method": job.settings.method,
+        "seed": str(job.seed),
+        "data.source": str(meta["source"]),
+        "data.simulated": "yes" if meta["simulated"] else "no",
+        "git.commit": commit() or "none",
+        "dvc.stage": os.environ.get("DVC_STAGE", "none"),
+        "regime": job.settings.training.regime,
+    }

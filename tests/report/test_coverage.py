@@ -1,0 +1,76 @@
+"""Coverage in the report is that of the baseline's own forecasts, counted by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_runs import MadeUp, make_runs
+
+from isotrain.compare.accuracy import coverages
+from isotrain.compare.comparison import Comparison, Settings
+from isotrain.compare.results import read_runs
+from isotrain.config.sections import Tracking
+from isotrain.data.windows import Windows
+from isotrain.report.tables import coverage_table
+from isotrain.training.baselines import on_cores, run_baselines
+
+NAMES = ["same-day-type", "ridge", "ridge-refit"]
+
+
+@pytest.fixture
+def rows(windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking = Tracking(experiment="test", uri=f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    return run_baselines(NAMES, windows, tmp_path / "report", tracking, threads=1)
+
+
+def test_baselines_leave_rows_forecasts_and_runs(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    assert json.loads((tmp_path / "report" / "baselines.json").read_text()) == {"baselines": rows}
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = {run.info.run_name: run for run in client.search_runs([client.get_experiment_by_name("test").experiment_id])}
+    assert set(runs) == set(NAMES)
+    for row in rows:
+        metrics = runs[row["name"]].data.metrics
+        assert runs[row["name"]].data.tags["kind"] == "baseline"
+        assert metrics["final/test_mae"] == pytest.approx(row["test_mae"])
+        assert metrics["final/train_seconds"] == pytest.approx(row["seconds"])
+        assert ("final/val_mae" in metrics) == (not row["refit"])
+        assert Path(row["folder"]) / "forecasts.npz" in Path(row["folder"]).iterdir()
+
+
+def test_coverage_is_the_share_of_hours_inside(rows: list[dict[str, Any]], windows: Windows, tmp_path: Path) -> None:
+    refit = {"refitted": MadeUp("streamed", 10, 5.0, refit=True)}
+    comparison = Comparison(read_runs(make_runs(tmp_path / "runs", refit, seeds=(0,))), Settings({}, {}))
+    found = coverages(comparison, rows, windows, 0.6)
+    assert [row.name for row in found] == ["same-day-type", "ridge"]  # no refit: its validation errors say nothing
+    arrays = np.load(Path(rows[1]["folder"]) / "forecasts.npz")
+    working = windows.ahead[:, windows.names("ahead").index("working")] > 0.5
+    inside, known, widths = 0, 0, []
+    for lead in range(24):
+        early = arrays["val_truth"][:, lead].astype(float) - arrays["val_prediction"][:, lead]
+        late = arrays["truth"][:, lead].astype(float) - arrays["prediction"][:, lead]
+        for kind in (False, True):
+            seen = np.sort(early[(working[arrays["val_origins"] + lead] == kind) & np.isfinite(early)])
+            rank = int(np.ceil((len(seen) + 1) * 0.8 - 1e-9))
+            low, high = seen[len(seen) - rank], seen[rank - 1]
+            mine = working[arrays["origins"] + lead] == kind
+            inside += ((low <= late[mine]) & (late[mine] <= high)).sum()
+            known += np.isfinite(late[mine]).sum()
+            widths += [high - low] * int(mine.sum())
+    assert found[1].test["all"] == pytest.approx(inside / known)
+    assert found[1].width == pytest.approx(np.mean(widths), rel=1e-5)
+    assert f"{100 * inside / known:.1f}" in coverage_table(found)
+
+
+def test_cores_are_given_back() -> None:
+    import os
+
+    before = os.sched_getaffinity(0)
+    with on_cores(1):
+        assert len(os.sched_getaffinity(0)) == 1
+    assert os.sched_getaffinity(0) == before

@@ -1,0 +1,359 @@
+"""The report of made-up fits: the contract key by key, the words, the figures."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up_runs import ABOUT, BASELINES, HOUR, METHODS, MONDAY, MadeUp, change, make_runs
+from matplotlib.image import imread
+
+from isotrain.compare.comparison import Comparison, Settings
+from isotrain.compare.results import read_runs
+from isotrain.compare.statistics import week_of
+from isotrain.errors import InputError
+from isotrain.forecast.forecasts import Forecasts
+from isotrain.report.drawing import label_points, new_figure, spread
+from isotrain.report.figures import chosen_weeks, daily_rows
+from isotrain.report.page import write_report
+from isotrain.report.tables import differences
+from isotrain.report.words import answer, masked_lines, notes, verdicts
+
+SETTINGS = Settings(
+    {"streamed": "stock", "windowed": "stock-windowed"},
+    {"streamed": "tuned", "windowed": "tuned-windowed"},
+    bootstrap=300,
+    about=ABOUT,
+)
+FIGURES = ("tradeoff", "learning_curves", "isolated_share", "forecasts", "error_by_lead", "error_by_month", "phases")
+TUNED = MadeUp("streamed", 42, 5.02)
+FASTER = MadeUp("streamed", 20, 4.8, isolated=0.5)
+WORSE = MadeUp("streamed", 20, 5.6, isolated=0.5)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every made-up method; one fit of ``state-zeroed`` diverged."""
+    folder = make_runs(tmp_path_factory.mktemp("runs"))
+    errors = dict.fromkeys(["best_val_mae", "val_mae", "test_mae", "test_rmse", "test_mase", "mae_by_lead"])
+    change(folder, "state-zeroed-1", diverged=True, history=[], **errors)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of ``runs``."""
+    return write_report(read_runs(runs), BASELINES, tmp_path_factory.mktemp("report"), SETTINGS).parent
+
+
+def read(report: Path) -> Any:
+    return json.loads((report / "tradeoff.json").read_text(encoding="utf-8"))
+
+
+def compared(folder: Path, methods: dict[str, MadeUp], settings: Settings = SETTINGS, **changes: Any) -> Comparison:
+    """A comparison of made-up methods of two seeds; ``changes`` are made to every result."""
+    make_runs(folder, methods, seeds=(0, 1))
+    for run in list(folder.iterdir()):
+        change(folder, run.name, **changes)
+    return Comparison(read_runs(folder), settings)
+
+
+def judged(comparison: Comparison) -> dict[str, tuple[bool | None, str]]:
+    return {v.method.name: (v.pays, v.text) for v in verdicts(comparison, differences(comparison))}
+
+
+def answered(comparison: Comparison) -> str:
+    return answer(comparison, verdicts(comparison, differences(comparison)))
+
+
+# the contract
+
+
+def test_the_json_has_exactly_the_keys_agreed_on(report: Path) -> None:
+    page = read(report)
+    agreed = {"data", "hardware", "target", "methods", "baselines"}
+    assert set(page) == agreed | {"accuracy", "intervals", "targets_by_regime", "runs", "notes"}
+    assert set(page["data"]) == {"source", "simulated", "rows", "sha256"}
+    assert set(page["target"]) == {"metric", "value", "unit"}
+    figures = {"isolated_fraction", "val_mae", "test_mae", "test_rmse", "test_mase", "train_seconds"}
+    figures |= {"seconds_to_target", "speedup_vs_stock", "speedup_vs_tuned"}
+    assert [method["name"] for method in page["methods"]] == list(METHODS)
+    for method in page["methods"]:
+        assert set(method) == {"name", "seeds"} | figures
+        assert method["seeds"] == 3
+        for figure in figures:
+            assert set(method[figure]) == {"median", "low", "high"}
+    assert page["baselines"] == [{k: b[k] for k in ("name", "test_mae", "test_rmse")} for b in BASELINES]
+    assert len(page["runs"]) == 3 * len(METHODS)
+
+
+def test_the_figures_in_the_json_are_those_of_the_fits(report: Path, runs: Path) -> None:
+    page = read(report)
+    fits = [json.loads((runs / f"layer-{seed}" / "result.json").read_text()) for seed in range(3)]
+    layer = next(method for method in page["methods"] if method["name"] == "layer")
+    maes = sorted(fit["test_mae"] for fit in fits)
+    assert layer["test_mae"] == {"median": maes[1], "low": maes[0], "high": maes[2]}
+    tuned = [json.loads((runs / f"tuned-{seed}" / "result.json").read_text()) for seed in range(3)]
+    target = median(fit["best_val_mae"] for fit in tuned)
+    assert page["target"] == {"metric": "val_mae", "value": target, "unit": "kW"}
+    assert page["targets_by_regime"]["streamed"] == target
+    assert page["targets_by_regime"]["windowed"] != target
+    to_target = [next((v["train_seconds"] for v in fit["history"] if v["val_mae"] <= target), math.inf) for fit in fits]
+    assert layer["seconds_to_target"]["median"] == median(to_target)
+
+
+def test_what_missed_the_target_is_null(report: Path) -> None:
+    page = read(report)
+    short = next(method for method in page["methods"] if method["name"] == "short")
+    nothing = {"median": None, "low": None, "high": None}
+    assert short["seconds_to_target"] == short["speedup_vs_tuned"] == nothing
+    zeroed = next(method for method in page["methods"] if method["name"] == "state-zeroed")
+    assert zeroed["test_mae"]["high"] is None  # the diverged fit
+    assert zeroed["test_mae"]["median"] is not None
+    assert any("state-zeroed-1" in note for note in page["notes"])
+
+
+def test_metrics_are_the_medians(report: Path) -> None:
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert list(metrics) == list(METHODS)
+    assert metrics["short"]["seconds_to_target"] is None
+    for method in read(report)["methods"]:
+        names = ("val_mae", "test_mae", "train_seconds", "seconds_to_target")
+        assert metrics[method["name"]] == {name: method[name]["median"] for name in names}
+
+
+# the page
+
+
+def test_the_page_begins_with_what_matters_and_names_every_method(report: Path) -> None:
+    text = (report / "tradeoff.md").read_text(encoding="utf-8")
+    assert "SIMULATED" in text.splitlines()[0]
+    places = ["The question", "The answer", "figures/tradeoff.png", "| method |", "## Verdicts", "phases.png"]
+    found = [text.index(place) for place in [*places, "## How it was measured"]]
+    assert found == sorted(found)
+    page = (report / "tradeoff.html").read_text(encoding="utf-8")
+    for name, about in ABOUT.items():
+        assert f"| `{name}` |" in text
+        assert about in text
+        assert f"<code>{name}</code></td>" in page
+
+
+def test_the_html_needs_nothing_else(report: Path) -> None:
+    page = (report / "tradeoff.html").read_text(encoding="utf-8")
+    sources = re.findall(r'src="([^"]+)"', page)
+    assert len(sources) == len(FIGURES)
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert "href=" not in page
+    assert 'name="viewport"' in page
+    assert "@media print" in page
+
+
+def test_text_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
+    make_runs(tmp_path / "runs", {"tuned": TUNED}, seeds=(0,))
+    settings = replace(SETTINGS, about={"tuned": "a <script>alert(1)</script> | b"})
+    baselines = [BASELINES[0] | {"name": "<b>x</b>|y"}]
+    folder = write_report(read_runs(tmp_path / "runs"), baselines, tmp_path, settings).parent
+    page = (folder / "tradeoff.html").read_text(encoding="utf-8")
+    assert "<script>" not in page
+    assert "<b>x" not in page
+    assert "&lt;b&gt;x&lt;/b&gt;|y</td>" in page
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_there_and_not_blank(report: Path, name: str) -> None:
+    picture = imread(report / "figures" / f"{name}.png")[..., :3]
+    assert picture.shape[1] == 1260
+    inked = (picture < 0.9).any(axis=2).mean()
+    assert 0.01 < inked < 0.6
+    assert len(np.unique((picture * 255).astype(int) @ (1, 256, 65536))) > 20
+    svg = (report / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+    assert "<dc:date>" not in svg
+    assert svg.count("<path") > 20
+
+
+def test_equal_fits_give_equal_bytes(tmp_path: Path) -> None:
+    make_runs(tmp_path / "runs", {"tuned": TUNED, "layer": FASTER}, seeds=(0,))
+    for name in ("a", "b"):
+        write_report(read_runs(tmp_path / "runs"), BASELINES, tmp_path / name, SETTINGS)
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert len(files) == 4 + 2 * len(FIGURES)
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_nothing_is_written_when_the_hardware_differs(runs: Path, tmp_path: Path) -> None:
+    fits = read_runs(runs)
+    fits[3] = replace(fits[3], hardware=dict(fits[3].hardware) | {"threads": 64})
+    with pytest.raises(InputError, match=rf"hardware.*{fits[3].name}"):
+        write_report(fits, BASELINES, tmp_path / "report", SETTINGS)
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_report_without_references_baselines_or_isolation_is_still_written(tmp_path: Path) -> None:
+    make_runs(tmp_path / "runs", {"small": MadeUp("streamed", 20, 5.0)}, seeds=(0,))
+    folder = write_report(read_runs(tmp_path / "runs"), [], tmp_path, SETTINGS).parent
+    page = read(folder)
+    assert page["target"]["value"] is None
+    assert page["methods"][0]["speedup_vs_tuned"] == {"median": None, "low": None, "high": None}
+    assert any("tuned reference is absent" in note for note in page["notes"])
+    assert "nothing to answer yet" in (folder / "tradeoff.md").read_text(encoding="utf-8")
+    assert not (folder / "figures" / "isolated_share.png").exists()
+
+
+def test_no_fit_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no fit to report"):
+        write_report([], BASELINES, tmp_path, SETTINGS)
+
+
+# the words
+
+
+def test_isolation_pays_only_if_it_beats_tuned_and_the_controls(tmp_path: Path) -> None:
+    slower = MadeUp("streamed", 30, 4.8)
+    comparison = compared(tmp_path, {"tuned": TUNED, "layer": FASTER, "small": slower, "short": slower})
+    pays, text = judged(comparison)["layer"]
+    assert pays is True
+    assert "2 of 2 seeds" in text
+    assert "against `tuned`, `small` and `short`" in text
+    assert answered(comparison).startswith("Yes, for `layer`.")
+
+
+def test_a_smaller_network_that_is_as_fast_takes_the_gain_away(tmp_path: Path) -> None:
+    small = MadeUp("streamed", 10, 4.8)
+    comparison = compared(tmp_path, {"tuned": TUNED, "layer": FASTER, "small": small})
+    pays, text = judged(comparison)["layer"]
+    assert pays is False
+    assert "faster than `tuned`" in text
+    assert "slower than `small`" in text
+    assert "Isolation does not pay here" in text
+    assert answered(comparison).startswith("Isolation does not pay here.")
+    assert "But `small` reaches it at least as soon" in answered(comparison)
+
+
+def test_missing_the_target_does_not_pay(tmp_path: Path) -> None:
+    comparison = compared(tmp_path, {"tuned": TUNED, "layer": WORSE})
+    pays, text = judged(comparison)["layer"]
+    assert pays is False
+    assert "0 of 2 seeds" in text
+    assert "clearly worse" in text
+    assert "misses the target" in answered(comparison)
+
+
+def test_without_a_control_of_equal_cost_nothing_is_claimed(tmp_path: Path) -> None:
+    comparison = compared(tmp_path, {"tuned": TUNED, "layer": FASTER})
+    pays, text = judged(comparison)["layer"]
+    assert pays is None
+    assert "no control of equal cost" in text
+    assert answered(comparison).startswith("These seeds do not decide it.")
+
+
+def test_without_tuned_nothing_is_judged(tmp_path: Path) -> None:
+    comparison = compared(tmp_path, {"layer": FASTER})
+    assert judged(comparison)["layer"][0] is None
+    assert "no tuned reference" in answered(comparison)
+
+
+@pytest.mark.parametrize(("step_ms", "suspicious"), [(43, False), (20, True)])
+def test_masking_is_said_to_save_nothing(tmp_path: Path, step_ms: float, suspicious: bool) -> None:
+    masked = MadeUp("streamed", step_ms, 5.0, isolated=0.5)
+    (line,) = masked_lines(compared(tmp_path, {"tuned": TUNED, "masked-unit-50": masked}))
+    assert "**saves nothing**" in line
+    assert ("look at the timing" in line) is suspicious
+
+
+def test_a_measured_series_is_not_called_simulated_and_its_test_part_has_a_caveat(tmp_path: Path) -> None:
+    data = {"source": "drahix.csv", "simulated": False, "rows": 43_000, "sha256": "cd" * 32, "unit": "kW"}
+    comparison = compared(tmp_path / "runs", {"tuned": TUNED, "layer": FASTER}, data=data)
+    folder = write_report(comparison.runs, BASELINES, tmp_path, SETTINGS).parent
+    for name in ("tradeoff.md", "tradeoff.html", "tradeoff.json"):
+        assert "simulated series" not in (folder / name).read_text(encoding="utf-8").lower()
+    assert any("COVID" in note for note in notes(comparison))
+
+
+def test_the_notes_tell_what_weakens_the_comparison(tmp_path: Path, runs: Path) -> None:
+    assert not any("COVID" in note or "side by side" in note for note in notes(Comparison(read_runs(runs), SETTINGS)))
+    at_once = {"started_at": "2026-03-01T10:00:00+00:00", "finished_at": "2026-03-01T10:05:00+00:00"}
+    comparison = compared(tmp_path, {"tuned": TUNED}, **at_once)
+    comparison.runs[0].__dict__["machine_seconds"] = 2.0
+    text = " ".join(notes(comparison))
+    assert "side by side" in text
+    assert "speed changed during the comparison" in text
+    assert "2026-03-01" in text
+    assert "range of the seeds" in text
+    page = write_report(comparison.runs, BASELINES, tmp_path / "report", SETTINGS).read_text(encoding="utf-8")
+    assert page.index("speed changed") < page.index("<img")
+
+
+# labels and weeks
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=12), st.floats(0.1, 5))
+def test_spread_keeps_the_order_and_the_distance(wanted: list[float], gap: float) -> None:
+    placed = spread(wanted, gap)
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    in_order = [placed[i] for i in order]
+    assert all(b - a >= gap - 1e-6 for a, b in pairwise(in_order))
+    if all(b - a >= gap for a, b in pairwise(sorted(wanted))):
+        assert placed == pytest.approx(wanted)
+
+
+def test_names_of_crowded_points_do_not_overlap() -> None:
+    figure, grid = new_figure(8, 5, "title")
+    axes = grid[0, 0]
+    points = [(0.5 + 0.01 * i, 0.5 + 0.005 * (-1) ** i, f"method-{i}", "black") for i in range(6)]
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    label_points(axes, points)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axes.texts if text.arrow_patch is None]
+    boxes += [type(text).__mro__[1].get_window_extent(text) for text in axes.texts if text.arrow_patch is not None]
+    assert len(boxes) == 6
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def hourly(weeks: int, errors: list[float], stride: int = 1) -> Forecasts:
+    """Origins every ``stride`` hours from a Monday; all errors of a week equal."""
+    origins = np.arange(0, weeks * 168, stride)
+    time = MONDAY + HOUR * origins
+    error = np.array(errors)[week_of(time) - week_of(time)[0]]
+    return Forecasts(origins, time, np.repeat(error[:, None], 24, axis=1), np.zeros((len(origins), 24)))
+
+
+@pytest.mark.parametrize(("stride", "pieces", "apart"), [(1, 7, 24), (7, 6, 28), (48, 4, 48)])
+def test_a_week_is_tiled_by_pieces_that_do_not_overlap(stride: int, pieces: int, apart: int) -> None:
+    one = hourly(2, [1.0, 1.0], stride)
+    rows = daily_rows(one, int(week_of(one.time)[0]))
+    assert len(rows) == pieces
+    assert set(np.diff(one.time[rows])) == {apart * HOUR}
+
+
+def test_weeks_are_chosen_by_rule() -> None:
+    one = hourly(5, [3.0, 9.0, 1.0, 2.0, 4.0])
+    first = int(week_of(one.time)[0])
+    assert chosen_weeks(one) == [("First full week and week of median error", first), ("Worst week", first + 1)]
+    one.truth[:100] = np.nan  # the first week is no longer full
+    assert [week - first for _, week in chosen_weeks(one)] == [1, 3]
+    assert chosen_weeks(hourly(2, [1.0, 1.0], stride=48)) == []
+
+
+def test_a_windowed_verdict_names_what_streamed_training_needs_for_the_same_error(runs: Path) -> None:
+    found = judged(Comparison(read_runs(runs), SETTINGS))
+    assert re.search(r"`tuned`, streamed and isolating nothing, reaches this error in [\d.]+ s", found["steps-24"][1])
+    assert "isolating nothing" not in found["layer"][1]
+
+
+def test_worse_by_less_than_the_tolerance_is_not_a_reason_against(tmp_path: Path) -> None:
+    methods = {"tuned": TUNED, "layer": MadeUp("streamed", 20, 5.03, isolated=0.5)}
+    texts = [
+        judged(compared(tmp_path / f"{share}", methods, replace(SETTINGS, tolerance=share)))["layer"][1]
+        for share in (0.0, 0.5)
+    ]
+    assert "by no more than the tolerance" not in texts[0]
+    assert "clearly worse" not in texts[1]
