@@ -1,21 +1,19 @@
 """Isolation of zones: leave part of a network out of training, and know exactly what that means.
 
-Everything here needs torch alone, apart from the Lightning callbacks :class:`Isolation` and
-:class:`AdaptiveHorizon`, which are therefore imported when they are first asked for.
+Everything here needs torch alone, apart from the Lightning callbacks. A name is imported when it is first asked for, so
+that :mod:`.settings` can be read without torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from isotrain.isolation.criteria import CRITERIA
-from isotrain.isolation.isolator import Isolator
-from isotrain.isolation.optimisers import MASKED, MaskedAdam, masked
-from isotrain.isolation.policy import Policy
-from isotrain.isolation.schedules import SCHEDULES
-from isotrain.isolation.zones import zones
-
 if TYPE_CHECKING:
     from isotrain.isolation.callback import AdaptiveHorizon, Isolation
+    from isotrain.isolation.criteria import CRITERIA
+    from isotrain.isolation.isolator import Isolator
+    from isotrain.isolation.optimisers import MASKED, MaskedAdam, masked
+    from isotrain.isolation.policy import Policy
+    from isotrain.isolation.schedules import SCHEDULES
 
 __all__ = [
     "CRITERIA",
@@ -27,12 +25,21 @@ __all__ = [
     "MaskedAdam",
     "Policy",
     "masked",
-    "zones",
 ]
-_CALLBACKS = {"AdaptiveHorizon": "callback", "Isolation": "callback"}
+_MODULE = {
+    "CRITERIA": "criteria",
+    "MASKED": "optimisers",
+    "SCHEDULES": "schedules",
+    "AdaptiveHorizon": "callback",
+    "Isolation": "callback",
+    "Isolator": "isolator",
+    "MaskedAdam": "optimisers",
+    "Policy": "policy",
+    "masked": "optimisers",
+}
 
 
 def __getattr__(name: str) -> object:
-    if name in _CALLBACKS:
-        return getattr(import_module(f"isotrain.isolation.{_CALLBACKS[name]}"), name)
+    if name in _MODULE:
+        return getattr(import_module(f"isotrain.isolation.{_MODULE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
