@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import Oracle
+from tests.isolation.oracle import Oracle
 
 from isotrain.isolation.optimisers import CORRECTIONS, MOMENTS, VARIANTS, MaskedAdam
 

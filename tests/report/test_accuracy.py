@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_runs import ABOUT, BASELINES, HOUR, MONDAY, MadeUp, forecasts, make_runs
+from tests.report.made_up_runs import ABOUT, BASELINES, HOUR, MONDAY, MadeUp, forecasts, make_runs
 
 from isotrain.compare.accuracy import Entry, entries_of
 from isotrain.compare.comparison import Comparison, Settings

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_runs import MadeUp, make_runs
+from tests.report.made_up_runs import MadeUp, make_runs
 
 from isotrain.compare.accuracy import coverages
 from isotrain.compare.comparison import Comparison, Settings

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_runs import ABOUT, BASELINES, HOUR, METHODS, MONDAY, MadeUp, change, make_runs
 from matplotlib.image import imread
+from tests.report.made_up_runs import ABOUT, BASELINES, HOUR, METHODS, MONDAY, MadeUp, change, make_runs
 
 from isotrain.compare.comparison import Comparison, Settings
 from isotrain.compare.results import read_runs

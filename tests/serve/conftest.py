@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from small_forecaster import Fitted, make
+from tests.serve.small_forecaster import Fitted, make
 
 from isotrain.config import Ingest
 from isotrain.config.ingest import Simulated

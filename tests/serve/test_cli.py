@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from small_forecaster import PARAMS, Fitted, numbers
+from tests.serve.small_forecaster import PARAMS, Fitted, numbers
 
 from isotrain.cli import run
 from isotrain.config import load

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_forecaster import READ, Fitted, numbers
+from tests.serve.small_forecaster import READ, Fitted, numbers
 
 from isotrain.config.ingest import Column, File
 from isotrain.errors import InputError

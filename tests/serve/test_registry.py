@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_forecaster import Fitted, numbers
+from tests.serve.small_forecaster import Fitted, numbers
 
 from isotrain.config.sections import Tracking
 from isotrain.errors import InputError

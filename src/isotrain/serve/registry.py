@@ -19,7 +19,7 @@ from isotrain.serve.predict import COVERAGE, predict, read_series
 from isotrain.training.tracking import tracked, tracking_uri
 
 SCRIPT = Path(__file__).with_name("pyfunc_model.py")
-NEEDS = ["isotrain", "mlflow", "numpy", "pandas", "torch"]  # what serves it must have installed
+NEEDS = ["isotrain[study]", "mlflow", "numpy", "pandas", "torch"]  # what serves it must have installed
 
 
 def fetch(model: str, uri: str | None = None) -> Path:
