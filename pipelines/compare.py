@@ -1,4 +1,4 @@
-"""Stage compare: baselines on the same origins, then the report of all fits."""
+"""Stage compare: the report of all fits beside the baselines."""
 
 from pathlib import Path
 
@@ -8,20 +8,17 @@ from isotrain.config import CompareView, load
 from isotrain.data.windows import Windows
 from isotrain.errors import run_as_command
 from isotrain.report.page import write_report
-from isotrain.training.baselines import run_baselines
+from isotrain.training.baselines import read_baselines
 from isotrain.training.tracking import tracked
 
 
-def main(windows: str, runs: str, report: str, params: str) -> None:
+def main(windows: str, runs: str, baselines: str, report: str, params: str) -> None:
     view = load(params, view=CompareView)
     wanted, tracking = view.compare, view.tracking
     fits = chosen_runs(runs, wanted.methods, wanted.seeds)
-    threads = fits[0].hardware["threads"]
-    series = Windows.load(windows)
-    baselines = run_baselines(wanted.baselines, series, Path(report), tracking, threads)
     about = {name: view.methods[name].about for name in wanted.methods}
     settings = Settings(**wanted.model_dump(exclude={"methods", "seeds", "baselines"}), about=about)
-    page = write_report(fits, baselines, report, settings, series)
+    page = write_report(fits, read_baselines(Path(baselines)), report, settings, Windows.load(windows))
     with tracked(tracking.experiment, tracking.uri, "report", {"kind": "report"}, whole_pipeline=True) as run:
         run.artifacts(page.parent)
 

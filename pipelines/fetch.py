@@ -1,29 +1,28 @@
-"""Not a stage: bring a CSV (path or URL) into data/raw under DVC, and make it the study's series."""
+"""Not a stage: bring a CSV (path or URL) into data/raw under DVC, and make it the series that the study reads."""
 
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from ruamel.yaml import YAML
-
 from isotrain.config import load
+from isotrain.data.ingest import BROUGHT_IN
 from isotrain.errors import InputError, run_as_command
+from isotrain.files import write_text
 
 
 def main(source: str, params: str) -> None:
+    chosen = load(params)
     remote = urlsplit(source).scheme in ("http", "https")
     if not remote and not Path(source).is_file():
         raise InputError(f"{source} is neither a file nor an http(s) address")
     name = PurePosixPath(unquote(urlsplit(source).path)).name if remote else Path(source).name
-    goal = Path(load(params).paths.raw) / name
-    subprocess.run([sys.executable, "-m", "dvc", "import-url", "--force", source, str(goal)], check=True)
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width = True, 4096
-    values = yaml.load(Path(params))
-    values["ingest"]["source"] = str(goal)
-    yaml.dump(values, Path(params))
-    print(f"{params}: ingest.source is now {goal}")
+    raw = Path(chosen.paths.raw)
+    subprocess.run([sys.executable, "-m", "dvc", "import-url", "--force", source, str(raw / name)], check=True)
+    write_text(raw / BROUGHT_IN, name + "\n")
+    if chosen.ingest.source != "auto":
+        raise InputError(f"{raw / name} is there, and {params} reads {chosen.ingest.source}: set ingest.source to auto")
+    print(f"the study reads {raw / name} from now on; remove {raw / BROUGHT_IN} to go back to the simulated series")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Stage train: one fit of one method with one seed."""
+"""Stage train: every fit of the study, or with METHOD and SEED that one fit alone."""
 
-from isotrain.config import load_settings
-from isotrain.data.windows import Windows
+from isotrain.config import CompareView, load
 from isotrain.errors import run_as_command
-from isotrain.training.fit import fit
+from isotrain.training.fits import run_fits
 
 
-def main(settings: str, seed: str, windows: str, out: str) -> None:
-    fit(load_settings(settings), int(seed), Windows.load(windows), out)
+def main(windows: str, runs: str, params: str, method: str = "", seed: str = "") -> None:
+    view = load(params, view=CompareView)
+    run_fits(view, windows, runs, [method] if method else [], [int(seed)] if seed else [])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""params.yaml, typed. ``load`` is the only way in."""
+"""params.yaml, typed. In: the file, overrides by dotted path; out: checked, frozen sections. Open params.py."""
 
 from isotrain.config.ingest import Ingest
 from isotrain.config.params import (
@@ -13,14 +13,16 @@ from isotrain.config.params import (
     WindowView,
     decisive,
     flatten,
+    key_of,
     load,
-    load_settings,
+    plain,
 )
 from isotrain.config.search import Search
-from isotrain.config.sections import Compare, Window
+from isotrain.config.sections import Budget, Compare, Window
 
 __all__ = [
     "VIEWS",
+    "Budget",
     "Compare",
     "CompareView",
     "Ingest",
@@ -35,6 +37,7 @@ __all__ = [
     "WindowView",
     "decisive",
     "flatten",
+    "key_of",
     "load",
-    "load_settings",
+    "plain",
 ]

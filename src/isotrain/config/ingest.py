@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from isotrain.config.sections import Count, Fraction, Positive, Section
 
-SIMULATED = "simulated"
+AUTO, SIMULATED = "auto", "simulated"
 
 Kind = Literal["load", "sub_load", "temperature", "solar"]
 Unit = Literal["kW", "W", "degC", "W/m2"]
@@ -61,7 +61,7 @@ class Check(Section):
 
     lowest: float
     highest: float
-    stuck_hours: Count | None  # so many equal hours in a row are a stuck sensor
+    stuck_hours: Count | None = None  # so many equal hours in a row are a stuck sensor
     stuck_above: float | None = None  # equal values up to here are genuine (a solar sensor at night)
     outage_below: float | None = None  # a meter that reads less is off, and so are the sub-loads behind it
     jump: Positive | None = None  # further than this from each of the two hours before is a spike
@@ -107,7 +107,9 @@ def _drahix_columns() -> dict[str, Column]:
 class Ingest(Section):
     """From a file, or the simulator, to an hourly table without gaps."""
 
-    source: str = SIMULATED  # "simulated", or a file: its path from the project's folder, or its name in data/raw
+    source: str = (
+        AUTO  # auto (brought in, else simulated) | simulated | a file: its path, or its name in data/raw
+    )
     target: str = "TGBT"  # key in columns
     time_zone: Zone = "Europe/Paris"  # the building's own: occupancy follows it
     country: str = Field(default="FR", pattern="^[A-Z]{2}$")  # whose public holidays it keeps, ISO 3166

@@ -1,21 +1,23 @@
-"""params.yaml as a whole: loading, overriding by dotted path, one view a stage."""
+"""params.yaml as a whole: loading, overriding by dotted path, methods resolved, one view a stage."""
 
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError, model_validator
 
 from isotrain.config.ingest import Ingest
 from isotrain.config.search import Search
 from isotrain.config.sections import (
+    Budget,
     Compare,
     Isolation,
     Method,
     Model,
     Paths,
+    Role,
     Runtime,
     Section,
     Tracking,
@@ -23,15 +25,15 @@ from isotrain.config.sections import (
     Window,
 )
 from isotrain.errors import InputError
-from isotrain.files import read_json
+from isotrain.files import sha256_text
 
-METHOD_SECTIONS = ("model", "training", "runtime", "isolation")
+METHOD_SECTIONS = ("model", "training", "runtime")
 
 
 class IngestView(Section):
     """What the stage ``ingest`` reads."""
 
-    ingest: Ingest
+    ingest: Ingest = Ingest()
 
 
 class WindowView(Section):
@@ -41,9 +43,12 @@ class WindowView(Section):
 
 
 class Settings(Section):
-    """Everything that a fit of one method depends on, resolved: what the stage ``train`` reads."""
+    """Everything that a fit of one method depends on, resolved."""
 
     method: str
+    about: str
+    role: Role
+    budget: Budget | None
     model: Model
     training: Training
     runtime: Runtime
@@ -51,7 +56,7 @@ class Settings(Section):
     tracking: Tracking
 
     @model_validator(mode="after")
-    def _zone_fits_regime(self) -> "Settings":
+    def _zone_fits_regime(self) -> Self:
         if self.isolation and self.isolation.zone == "step" and self.training.regime == "streamed":
             raise ValueError(
                 "isolation.zone step needs training.regime windowed: in a streamed stretch every hour has a loss"
@@ -60,44 +65,77 @@ class Settings(Section):
 
 
 class MethodsView(Section):
-    """What the stage ``methods`` reads, to resolve each method into :class:`Settings`."""
+    """The sections from which each method's :class:`Settings` are resolved."""
 
     model: Model
     training: Training
     runtime: Runtime
     isolation: Isolation
     methods: dict[str, Method]
-    tracking: Tracking
+    tracking: Tracking = Tracking()
 
     def settings(self, name: str, overrides: Mapping[str, object] | None = None) -> Settings:
-        """These sections as the method ``name`` changes them; :class:`InputError` if there is none.
+        """The settings of the method ``name``, with ``overrides`` (dotted path -> value) laid over them.
 
-        ``overrides`` (dotted path -> value) are laid over the method. Where the isolated fraction is 0 the section
-        ``isolation`` is dropped: nothing in it matters, so changing it does not make such a method out of date.
+        Raises :class:`InputError` for a method that does not exist, or that extends one that does not.
+
+        A method's ``isolation`` is laid over the library's defaults, not over the section ``isolation``: an experiment
+        with that section changes the one method that says ``isolation: section``.
         """
-        resolved = self.whole_settings(name, overrides)
-        isolating = resolved.isolation is not None and resolved.isolation.schedule.fraction > 0
-        return resolved if isolating else resolved.model_copy(update={"isolation": None})
+        values = self._values(name, overrides)
+        if values["isolation"] is not None and _isolates_nothing(values["isolation"]):
+            values["isolation"] = None
+        return _validate(Settings, values, self._where(name, overrides))
 
-    def whole_settings(self, name: str, overrides: Mapping[str, object] | None = None) -> Settings:
-        """As :meth:`settings`, the section ``isolation`` kept where it isolates nothing."""
-        if name not in self.methods:
-            raise InputError(f"params.yaml: methods.{name} does not exist; there are {', '.join(self.methods)}")
-        sections = self.model_dump(include={*METHOD_SECTIONS, "tracking"})
-        changes = {section: getattr(self.methods[name], section) for section in METHOD_SECTIONS}
-        values = {"method": name, **_merged(sections, changes)}
+    def whole_settings(self, name: str) -> Settings:
+        """As :meth:`settings`; where nothing is isolated, with the section ``isolation`` at a fraction of 0."""
+        values = self._values(name, None)
+        if values["isolation"] is None:
+            values["isolation"] = _merged(plain(self.isolation), {"schedule": {"fraction": 0.0}, "steps": None})
+        return _validate(Settings, values, self._where(name, None))
+
+    def _values(self, name: str, overrides: Mapping[str, object] | None) -> dict[str, Any]:
+        method = self._extended(name)
+        values: dict[str, Any] = {
+            "method": name,
+            **method.model_dump(include={"about", "role", "budget"}),
+            **self.model_dump(include={*METHOD_SECTIONS, "tracking"}),
+        }
+        for section in METHOD_SECTIONS:
+            values[section] = _merged(values[section], getattr(method, section))
+        values["isolation"] = plain(self.isolation) if method.isolation == "section" else method.isolation
         for dotted, value in (overrides or {}).items():
             values = _merged(values, _nested(dotted, value))
-        where = f"params.yaml, methods.{name}" + (f" with {dict(overrides)}" if overrides else "")
-        return _validate(Settings, values, where)
+        return values
+
+    @staticmethod
+    def _where(name: str, overrides: Mapping[str, object] | None) -> str:
+        return f"params.yaml, methods.{name}" + (f" with {dict(overrides)}" if overrides else "")
+
+    def _extended(self, name: str, of: tuple[str, ...] = ()) -> Method:
+        """The method ``name`` with all that it inherits."""
+        if name not in self.methods:
+            problem = f"methods.{of[-1]}.extends = {name!r}" if of else f"methods.{name}"
+            raise InputError(f"params.yaml: {problem} does not exist; {nearest(name, self.methods)}")
+        if name in of:
+            raise InputError(f"params.yaml: methods.{name} extends itself: {' -> '.join((*of, name))}")
+        own = self.methods[name]
+        if own.extends is None:
+            return own
+        parent = self._extended(own.extends, (*of, name))
+        changes: dict[str, Any] = {
+            section: _merged(getattr(parent, section), getattr(own, section)) for section in METHOD_SECTIONS
+        }
+        both = isinstance(parent.isolation, Mapping) and isinstance(own.isolation, Mapping)
+        inherited = parent.isolation if own.isolation is None else own.isolation
+        changes["isolation"] = _merged(parent.isolation, own.isolation) if both else inherited  # type: ignore[arg-type]
+        return own.model_copy(update=changes)
 
 
-class CompareView(Section):
-    """What the stage ``compare`` reads."""
+class CompareView(MethodsView):
+    """What the stages ``train``, ``baselines`` and ``compare`` read."""
 
     compare: Compare
-    methods: dict[str, Method]
-    tracking: Tracking
 
 
 class SearchView(MethodsView):
@@ -115,7 +153,8 @@ class SearchReportView(SearchView):
 VIEWS: dict[str, type[Section]] = {
     "ingest": IngestView,
     "window": WindowView,
-    "methods": MethodsView,
+    "baselines": CompareView,
+    "train": CompareView,
     "compare": CompareView,
     "search": SearchView,
     "search_report": SearchReportView,
@@ -125,12 +164,12 @@ VIEWS: dict[str, type[Section]] = {
 class Params(IngestView, WindowView, SearchView, CompareView):
     """The whole file."""
 
-    paths: Paths
+    paths: Paths = Paths()
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> "Params":
+    def _sections_agree(self) -> Self:
         w = self.window
-        simulated = self.ingest.simulated.hours if self.ingest.source == "simulated" else None
+        simulated = self.ingest.simulated.hours if self.ingest.source in ("auto", "simulated") else None
         if simulated is not None and simulated * min(w.train, w.validation) < w.history + 2 * w.horizon:
             raise ValueError(
                 f"window.history of {w.history} h and window.horizon of {w.horizon} h do not fit into the parts of "
@@ -141,13 +180,27 @@ class Params(IngestView, WindowView, SearchView, CompareView):
                 f"training.stretch of {self.training.stretch} h must exceed window.history of {w.history} h: "
                 "the first losses come after the warm-up"
             )
+        named = {
+            "compare.methods": self.compare.methods,
+            "compare.reference_stock": list(self.compare.reference_stock.values()),
+            "compare.reference_tuned": list(self.compare.reference_tuned.values()),
+            "search.base": [self.search.base],
+            "search.against": self.search.against,
+            "search.known": self.search.known,
+        }
+        for path, names in named.items():
+            for name in names:
+                if name not in self.methods:
+                    raise ValueError(
+                        f"{path} names {name!r}, which methods does not define; {nearest(name, self.methods)}"
+                    )
         for name in self.compare.methods:
-            if name not in self.methods:
-                raise ValueError(f"compare.methods names {name!r}, which methods does not define")
-        named = {"base": [self.search.base], "against": self.search.against, "known": self.search.known}
-        for key, names in named.items():
-            if unknown := [name for name in names if name not in self.methods]:
-                raise ValueError(f"search.{key} names {', '.join(unknown)}, which methods does not define")
+            budget = self.methods[name].budget
+            if budget and budget.of not in self.compare.methods:
+                raise ValueError(
+                    f"methods.{name}.budget is measured on {budget.of!r}, which compare.methods does not run: "
+                    f"add {budget.of} to compare.methods or take {name} out"
+                )
         return self
 
 
@@ -178,17 +231,14 @@ def load(
     return view.model_construct(**{field: getattr(params, field) for field in view.model_fields})
 
 
-def load_settings(path: str | Path) -> Settings:
-    """The settings that the stage ``methods`` resolved; :class:`InputError` if they are missing or not valid."""
-    try:
-        return _validate(Settings, read_json(path), str(path))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: run `dvc repro methods` first") from None
+def plain(section: Any) -> dict[str, Any]:
+    """A section as mappings, lists and numbers, as YAML and JSON write it."""
+    return TypeAdapter(type(section)).dump_python(section, mode="json")  # type: ignore[no-any-return]
 
 
-def flatten(section: Section | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(section: object, prefix: str = "") -> dict[str, Any]:
     """Dotted path -> plain value, the form in which MLflow and Optuna name parameters."""
-    items = section.model_dump() if isinstance(section, Section) else section
+    items = section if isinstance(section, Mapping) else plain(section)
     flat: dict[str, Any] = {}
     for key, value in items.items():
         dotted = f"{prefix}{key}"
@@ -198,7 +248,24 @@ def flatten(section: Section | Mapping[str, Any], prefix: str = "") -> dict[str,
 
 def decisive(settings: Settings) -> dict[str, Any]:
     """What decides a fit, seed and data apart: dotted path -> value, without its name and where its run is kept."""
-    return flatten(settings.model_dump(exclude={"method", "tracking"}))
+    beside = {"method", "about", "role", "budget", "tracking"}
+    return flatten({key: value for key, value in plain(settings).items() if key not in beside and value is not None})
+
+
+def key_of(settings: Settings, seed: int, *others: object) -> str:
+    """16 digits that two fits share if they have the same settings, seed and ``others`` (data, code, machine)."""
+    return sha256_text(repr((sorted(decisive(settings).items()), seed, *others)))[:16]
+
+
+def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
+    """A hint at the name that was meant."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+
+
+def _isolates_nothing(isolation: Mapping[str, Any]) -> bool:
+    schedule = isolation.get("schedule") or {}
+    return isinstance(schedule, Mapping) and schedule.get("fraction") == 0 and isolation.get("steps") is None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -239,7 +306,7 @@ def _validate(view: type[V], values: Mapping[str, Any], where: str) -> V:
 
 def _explain(view: type[Section], error: Any) -> str:
     dotted = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _keys_at(view, error["loc"][:-1])
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
@@ -253,13 +320,16 @@ def _explain(view: type[Section], error: Any) -> str:
     return f"{dotted}{given}: {message}"
 
 
-def _keys_at(view: type[Section], location: tuple[int | str, ...]) -> list[str]:
+def _keys_at(view: type[Any], location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed at ``location``, as far as sections can be followed."""
     for part in location:
-        field = view.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            view = annotation
-        elif annotation == dict[str, Method]:
-            view = Method
-    return list(view.model_fields)
+        fields = getattr(view, "model_fields", None) or getattr(view, "__pydantic_fields__", {})
+        annotation = fields[str(part)].annotation if str(part) in fields else None
+        if annotation == dict[str, Method]:
+            annotation = Method
+        for choice in getattr(annotation, "__args__", None) or (annotation,):
+            if isinstance(choice, type) and (
+                hasattr(choice, "model_fields") or hasattr(choice, "__dataclass_fields__")
+            ):
+                view = choice
+    return list(getattr(view, "model_fields", None) or getattr(view, "__dataclass_fields__", {}))

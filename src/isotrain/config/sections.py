@@ -21,24 +21,24 @@ Count = Annotated[int, Field(ge=1)]
 class Paths(Section):
     """Folders, relative to the project. dvc.yaml hands them to the stages; nothing else names a path."""
 
-    raw: str
-    tidy: str
-    data_report: str
-    windows: str
-    methods: str
-    runs: str
-    report: str
-    search: str
+    raw: str = "data/raw"
+    tidy: str = "data/tidy"
+    data_report: str = "reports/data"
+    windows: str = "data/windows"
+    baselines: str = "results/baselines"
+    runs: str = "results/runs"
+    report: str = "reports"
+    search: str = "results/search"
 
 
 class Window(Section):
     """How the series becomes origins, windows and three parts in time order."""
 
-    history: Count  # hours that the encoder sees before an origin
-    horizon: Count  # hours forecast from an origin: the leads
-    train: Fraction  # share of the hours
-    validation: Fraction  # share of the hours; the rest is the test part
-    stride: Count  # hours between two origins of the validation and test parts
+    history: Count = 168  # hours that the encoder sees before an origin
+    horizon: Count = 24  # hours forecast from an origin: the leads
+    train: Fraction = 0.7  # share of the hours
+    validation: Fraction = 0.1  # share of the hours; the rest is the test part
+    stride: Count = 1  # hours between two origins of the validation and test parts
 
     @model_validator(mode="after")
     def _parts_leave_a_test(self) -> "Window":
@@ -84,9 +84,9 @@ class Training(Section):
 class Runtime(Section):
     """Everything that decides speed but not the model; each can be switched off alone."""
 
+    backend: Literal["auto", "native", "torch", "reference"]  # what computes the LSTM; auto: ours where it can
     keep_allocator: bool  # glibc keeps freed pages instead of returning them to the system
     flush_denormals: bool
-    backend: Literal["auto", "native", "torch", "reference"]  # what computes the LSTM; auto: ours where it can
     bf16: bool  # autocast
     fused_adam: bool
     pin_threads: bool  # one core a thread: else two of them now and then share one, and a step takes twice as long
@@ -158,7 +158,7 @@ BaselineName = Literal[
 
 
 class Compare(Section):
-    """What the report compares."""
+    """What the study runs and what its report compares."""
 
     methods: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
@@ -167,9 +167,9 @@ class Compare(Section):
     tolerance: Fraction  # the target is so far above the tuned reference's median best validation error, as a share
     baselines: list[BaselineName]  # forecasts without a network, on the same origins
     against: BaselineName | None  # the baseline that every forecast is compared with, week by week
-    coverage: float = Field(gt=0.0, lt=1.0)  # of the forecast intervals
-    confidence: float = Field(gt=0.0, lt=1.0)  # of the bootstrap intervals
-    bootstrap: Count  # resamples
+    coverage: float = Field(default=0.8, gt=0.0, lt=1.0)  # of the forecast intervals
+    confidence: float = Field(default=0.9, gt=0.0, lt=1.0)  # of the bootstrap intervals
+    bootstrap: Count = 2000  # resamples
 
     @model_validator(mode="after")
     def _no_repeats(self) -> "Compare":
@@ -184,18 +184,40 @@ class Compare(Section):
 class Tracking(Section):
     """Where MLflow keeps the runs. MLFLOW_TRACKING_URI in the environment wins over ``uri``."""
 
-    experiment: str
-    uri: str | None  # null = mlflow.db beside params.yaml
+    experiment: str = "isotrain"
+    uri: str | None = None  # null = mlflow.db beside params.yaml
 
 
+Role = Literal["reference", "control", "tested"]
 Changes = dict[str, object]
 
 
-class Method(Section):
-    """A named condition: a sentence for the report, and what it changes in the sections above."""
+class Budget(Section):
+    """What a control may spend, as measured on another method when the study runs."""
 
-    about: str
+    time: str | None = None  # the method whose training seconds are the budget: training.steps follows
+    step: str | None = None  # the method whose mean step costs as much: model.hidden follows
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Budget":
+        if (self.time is None) == (self.step is None):
+            raise ValueError("budget needs one of time (same training seconds) and step (same cost of a step)")
+        return self
+
+    @property
+    def of(self) -> str:
+        """The method that sets the budget."""
+        return self.time or str(self.step)
+
+
+class Method(Section):
+    """A named condition: what it extends, what it stands for in the report, and what it changes."""
+
+    about: str  # one sentence for the report
+    role: Role  # reference: times are compared with it | control: could embarrass a tested method | tested
+    extends: str | None = None  # the method whose changes it starts from
+    budget: Budget | None = None
     model: Changes = Field(default_factory=dict)
     training: Changes = Field(default_factory=dict)
     runtime: Changes = Field(default_factory=dict)
-    isolation: Changes = Field(default_factory=dict)
+    isolation: Changes | Literal["section"] | None = None  # null: nothing; section: params.yaml's own section

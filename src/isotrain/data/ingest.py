@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from isotrain import files
-from isotrain.config.ingest import SIMULATED, STORED_UNIT, Ingest
+from isotrain.config.ingest import AUTO, SIMULATED, STORED_UNIT, Ingest
 from isotrain.data import simulate
 from isotrain.data.repair import repair
 from isotrain.data.schema import TIME, Flag, check_hourly, check_tidy, flag_column
@@ -18,6 +18,7 @@ from isotrain.data.source import read_hourly
 from isotrain.errors import InputError
 
 log = logging.getLogger(__name__)
+BROUGHT_IN = "source.txt"  # in the raw folder: the name of the file that `make reproduce DATA=...` brought in last
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def ingest(settings: Ingest, raw_folder: Path) -> Tidy:
     ``raw_folder`` is where a ``settings.source`` without a folder of its own is looked for. Raises
     :class:`InputError` naming file, line, column and remedy.
     """
+    settings = settings.model_copy(update={"source": source_of(settings.source, raw_folder)})
     columns = list(settings.columns)
     if settings.source == SIMULATED:
         name, hourly = SIMULATED, _simulated(settings)
@@ -67,6 +69,14 @@ def write(tidy: Tidy, folder: Path) -> None:
     with files.replacing(parquet) as table_draft, files.replacing(facts) as facts_draft:
         tidy.frame.to_parquet(table_draft, index=False)
         files.write_json(facts_draft, tidy.facts)
+
+
+def source_of(source: str, raw_folder: Path) -> str:
+    """``source``, or where it says ``auto`` the file that was brought in last, else ``simulated``."""
+    if source != AUTO:
+        return source
+    brought = raw_folder / BROUGHT_IN
+    return brought.read_text(encoding="utf-8").strip() if brought.exists() else SIMULATED
 
 
 def _locate(source: str, raw_folder: Path) -> Path:

@@ -17,7 +17,7 @@ from isotrain.config import Settings, decisive
 from isotrain.config.sections import Isolation as IsolationSettings
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
-from isotrain.files import sha256_text, write_json
+from isotrain.files import replacing, write_json
 from isotrain.forecast.bundle import write_bundle
 from isotrain.forecast.module import ForecastModule
 from isotrain.forecast.network import Forecaster, Series
@@ -26,6 +26,7 @@ from isotrain.isolation import SCHEDULES, AdaptiveHorizon, Isolation
 from isotrain.lstm import runtime
 from isotrain.lstm.horizon import LADDER
 from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
+from isotrain.training.fits import fit_key
 from isotrain.training.machine import alone, commit, hardware, machine_seconds
 from isotrain.training.result import log_result, scored, timed
 from isotrain.training.tracking import SERIES, Run, tracked
@@ -45,6 +46,7 @@ class Fit:
     seed: int
     windows: Windows
     out: Path
+    budget: dict[str, Any] | None = None  # what a control may spend, as it was measured
 
     @property
     def name(self) -> str:
@@ -57,13 +59,15 @@ class Fit:
         return "validation" if self.settings.training.refit else "train"
 
 
-def fit(settings: Settings, seed: int, windows: Windows, out: str | Path) -> dict[str, Any]:
+def fit(
+    settings: Settings, seed: int, windows: Windows, out: str | Path, budget: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Train once and write ``result.json``, ``forecasts.npz`` and ``model.ckpt`` into ``out``; returns the result.
 
     Raises :class:`InputError` for settings that the series cannot serve, before anything is trained. An
-    interrupted fit leaves a checkpoint under ``checkpoints/``; the same call resumes it.
+    interrupted fit leaves a checkpoint in ``out``; the same call resumes it.
     """
-    job = Fit(settings, seed, windows, Path(out))
+    job = Fit(settings, seed, windows, Path(out), budget)
     effect = runtime.prepare(**settings.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
     module, callbacks = prepare(job)
     tracking = settings.tracking
@@ -147,15 +151,18 @@ def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
     )
 
 
-def trainer_of(s: Settings, callbacks: list[pl.Callback]) -> pl.Trainer:
+def trainer_of(
+    s: Settings, callbacks: list[pl.Callback], *, steps: int | None = None, limit_val_batches: int | None = None
+) -> pl.Trainer:
     """Lightning's trainer for a fit, without what would cost time at each step."""
     return pl.Trainer(
-        max_steps=s.training.steps,
+        max_steps=steps or s.training.steps,
+        limit_val_batches=limit_val_batches,
         accelerator=s.training.accelerator,
         devices=1,
         precision="bf16-mixed" if s.runtime.bf16 else "32-true",
         gradient_clip_val=s.training.clip or None,
-        val_check_interval=min(s.training.validate_every, s.training.steps),
+        val_check_interval=min(s.training.validate_every, steps or s.training.steps),
         num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=False,
@@ -181,6 +188,18 @@ def isolating(callbacks: list[pl.Callback]) -> list[Isolation | AdaptiveHorizon]
     return [c for c in callbacks if isinstance(c, (Isolation, AdaptiveHorizon))]
 
 
+def time_steps(settings: Settings, windows: Windows, steps: int) -> list[float]:
+    """Seconds of each of ``steps`` training steps, without validation and with nothing kept: what a step costs."""
+    plain = settings.model_copy(update={"isolation": None})
+    job = Fit(plain, 0, windows, Path())
+    runtime.prepare(**plain.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
+    module, callbacks = prepare(job)
+    clock = clock_of(callbacks, lambda row: None)
+    with alone():
+        trainer_of(plain, [*callbacks, clock], steps=steps, limit_val_batches=0).fit(module)
+    return clock.step_seconds
+
+
 def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: Run) -> dict[str, Any]:
     s = job.settings
     saved = checkpoint_to_resume(job)
@@ -191,11 +210,12 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
         hidden = {"step", "val_mae"} if s.training.refit else {"step"}  # an error of what was trained on says nothing
         run.metrics({key: row[key] for key in row if key not in hidden}, row["step"])
         says = f"loss {row['train_loss']:.3f}" if s.training.refit else f"val MAE {row['val_mae']:.3f} kW"
-        log.info("step %d: %s, %.1f s", row["step"], says, row["train_seconds"])
+        log.debug("step %d: %s, %.1f s", row["step"], says, row["train_seconds"])
         if row["train_seconds"] - last_save[0] > SAVE_EVERY_SECONDS:
-            saved.parent.mkdir(parents=True, exist_ok=True)
-            module.trainer.save_checkpoint(saved)
+            with replacing(saved) as draft:
+                module.trainer.save_checkpoint(draft)
             last_save[0] = row["train_seconds"]
+            log.info("step %d of %d: %s, %.1f s", row["step"], s.training.steps, says, row["train_seconds"])
 
     clock = clock_of(callbacks, on_row)
     trainer = trainer_of(s, [*callbacks, clock])
@@ -207,11 +227,14 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
     speed = (speed + machine_seconds()) / 2
     result = {
         "method": s.method,
+        "role": s.role,
+        "budget": job.budget,
         "seed": job.seed,
         "regime": s.training.regime,
         "started_at": started.isoformat(timespec="seconds"),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
+        "key": fit_key(s, job.seed, job.windows.meta["sha256"]),
         "data": {key: job.windows.meta[key] for key in SERIES},
         "hardware": hardware(),
         "params": decisive(s),
@@ -234,9 +257,8 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
 
 
 def checkpoint_to_resume(job: Fit) -> Path:
-    """Where an interrupted fit of exactly these settings, seed and data left its state."""
-    key = sha256_text(repr((decisive(job.settings), job.seed, job.windows.meta["sha256"])))[:16]
-    return Path("checkpoints") / f"{job.name}-{key}.ckpt"
+    """Where an interrupted fit of exactly these settings, seed, data and code left its state."""
+    return job.out / f"resume-{fit_key(job.settings, job.seed, job.windows.meta['sha256'])}.ckpt"
 
 
 def _tags(job: Fit) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Where a figure comes from: the machine, its speed, and the commit of the code."""
+"""The machine that a figure comes from: its hardware, its speed, the commit of the code, and its timing lock.
+
+Torch is imported where it is asked, so that a stage without a network starts without it.
+"""
 
 import fcntl
 import logging
@@ -8,21 +11,28 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-import torch
 
-from isotrain.files import machine_lock
-from isotrain.lstm.runtime import usable_cores
+from isotrain.files import machine_lock, sha256_text
+
+log = logging.getLogger(__name__)
+DECIDES = ("src", "pipelines", "params.yaml", "dvc.yaml")  # what makes a result another one, when it differs
 
 
 def hardware() -> dict[str, Any]:
     """The machine, as far as it decides how fast a fit is."""
+    import torch
+
+    from isotrain.lstm.runtime import usable_cores
+
     return {
-        "cpu": _cpu_name(),
+        "cpu": f"{_cpu_name()}, {torch.backends.cpu.get_cpu_capability()}",
         "cores": usable_cores(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -33,25 +43,42 @@ def hardware() -> dict[str, Any]:
     }
 
 
+@cache
+def machine_key() -> str:
+    """16 digits that change with whatever makes times incomparable: processor, cores, versions."""
+    return sha256_text(repr((_cpu_name(), os.cpu_count(), platform.python_version(), version("torch"))))[:16]
+
+
+@cache
+def code_key() -> str:
+    """16 digits of the code that decides a fit: they change with every edit of it, committed or not."""
+    package = Path(__file__).parents[1]
+    folders = [package / name for name in ("lstm", "isolation", "forecast", "training")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".cpp")]
+    return sha256_text("".join(path.read_text(encoding="utf-8") for path in sorted(files)))[:16]
+
+
+@cache
 def commit() -> str | None:
-    """The git commit of the code, with ``+`` when files differ from it; None outside git."""
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return answer.stdout.strip() or None
+    """The git commit of the code, with ``+`` when files of :data:`DECIDES` differ from it; None outside git."""
+    head = _git("rev-parse", "--short=12", "HEAD")
+    if head is None:
+        return None
+    changed = _git("status", "--porcelain", "--untracked-files=all", "--", *DECIDES)
+    return f"{head}+" if changed else head
+
+
+def _git(*words: str) -> str | None:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _cpu_name() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
         if line.startswith("model name"):
-            return f"{line.split(':', 1)[1].strip()}, {torch.backends.cpu.get_cpu_capability()}"
+            return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
 
-
-log = logging.getLogger(__name__)
 
 PHASES = ("forward", "backward", "optimizer", "selection", "other")
 

@@ -1,0 +1,17 @@
+"""Stage baselines: forecasts without a network, fitted and scored on the same origins."""
+
+from pathlib import Path
+
+from isotrain.config import CompareView, load
+from isotrain.data.windows import Windows
+from isotrain.errors import run_as_command
+from isotrain.training.baselines import run_baselines
+
+
+def main(windows: str, out: str, params: str) -> None:
+    view = load(params, view=CompareView)
+    run_baselines(view.compare.baselines, Windows.load(windows), Path(out), view.tracking, view.runtime.threads)
+
+
+if __name__ == "__main__":
+    run_as_command(main)

@@ -1,0 +1,234 @@
+"""All fits of a study: a process each, forked from one that has imported everything; what is finished is kept.
+
+Importing what a fit needs takes longer than many a fit. The parent imports it once and computes nothing, so that each
+child has an allocator, threads and a treatment of denormal numbers of its own, and one runs at a time.
+"""
+
+import ctypes
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+from isotrain.config import CompareView, Settings, key_of
+from isotrain.data.windows import Windows
+from isotrain.errors import InputError
+from isotrain.files import read_json, write_json
+from isotrain.training.machine import code_key, commit, machine_key
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+WIDTHS = 8  # the widths that a budget chooses from are multiples of it
+TIMED_STEPS = 24  # of a width, the first quarter left out
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def run_fits(
+    view: CompareView, windows: str | Path, runs: str | Path, methods: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> None:
+    """Train each of ``methods`` with each of ``seeds`` (empty: those of ``compare``) into ``runs``.
+
+    Every method of one seed comes before the next seed, so that the machine's changes of speed fall on all alike. A
+    fit whose result is there with the same settings, seed, data, code and machine is not run again. Raises
+    :class:`InputError` as :func:`isotrain.training.fit.fit` does.
+    """
+    runs, series = Path(runs), Windows.load(windows)
+    names = sorted(methods or view.compare.methods, key=lambda name: view.methods[name].budget is not None)
+    chosen = list(seeds or view.compare.seeds)
+    budgets = Budgets(view, series, runs, chosen[0])
+    waiting = [(name, seed) for seed in chosen for name in names if not budgets.is_current(name, seed)]
+    if not waiting:
+        log.info("all %d fits are there already", len(names) * len(chosen))
+        return
+    _import_everything()
+    began = time.monotonic()
+    for done, (name, seed) in enumerate(waiting):
+        left = (time.monotonic() - began) / done * (len(waiting) - done) if done else None
+        about = "" if left is None else f", about {left:.0f} s left"
+        log.info("fit %d of %d: %s, seed %d%s", done + 1, len(waiting), name, seed, about)
+        settings, budget = budgets.settings(name)
+        in_child(partial(_fit, settings, seed, series, budgets.folder(name, seed), budget))
+
+
+def fit_key(settings: Settings, seed: int, data: str) -> str:
+    """What a result is known by: settings, seed, ``data`` (sha256 of the series), code and machine."""
+    return key_of(settings, seed, data, code_key(), machine_key())
+
+
+class Budgets:
+    """The settings of each method, with what its budget allows as measured on another method's first fit."""
+
+    def __init__(self, view: CompareView, windows: Windows, runs: Path, seed: int) -> None:
+        self._view, self._windows, self._runs, self._seed = view, windows, runs, seed
+        self._path = runs / "budgets.json"
+        self._known: dict[str, dict[str, Any]] = read_json(self._path) if self._path.exists() else {}
+
+    def folder(self, name: str, seed: int) -> Path:
+        """Where the fit of a method with a seed lies."""
+        return self._runs / f"{name}-{seed}"
+
+    def is_current(self, name: str, seed: int) -> bool:
+        """Whether that fit is there, of exactly these settings, data, code and machine."""
+        found = self._found(name)
+        if found is None:
+            return False
+        settings = self._with(name, found)
+        result = _result(self.folder(name, seed))
+        if result.get("key") != fit_key(settings, seed, self._windows.meta["sha256"]):
+            return False
+        labels = {"role": settings.role, "budget": found or None}
+        if any(result.get(label) != value for label, value in labels.items()):
+            write_json(self.folder(name, seed) / "result.json", {**result, **labels})
+        return True
+
+    def settings(self, name: str) -> tuple[Settings, dict[str, Any] | None]:
+        """The settings of ``name``, and what its budget allows, measured here where that is not known yet."""
+        found = self._found(name)
+        found = self._measure(name) if found is None else found
+        return self._with(name, found), found or None
+
+    def _with(self, name: str, found: Mapping[str, Any]) -> Settings:
+        chosen = {"steps": "training.steps", "hidden": "model.hidden"}
+        return self._view.settings(name, {path: found[key] for key, path in chosen.items() if key in found})
+
+    def _found(self, name: str) -> dict[str, Any] | None:
+        """What the budget of ``name`` allows, empty if it has none; None if that is to be measured."""
+        budget = self._view.methods[name].budget
+        if budget is None:
+            return {}
+        if budget.of not in self._view.compare.methods:
+            return {}
+        known = self._known.get(name, {})
+        of = _result(self.folder(budget.of, self._seed))
+        current = known.get("key") == self._budget_key(name, of) and self.is_current(budget.of, self._seed)
+        return known if current else None
+
+    def _budget_key(self, name: str, of: Mapping[str, Any]) -> str:
+        return key_of(
+            self._view.settings(name), self._seed, of.get("key"), of.get("train_seconds"), of.get("finished_at")
+        )
+
+    def _measure(self, name: str) -> dict[str, Any]:
+        budget = self._view.methods[name].budget
+        assert budget is not None
+        of = _result(self.folder(budget.of, self._seed))
+        own = self._view.settings(name)
+        if budget.time is not None:
+            step = self._step_seconds(own)
+            chosen = {"time": budget.of, "seconds": of["train_seconds"], "step_ms": 1e3 * step}
+            chosen["steps"] = max(1, round(of["train_seconds"] / step))
+        else:
+            goal = of["train_seconds"] / of["steps"]
+            width, step = self._width(own, goal, of["params"]["model.hidden"])
+            chosen = {"step": budget.of, "goal_ms": 1e3 * goal, "step_ms": 1e3 * step, "hidden": width}
+        log.info("budget of %s, measured on %s: %s", name, budget.of, json.dumps(chosen))
+        self._known[name] = {"key": self._budget_key(name, of), **chosen}
+        write_json(self._path, self._known)
+        return self._known[name]
+
+    def _step_seconds(self, settings: Settings) -> float:
+        """Mean seconds of a step, from a fit of the same settings in this study, else from a few steps timed now."""
+        for name in self._view.compare.methods:
+            if self._view.methods[name].budget is None and self.is_current(name, self._seed):
+                same = key_of(self._view.settings(name), self._seed) == key_of(settings, self._seed)
+                if same:
+                    result = _result(self.folder(name, self._seed))
+                    return float(result["train_seconds"] / result["steps"])
+        return self._timed(settings)
+
+    def _width(self, settings: Settings, goal: float, most: int) -> tuple[int, float]:
+        """The number of units, a multiple of :data:`WIDTHS`, whose step costs nearest to ``goal`` seconds."""
+        seconds: dict[int, float] = {}
+
+        def cost(width: int) -> float:
+            if width not in seconds:
+                model = settings.model.model_copy(update={"hidden": width})
+                seconds[width] = self._timed(settings.model_copy(update={"model": model}))
+            return seconds[width]
+
+        low, high = WIDTHS, max(WIDTHS, most // WIDTHS * WIDTHS)
+        while high - low > WIDTHS:
+            middle = (low + high) // 2 // WIDTHS * WIDTHS
+            low, high = (middle, high) if cost(middle) < goal else (low, middle)
+        best = min((low, high), key=lambda width: abs(cost(width) - goal))
+        return best, cost(best)
+
+    def _timed(self, settings: Settings) -> float:
+        return in_child(partial(_time_steps, settings, self._windows))
+
+
+def in_child(call: Callable[[], T]) -> T:
+    """What ``call`` returns in a forked process; :class:`InputError` as there, RuntimeError if the process died.
+
+    The child ends with its parent, whatever ends that.
+    """
+    fork = multiprocessing.get_context("fork")
+    receiver, sender = fork.Pipe(duplex=False)
+    child = fork.Process(target=_run_child, args=(call, sender, os.getpid()))
+    child.start()
+    sender.close()
+    try:
+        kind, value = receiver.recv()
+    except EOFError:
+        child.join()
+        raise RuntimeError(f"the process of a fit ended with status {child.exitcode}: its log above says why") from None
+    finally:
+        receiver.close()
+        child.join()
+    if kind == "refused":
+        raise InputError(value)
+    return value  # type: ignore[no-any-return]
+
+
+def _run_child(call: Callable[[], object], sender: Connection, parent: int) -> None:
+    if hasattr(signal, "SIGTERM") and os.uname().sysname == "Linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before this process asked to follow it
+            raise SystemExit(128 + signal.SIGTERM)
+    try:
+        answer: tuple[str, object] = ("done", call())
+    except InputError as problem:
+        answer = ("refused", str(problem))
+    sender.send(answer)
+
+
+def _import_everything() -> None:
+    """What a fit imports, once, in the parent: it must start no thread and touch no accelerator."""
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asks the driver without making a context
+    import isotrain.training.fit  # noqa: F401
+
+    commit()  # cached for the children
+
+
+def _fit(settings: Settings, seed: int, windows: Windows, out: Path, budget: dict[str, Any] | None) -> None:
+    from isotrain.training.fit import fit
+
+    fit(settings, seed, windows, out, budget)
+
+
+def _time_steps(settings: Settings, windows: Windows) -> float:
+    from isotrain.training.fit import time_steps
+
+    seconds = time_steps(settings, windows, TIMED_STEPS)
+    return statistics.median(seconds[TIMED_STEPS // 4 :])
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    """The result in ``folder``; empty where there is none, or one that cannot be read and is made again."""
+    path = folder / "result.json"
+    try:
+        found = read_json(path)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as problem:
+        log.warning("%s cannot be read (%s): the fit is run again", path, problem)
+        return {}
+    return found if isinstance(found, dict) else {}
