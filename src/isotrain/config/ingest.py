@@ -107,9 +107,7 @@ def _drahix_columns() -> dict[str, Column]:
 class Ingest(Section):
     """From a file, or the simulator, to an hourly table without gaps."""
 
-    source: str = (
-        AUTO  # auto (brought in, else simulated) | simulated | a file: its path, or its name in data/raw
-    )
+    source: str = AUTO  # auto (brought in, else simulated) | simulated | a file: its path, or its name in data/raw
     target: str = "TGBT"  # key in columns
     time_zone: Zone = "Europe/Paris"  # the building's own: occupancy follows it
     country: str = Field(default="FR", pattern="^[A-Z]{2}$")  # whose public holidays it keeps, ISO 3166

@@ -152,11 +152,11 @@ class Search(Section):
     hours: Positive | None  # since the study began
     stall: Count | None  # finished trials in a row without a growing hypervolume
     workers: int = Field(ge=0)  # of `make search`; 0 = as many as cores can be pinned
-    early_stop: bool
-    retries: int = Field(ge=0)  # of a trial whose worker vanished
-    lease: Positive  # s without a sign of life
-    patience: float = Field(ge=0)  # s to wait for storage
-    failures: Count  # in a row, after which a worker gives up
+    early_stop: bool = False
+    retries: int = Field(default=2, ge=0)  # of a trial whose worker vanished
+    lease: Positive = 60.0  # s without a sign of life
+    patience: float = Field(default=300.0, ge=0)  # s to wait for storage
+    failures: Count = 5  # in a row, after which a worker gives up
     winners: Count  # points of the front that are run again
     fresh_seeds: list[Annotated[int, Field(ge=1000)]] = Field(
         min_length=1
