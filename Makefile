@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # the series: nothing = as params.yaml says; a path or a URL of a CSV = that file
 DATA ?=
+export DATA # as it was written: the shell never reads it as code
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 $(READY): constraints.txt pyproject.toml
@@ -20,15 +21,15 @@ $(READY): constraints.txt pyproject.toml
 	@$(BIN)/python -m isotrain.lstm.kernels
 	@touch $@
 
-.PHONY: help setup reproduce search record test check bench sanitize
+.PHONY: help setup reproduce search record test test-fast check bench sanitize
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(READY) ## make .venv from the pinned versions
 
 reproduce: $(READY) ## run the study (DATA=path/or/url.csv for your own series) and say where the report is
-	@test -z "$(DATA)" || $(BIN)/python pipelines/fetch.py "$(DATA)" params.yaml
+	@test -z "$$DATA" || $(BIN)/python pipelines/fetch.py "$$DATA" params.yaml
 	@$(BIN)/dvc repro
 	@echo
 	@echo "report:  reports/tradeoff.html (and .md, .json beside it); the data: reports/data/data_report.md"
@@ -39,14 +40,14 @@ search: $(READY) ## run the study of section search on this machine, or go on wi
 	@echo
 	@echo "report:  reports/search.html; while it runs: $(BIN)/isotrain search status"
 
-record: ## keep the report of the last run as docs/results/NAME (no slice of a series is in it)
-	@test -n "$(NAME)" || { echo "error: say what it is: make record NAME=drahix"; exit 1; }
-	@mkdir -p docs/results/$(NAME)/figures
-	@cp reports/tradeoff.md reports/tradeoff.json docs/results/$(NAME)/ && cp reports/figures/*.png docs/results/$(NAME)/figures/
-	@cp params.yaml docs/results/$(NAME)/params.yaml
+record: $(READY) ## keep the report of the last run as docs/results/NAME (no slice of a series is in it)
+	@$(BIN)/python pipelines/record.py "$(NAME)" params.yaml
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest
+
+test-fast: $(READY) ## the tests but for the slow ones: two minutes
+	@$(BIN)/python -m pytest -m "not slow"
 
 sanitize: $(READY) ## the native kernels under the address and undefined-behaviour sanitizers: two minutes
 	@$(BIN)/python tests/lstm/sanitize.py

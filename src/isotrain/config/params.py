@@ -1,9 +1,11 @@
 """params.yaml as a whole: loading, overriding by dotted path, methods resolved, one view a stage."""
 
 import difflib
+import re
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, get_args, get_type_hints, overload
 
 import yaml
 from pydantic import TypeAdapter, ValidationError, model_validator
@@ -13,7 +15,6 @@ from isotrain.config.search import Search
 from isotrain.config.sections import (
     Budget,
     Compare,
-    Isolation,
     Method,
     Model,
     Paths,
@@ -26,6 +27,7 @@ from isotrain.config.sections import (
 )
 from isotrain.errors import InputError
 from isotrain.files import sha256_text
+from isotrain.isolation.settings import Policy
 
 METHOD_SECTIONS = ("model", "training", "runtime")
 
@@ -52,7 +54,7 @@ class Settings(Section):
     model: Model
     training: Training
     runtime: Runtime
-    isolation: Isolation | None  # None = nothing is isolated
+    isolation: Policy | None  # None = nothing is isolated
     tracking: Tracking
 
     @model_validator(mode="after")
@@ -70,7 +72,7 @@ class MethodsView(Section):
     model: Model
     training: Training
     runtime: Runtime
-    isolation: Isolation
+    isolation: Policy = Policy()
     methods: dict[str, Method]
     tracking: Tracking = Tracking()
 
@@ -91,7 +93,7 @@ class MethodsView(Section):
         """As :meth:`settings`; where nothing is isolated, with the section ``isolation`` at a fraction of 0."""
         values = self._values(name, None)
         if values["isolation"] is None:
-            values["isolation"] = _merged(plain(self.isolation), {"schedule": {"fraction": 0.0}, "steps": None})
+            values["isolation"] = _merged(plain(self.isolation), {"schedule": {"fraction": 0.0}})
         return _validate(Settings, values, self._where(name, None))
 
     def _values(self, name: str, overrides: Mapping[str, object] | None) -> dict[str, Any]:
@@ -264,8 +266,8 @@ def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
 
 
 def _isolates_nothing(isolation: Mapping[str, Any]) -> bool:
-    schedule = isolation.get("schedule") or {}
-    return isinstance(schedule, Mapping) and schedule.get("fraction") == 0 and isolation.get("steps") is None
+    schedule = isolation.get("schedule")
+    return isinstance(schedule, Mapping) and schedule.get("fraction") == 0
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -316,6 +318,8 @@ def _explain(view: type[Section], error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if not dotted:
         return str(message)
+    if setting := re.match(r"(\w+)=(.*)", message, re.DOTALL):  # a setting of the library's own objects names itself
+        return f"{dotted}.{setting[1]} = {setting[2]}"
     given = "" if error["type"] == "value_error" else f" = {error['input']!r}"
     return f"{dotted}{given}: {message}"
 
@@ -323,13 +327,15 @@ def _explain(view: type[Section], error: Any) -> str:
 def _keys_at(view: type[Any], location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed at ``location``, as far as sections can be followed."""
     for part in location:
-        fields = getattr(view, "model_fields", None) or getattr(view, "__pydantic_fields__", {})
-        annotation = fields[str(part)].annotation if str(part) in fields else None
-        if annotation == dict[str, Method]:
-            annotation = Method
-        for choice in getattr(annotation, "__args__", None) or (annotation,):
-            if isinstance(choice, type) and (
-                hasattr(choice, "model_fields") or hasattr(choice, "__dataclass_fields__")
-            ):
-                view = choice
-    return list(getattr(view, "model_fields", None) or getattr(view, "__dataclass_fields__", {}))
+        kind = _kinds(view).get(str(part))
+        kind = Method if kind == dict[str, Method] else kind
+        view = next((choice for choice in (kind, *get_args(kind)) if isinstance(choice, type) and _kinds(choice)), view)
+    return list(_kinds(view))
+
+
+def _kinds(section: type[Any]) -> dict[str, Any]:
+    """Setting -> its type, of a section or of the library's settings; of anything else empty."""
+    if issubclass(section, Section):
+        return {name: field.annotation for name, field in section.model_fields.items()}
+    hints = get_type_hints(section) if is_dataclass(section) else {}
+    return {name: hints[name] for name in getattr(section, "__dataclass_fields__", {}) if not name.startswith("_")}

@@ -3,16 +3,18 @@
 import difflib
 import math
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from itertools import combinations
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from isotrain.config.sections import Count, Isolation, Model, Positive, Runtime, Section, Training
+from isotrain.config.sections import Count, Model, Positive, Runtime, Section, Training
+from isotrain.isolation.settings import Policy, check
 
 Scalar = bool | int | float | str | None
-VARIED: dict[str, type[Section]] = {"model": Model, "training": Training, "runtime": Runtime, "isolation": Isolation}
+VARIED: dict[str, type] = {"model": Model, "training": Training, "runtime": Runtime, "isolation": Policy}
 
 
 def field_at(path: str) -> FieldInfo:
@@ -29,12 +31,29 @@ def field_at(path: str) -> FieldInfo:
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
             raise ValueError(f"space.{path} is unknown: {hint}")
         section = known[part]
-        kind = section.annotation if isinstance(section, FieldInfo) else section
-        known = kind.model_fields if isinstance(kind, type) and issubclass(kind, Section) else {}
+        known = _fields(section.annotation if isinstance(section, FieldInfo) else section)
     if known:
         raise ValueError(f"space.{path} is a section: name a setting in it, such as {path}.{next(iter(known))}")
     assert isinstance(section, FieldInfo)
     return section
+
+
+def _fields(kind: Any) -> Mapping[str, FieldInfo]:
+    """The settings of a section, with their checks; of anything else none."""
+    if isinstance(kind, type) and issubclass(kind, Section):
+        return kind.model_fields
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        return {}
+    hints = get_type_hints(kind)
+
+    def checked(name: str) -> FieldInfo:
+        def run(value: Any) -> Any:
+            check(kind, name, value)
+            return value
+
+        return FieldInfo.from_annotation(Annotated[hints[name], AfterValidator(run)])  # type: ignore[arg-type]
+
+    return {known.name: checked(known.name) for known in fields(kind)}
 
 
 def is_whole(path: str) -> bool:

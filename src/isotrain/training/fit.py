@@ -14,7 +14,6 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from isotrain.config import Settings, decisive
-from isotrain.config.sections import Isolation as IsolationSettings
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import replacing, write_json
@@ -23,6 +22,7 @@ from isotrain.forecast.module import ForecastModule
 from isotrain.forecast.network import Forecaster, Series
 from isotrain.forecast.stretches import Sampler
 from isotrain.isolation import SCHEDULES, AdaptiveHorizon, Isolation
+from isotrain.isolation.settings import Policy
 from isotrain.lstm import runtime
 from isotrain.lstm.horizon import LADDER
 from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
@@ -101,7 +101,7 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
         rise=s.training.rise,
         weight_decay=s.training.weight_decay,
         fused=s.runtime.fused_adam,
-        masked=s.isolation.model_dump(include={"moments", "correction", "variant"}) if s.isolation else None,
+        masked=s.isolation.adam if s.isolation else None,
     )
     return module, [
         RandomState(),
@@ -123,31 +123,31 @@ def sampler(job: Fit) -> Sampler:
     return Sampler(t.regime, first, last, meta["history"], t.stretch, count, t.origins, job.seed)
 
 
-def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
+def isolation(job: Fit, s: Policy) -> Isolation | AdaptiveHorizon:
     """The callback of the section ``isolation``; :class:`InputError` for an encoder that cannot do what it asks."""
-    encoder = job.settings.model.encoder
-    if encoder in ("gru", "tcn") and (s.mode != "masked" or s.criterion == "neglected"):
+    encoder, window = job.settings.model.encoder, job.windows.meta["history"]
+    if encoder in ("gru", "tcn") and (s.mode != "masked" or s.measured):
         raise InputError(
             f"isolation.mode {s.mode} with criterion {s.criterion} needs model.encoder lstm: in {encoder} every "
             "gradient is computed, so set isolation.mode to masked and choose another criterion than neglected"
         )
-    if s.criterion == "neglected":
-        window = job.windows.meta["history"]
-        shortest = (1 - s.schedule.fraction) * window - 1e-3  # the largest share isolated, as a horizon
-        return AdaptiveHorizon(
-            window, tolerance=s.tolerance, ladder=[k for k in LADDER if k >= shortest], every=s.every
-        )
-    shape = s.schedule.model_dump(exclude={"shape"})
-    same = s.model_dump(include={"mode", "scope", "count", "every", "thaw", "churn"})
+    if s.measured:
+        ladder = [k for k in LADDER if k >= s.steps]
+        return AdaptiveHorizon(window, tolerance=s.tolerance, ladder=ladder, every=s.every)
+    shape = {"thaw": "warmup"}.get(s.schedule.shape, s.schedule.shape)
+    told = {name: getattr(s.schedule, name) for name in ("fraction", "start", "stop", "cycles", "patience", "least")}
+    if s.zone == "step":
+        told["fraction"] = max(0.0, 1 - s.steps / window)
     return Isolation(
-        s.zone,
+        {"weight": "arc"}.get(s.zone, s.zone),
         s.criterion,
-        SCHEDULES[s.schedule.shape](**shape),
+        SCHEDULES[shape](**told),
         seed=job.seed,
-        window=job.windows.meta["history"],
-        tile=(s.tile[0], s.tile[1]),
+        window=window,
+        tile=s.tile,
         modules=s.modules or ["net.encoder.*"],
-        **same,
+        count={"weights": "arcs"}.get(s.count, s.count),
+        **{name: getattr(s, name) for name in ("mode", "scope", "every", "thaw", "churn")},
     )
 
 
