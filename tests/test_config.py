@@ -1,21 +1,12 @@
 """params.yaml is refused by name, with the remedy, before any work."""
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
 
-from isotrain.config import VIEWS, IngestView, MethodsView, flatten, load, load_settings
-from isotrain.config.sections import Isolation, Schedule
+from isotrain.config import VIEWS, IngestView, MethodsView, flatten, key_of, load
 from isotrain.errors import InputError
-from isotrain.files import write_json
-from isotrain.isolation import CRITERIA, SCHEDULES, MaskedAdam
-from isotrain.isolation.optimisers import CORRECTIONS, VARIANTS
-from isotrain.isolation.selection import SCOPES
-from isotrain.isolation.zones import COUNTS, KINDS
-from isotrain.lstm.plan import MODES
-from isotrain.vocabulary import MODES_OF_ZONE
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
@@ -36,7 +27,7 @@ def test_the_file_in_the_repository_is_valid() -> None:
     ("dotted", "value", "words"),
     [
         ("isolation.schedule.fracton", 0.5, ("isolation.schedule.fracton", "did you mean 'fraction'")),
-        ("isolation.schedule.fraction", 1.5, ("isolation.schedule.fraction", "1.5", "less than or equal to 1")),
+        ("isolation.schedule.fraction", 1.5, ("isolation.schedule.fraction = 1.5", "outside [0, 1]")),
         ("training.steps", "many", ("training.steps", "'many'", "valid integer")),
         ("training.learning_rate", 0.0, ("training.learning_rate", "greater than 0")),
         ("training.regime", "sideways", ("training.regime", "'streamed' or 'windowed'")),
@@ -47,8 +38,14 @@ def test_the_file_in_the_repository_is_valid() -> None:
         ("compare.methods", ["tuned", "best"], ("compare.methods", "'best'")),
         ("compare.seeds", [1, 1], ("seeds", "twice")),
         ("methods.small.model.hiden", 8, ("methods.small", "model.hiden", "did you mean 'hidden'")),
-        ("methods.layer.isolation.zone", "gate", ("methods.layer", "mode exact", "zone gate")),
+        ("methods.layer.isolation.zone", "gate", ("methods.layer", "mode = 'exact'", "zone='gate'", "use mode masked")),
         ("methods.steps-24.training.regime", "streamed", ("methods.steps-24", "zone step needs", "windowed")),
+        ("methods.small.extends", "nativ", ("methods.small.extends", "'nativ'", "did you mean 'native'?")),
+        ("methods.native.extends", "small", ("extends itself", "small -> native")),
+        ("methods.small.role", "contrl", ("methods.small.role", "'contrl'", "'control'")),
+        ("methods.small.budget", {"time": "tuned", "step": "tuned"}, ("methods.small.budget", "one of time")),
+        ("methods.small.budget.step", "cut-75", ("methods.small.budget", "'cut-75'", "add cut-75 to compare.methods")),
+        ("compare.reference_tuned.streamed", "tunde", ("compare.reference_tuned", "did you mean 'tuned'?")),
     ],
 )
 def test_what_is_wrong_is_refused_by_name(dotted: str, value: object, words: tuple[str, ...]) -> None:
@@ -86,7 +83,7 @@ def test_an_override_reaches_its_dotted_path_and_nothing_else() -> None:
 def test_a_view_holds_its_sections_only() -> None:
     view = load(PARAMS, view=IngestView)
     assert set(view.model_dump()) == {"ingest"}
-    assert set(VIEWS) == {"ingest", "window", "methods", "compare", "search", "search_report"}
+    assert set(VIEWS) == {"ingest", "window", "baselines", "train", "compare", "search", "search_report"}
 
 
 def test_a_method_is_the_file_with_its_changes() -> None:
@@ -99,33 +96,39 @@ def test_a_method_is_the_file_with_its_changes() -> None:
         view.settings("fastest")
 
 
-def test_what_isolates_nothing_does_not_depend_on_the_section_isolation() -> None:
-    before, after = (load(PARAMS, view=MethodsView, overrides={"isolation.every": every}) for every in (20, 30))
-    assert before.settings("tuned") == after.settings("tuned")
-    assert before.settings("isolated") != after.settings("isolated")
-
-
-def test_settings_survive_the_file_between_two_stages(tmp_path: Path) -> None:
+def test_a_method_starts_from_what_it_extends() -> None:
     view = load(PARAMS, view=MethodsView)
-    for name in view.methods:
-        write_json(tmp_path / "settings.json", view.settings(name).model_dump())
-        assert load_settings(tmp_path / "settings.json") == view.settings(name)
-    with pytest.raises(InputError, match="dvc repro methods"):
-        load_settings(tmp_path / "absent.json")
+    cut, whole = view.settings("cut-75").isolation, view.settings("autonomous-75").isolation
+    assert cut is not None and whole is not None
+    assert (cut.mode, whole.mode) == ("cut", "autonomous")
+    assert (cut.criterion, cut.schedule) == (whole.criterion, whole.schedule)
+    assert view.settings("rich-gru").training == view.settings("rich").training
 
 
-def test_params_yaml_may_say_what_the_registries_hold() -> None:
-    """``isotrain.config`` stands below ``isotrain.isolation`` and repeats its names."""
+def test_nothing_is_isolated_unless_a_method_says_so() -> None:
+    view = load(PARAMS, view=MethodsView)
+    silent = [name for name, method in view.methods.items() if method.isolation is None and method.extends is None]
+    assert {"stock", "tuned", "native", "state-zeroed"} <= set(silent)
+    assert all(view.settings(name).isolation is None for name in silent)
 
-    def words(section: type, field: str) -> set[str]:
-        return set(get_args(section.model_fields[field].annotation))  # type: ignore[attr-defined]
 
-    assert words(Isolation, "criterion") == {*CRITERIA, "neglected"}
-    assert words(Isolation, "zone") == set(KINDS) == set(MODES_OF_ZONE)
-    assert words(Isolation, "mode") == set(MODES)
-    assert words(Isolation, "scope") == set(SCOPES)
-    assert words(Isolation, "count") == set(COUNTS)
-    assert words(Isolation, "moments") == set(MaskedAdam.policies)
-    assert words(Isolation, "correction") == set(CORRECTIONS)
-    assert words(Isolation, "variant") == set(VARIANTS)
-    assert words(Schedule, "shape") == set(SCHEDULES)
+def test_the_section_isolation_reaches_the_method_isolated_alone() -> None:
+    before, after = (load(PARAMS, view=MethodsView, overrides={"isolation.every": every}) for every in (20, 30))
+    changed = [name for name in before.methods if before.settings(name) != after.settings(name)]
+    assert changed == ["isolated"]
+
+
+def test_the_order_of_keys_never_matters(tmp_path: Path) -> None:
+    (tmp_path / "sorted.yaml").write_text(yaml.safe_dump(yaml.safe_load(PARAMS.read_text()), sort_keys=True))
+    ordered, as_written = load(tmp_path / "sorted.yaml"), load(PARAMS)
+    for name in as_written.methods:
+        assert ordered.settings(name) == as_written.settings(name)
+        assert key_of(ordered.settings(name), 0) == key_of(as_written.settings(name), 0)
+
+
+def test_a_key_changes_with_what_decides_a_fit_and_with_nothing_else() -> None:
+    view = load(PARAMS, view=MethodsView)
+    tuned = view.settings("tuned")
+    assert key_of(tuned, 0) == key_of(tuned.model_copy(update={"about": "other words", "role": "control"}), 0)
+    others = [key_of(tuned, 1), key_of(tuned, 0, "data"), key_of(view.settings("tuned", {"training.steps": 161}), 0)]
+    assert len({key_of(tuned, 0), *others}) == 4

@@ -39,10 +39,11 @@ METHODS = tuple(load(PARAMS).methods)
 
 
 def small(method: str, **changes: object) -> Settings:
-    own = {path: value for path, value in SMALL.items() if path.startswith(("model.", "training."))}
-    overrides = SMALL | {f"methods.{name}.{path}": value for name in METHODS for path, value in own.items()}
-    overrides |= {f"methods.{method}.{key.replace('__', '.')}": value for key, value in changes.items()}
-    return load(PARAMS, view=MethodsView, overrides=overrides).settings(method)
+    own = {path: value for path, value in SMALL.items() if path.startswith(("model.", "training.", "runtime."))}
+    view = load(PARAMS, view=MethodsView, overrides=SMALL)
+    isolates = view.settings(method).isolation is not None
+    own |= {"isolation.every": 5} if isolates else {}
+    return view.settings(method, own | {key.replace("__", "."): value for key, value in changes.items()})
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_interrupted_and_called_again_it_is_the_same_fit(
         with pytest.raises(Interrupted):
             fit(settings, 0, windows, tmp_path / "again")
     assert not (tmp_path / "again" / "result.json").exists()
-    assert len(list(Path("checkpoints").iterdir())) == 1
+    assert len(list((tmp_path / "again").glob("resume-*.ckpt"))) == 1
     resumed = fit(settings, 0, windows, tmp_path / "again")
 
     expected = weights(tmp_path / "whole")
@@ -148,7 +149,7 @@ def test_interrupted_and_called_again_it_is_the_same_fit(
     assert [row["val_mae"] for row in resumed["history"]] == [row["val_mae"] for row in whole["history"]]
     assert resumed["isolated_fraction"] == whole["isolated_fraction"]
     assert resumed["selections"][-1]["step"] == whole["selections"][-1]["step"] if whole["selections"] else True
-    assert not list(Path("checkpoints").iterdir())
+    assert not list((tmp_path / "again").glob("resume-*"))
 
 
 @pytest.mark.parametrize("method", METHODS)
