@@ -21,6 +21,8 @@ from isotrain.config.sections import (
     Tracking,
     Training,
     Window,
+    fields_of,
+    type_of,
 )
 from isotrain.errors import InputError
 from isotrain.files import read_json
@@ -192,7 +194,8 @@ def flatten(section: Section | Mapping[str, Any], prefix: str = "") -> dict[str,
     flat: dict[str, Any] = {}
     for key, value in items.items():
         dotted = f"{prefix}{key}"
-        flat |= flatten(value, f"{dotted}.") if isinstance(value, Mapping) else {dotted: value}
+        plain = list(value) if isinstance(value, tuple) else value  # as it comes back from a file
+        flat |= flatten(value, f"{dotted}.") if isinstance(value, Mapping) else {dotted: plain}
     return flat
 
 
@@ -239,7 +242,7 @@ def _validate(view: type[V], values: Mapping[str, Any], where: str) -> V:
 
 def _explain(view: type[Section], error: Any) -> str:
     dotted = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a section, of the library's settings
         known = _keys_at(view, error["loc"][:-1])
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
@@ -249,17 +252,17 @@ def _explain(view: type[Section], error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if not dotted:
         return str(message)
+    if isinstance(error.get("ctx", {}).get("error"), InputError):  # it begins with the name of the setting
+        return f"{dotted}.{message}"
     given = "" if error["type"] == "value_error" else f" = {error['input']!r}"
     return f"{dotted}{given}: {message}"
 
 
-def _keys_at(view: type[Section], location: tuple[int | str, ...]) -> list[str]:
+def _keys_at(view: type, location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed at ``location``, as far as sections can be followed."""
     for part in location:
-        field = view.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            view = annotation
-        elif annotation == dict[str, Method]:
-            view = Method
-    return list(view.model_fields)
+        known = fields_of(view)
+        if str(part) in known:
+            kind = type_of(known[str(part)])
+            view = Method if kind == dict[str, Method] else kind if fields_of(kind) else view
+    return list(fields_of(view))

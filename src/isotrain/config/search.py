@@ -1,5 +1,6 @@
 """The section ``search`` of params.yaml: one study, and the space that its trials vary."""
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Mapping
@@ -9,13 +10,24 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from isotrain.config.sections import Count, Isolation, Model, Positive, Runtime, Section, Training
+from isotrain.config.sections import (
+    Count,
+    Isolation,
+    Model,
+    Positive,
+    Runtime,
+    Section,
+    SectionField,
+    Training,
+    fields_of,
+    type_of,
+)
 
 Scalar = bool | int | float | str | None
-VARIED: dict[str, type[Section]] = {"model": Model, "training": Training, "runtime": Runtime, "isolation": Isolation}
+VARIED: dict[str, type] = {"model": Model, "training": Training, "runtime": Runtime, "isolation": Isolation}
 
 
-def field_at(path: str) -> FieldInfo:
+def field_at(path: str) -> SectionField:
     """The field of the sections at a dotted path; ValueError naming it if a trial cannot vary it."""
     if path.startswith("runtime.") and path != "runtime.backend":
         raise ValueError(
@@ -29,27 +41,30 @@ def field_at(path: str) -> FieldInfo:
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
             raise ValueError(f"space.{path} is unknown: {hint}")
         section = known[part]
-        kind = section.annotation if isinstance(section, FieldInfo) else section
-        known = kind.model_fields if isinstance(kind, type) and issubclass(kind, Section) else {}
+        known = fields_of(type_of(section) if isinstance(section, SectionField) else section)
     if known:
         raise ValueError(f"space.{path} is a section: name a setting in it, such as {path}.{next(iter(known))}")
-    assert isinstance(section, FieldInfo)
+    assert isinstance(section, SectionField)
     return section
 
 
 def is_whole(path: str) -> bool:
     """Whether the setting at a dotted path is a whole number."""
-    return field_at(path).annotation is int
+    return type_of(field_at(path)) is int
 
 
-def check_value(path: str, field: FieldInfo, value: Scalar) -> None:
+def check_value(path: str, field: SectionField, value: Scalar) -> None:
     """ValueError naming the path if its field refuses ``value`` by type or by limit."""
-    kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    kind: Any = field.annotation if isinstance(field, FieldInfo) else field.type
+    if isinstance(field, FieldInfo) and field.metadata:
+        kind = Annotated[(kind, *field.metadata)]
     try:
         TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as problem:
         expected = problem.errors()[0]["msg"]
         raise ValueError(f"space.{path}: {value!r} is refused: {expected}") from None
+    if isinstance(field, dataclasses.Field) and "check" in field.metadata:
+        field.metadata["check"](f"space.{path}", value)
 
 
 FORMS = ("low", "choices", "value")

@@ -1,16 +1,40 @@
-"""The sections of params.yaml other than ``ingest`` and ``search``: one class a section, units in the comments."""
+"""The sections of params.yaml other than ``ingest`` and ``search``: one class a section, units in the comments.
 
-from typing import Annotated, Literal
+The section ``isolation`` is the library's own :class:`isotrain.isolation.settings.Policy`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
-from isotrain.vocabulary import MODES_OF_ZONE
+from isotrain.isolation.settings import Policy as Isolation
 
 
 class Section(BaseModel):
     """Base of every section."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SectionField = FieldInfo | dataclasses.Field[Any]  # the latter of the section isolation
+
+
+def fields_of(kind: Any) -> Mapping[str, SectionField]:
+    """The settings of a section by name; none if ``kind`` is the type of a setting."""
+    if dataclasses.is_dataclass(kind):
+        return {field.name: field for field in dataclasses.fields(kind)}
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, Section) else {}
+
+
+def type_of(field: SectionField) -> Any:
+    """The type that a setting is declared with; where it may be None too, the type that it has otherwise."""
+    declared = field.annotation if isinstance(field, FieldInfo) else field.type
+    others = [kind for kind in get_args(declared) if kind is not NoneType]
+    return others[0] if NoneType in get_args(declared) and len(others) == 1 else declared
 
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -91,63 +115,6 @@ class Runtime(Section):
     fused_adam: bool
     pin_threads: bool  # one core a thread: else two of them now and then share one, and a step takes twice as long
     threads: int = Field(ge=0)  # 0 = every core that this process may use
-
-
-class Schedule(Section):
-    """Training progress in [0, 1] to isolated fraction."""
-
-    shape: Literal["constant", "step", "linear", "cubic", "cosine", "cyclic", "warmup", "plateau"]
-    fraction: Fraction  # 0 switches isolation off
-    start: Fraction  # progress at which isolation begins
-    stop: Fraction  # progress at which step, linear, cubic and cosine reach the fraction, and cyclic ends
-    levels: Count  # step: equal rises between start and stop
-    cycles: Count  # cyclic: periods between start and stop
-    patience: Count  # plateau: looks without improvement of the training loss
-    least: Fraction  # plateau: relative improvement that counts as one
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "Schedule":
-        if self.start > self.stop:
-            raise ValueError(f"start {self.start} comes after stop {self.stop}")
-        return self
-
-
-Criterion = Literal[
-    "random", "magnitude", "grad_norm", "snip", "fisher", "update_norm", "snr", "movement", "distance", "plateau",
-    "stability", "plasticity", "depth", "neglected",
-]  # fmt: skip
-
-
-class Isolation(Section):
-    """Which zones are left out, chosen how and when."""
-
-    zone: Literal["arc", "row", "column", "tile", "gate", "unit", "channel", "kernel", "layer", "step"]
-    tile: list[Count] = Field(min_length=2, max_length=2)  # zone tile: rows and columns of a tile
-    modules: list[str] | None  # dotted names or patterns; null: the LSTM
-    mode: Literal["masked", "exact", "cut", "autonomous"]
-    criterion: Criterion  # neglected: zone step, measured
-    tolerance: Fraction  # criterion neglected: share of the gradient's norm that may be left out
-    scope: Literal["local", "global"]  # the fraction holds in each layer, or over all
-    count: Literal["zones", "arcs", "flops"]  # what the fraction is a fraction of
-    every: Count  # steps between two selections
-    thaw: bool  # false: what is isolated stays isolated
-    churn: Fraction  # share of the zones that may change place at a selection
-    remember: bool  # what is isolated and sees the input alone is run once over the series, not again in each stretch
-    schedule: Schedule
-    moments: Literal["hold", "decay", "reset", "mean"]
-    correction: Literal["global", "per_weight"]
-    variant: Literal["torch", "tf15", "lazy"]
-
-    @model_validator(mode="after")
-    def _mode_exists_for_zone(self) -> "Isolation":
-        modes = MODES_OF_ZONE[self.zone]
-        if self.mode not in modes:
-            raise ValueError(f"mode {self.mode} is not available for zone {self.zone}: use {' or '.join(modes)}")
-        if (self.criterion == "neglected") > (self.zone == "step"):
-            raise ValueError(f"criterion neglected is not available for zone {self.zone}: use zone step")
-        if self.zone == "step" and self.schedule.fraction >= 1:
-            raise ValueError("schedule.fraction of 1 isolates every step: nothing would train")
-        return self
 
 
 BaselineName = Literal[

@@ -28,7 +28,7 @@ ZONES: dict[str, tuple[str, ...]] = {
     "step": ("exact",),
 }
 MODES = tuple(dict.fromkeys(mode for modes in ZONES.values() for mode in modes))
-# Functions of the same names in criteria.py; `neglected` is of zone step alone, and measured (callback.AdaptiveHorizon).
+# Functions in criteria.py, but for `neglected`: of zone step alone, and measured (callback.AdaptiveHorizon).
 CRITERIA = ("random", "magnitude", "update_norm", "snip", "fisher", "plateau", "depth", "neglected")
 SCOPES = ("local", "global")
 COUNTS = ("zones", "weights", "flops")
@@ -261,7 +261,7 @@ class Policy:
 
     zone: str = _setting("layer", one_of(ZONES))
     mode: str = _setting("exact", one_of(MODES))
-    criterion: str | Callable[[Any], Any] = _setting("depth", one_of(CRITERIA))
+    criterion: str | Callable[[Any], Any] = field(default="depth", metadata={"check": one_of(CRITERIA)})
     schedule: Schedule = field(default_factory=Schedule)
     steps: int = _setting(24, at_least(1))
     tolerance: float = _setting(0.1, between(0, 1))

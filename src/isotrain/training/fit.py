@@ -4,7 +4,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from isotrain.config import Settings, decisive
-from isotrain.config.sections import Isolation as IsolationSettings
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import sha256_text, write_json
@@ -22,9 +21,8 @@ from isotrain.forecast.bundle import write_bundle
 from isotrain.forecast.module import ForecastModule
 from isotrain.forecast.network import Forecaster, Series
 from isotrain.forecast.stretches import Sampler
-from isotrain.isolation import SCHEDULES, AdaptiveHorizon, Isolation
+from isotrain.isolation import AdaptiveHorizon, Isolation, Policy, callback_of
 from isotrain.lstm import runtime
-from isotrain.lstm.horizon import LADDER
 from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
 from isotrain.training.machine import alone, commit, hardware, machine_seconds
 from isotrain.training.result import log_result, scored, timed
@@ -97,7 +95,7 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
         rise=s.training.rise,
         weight_decay=s.training.weight_decay,
         fused=s.runtime.fused_adam,
-        masked=s.isolation.model_dump(include={"moments", "correction", "variant"}) if s.isolation else None,
+        masked=s.isolation.adam if s.isolation else None,
     )
     return module, [
         RandomState(),
@@ -119,7 +117,7 @@ def sampler(job: Fit) -> Sampler:
     return Sampler(t.regime, first, last, meta["history"], t.stretch, count, t.origins, job.seed)
 
 
-def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
+def isolation(job: Fit, s: Policy) -> Isolation | AdaptiveHorizon:
     """The callback of the section ``isolation``; :class:`InputError` for an encoder that cannot do what it asks."""
     encoder = job.settings.model.encoder
     if encoder in ("gru", "tcn") and (s.mode != "masked" or s.criterion == "neglected"):
@@ -127,24 +125,8 @@ def isolation(job: Fit, s: IsolationSettings) -> Isolation | AdaptiveHorizon:
             f"isolation.mode {s.mode} with criterion {s.criterion} needs model.encoder lstm: in {encoder} every "
             "gradient is computed, so set isolation.mode to masked and choose another criterion than neglected"
         )
-    if s.criterion == "neglected":
-        window = job.windows.meta["history"]
-        shortest = (1 - s.schedule.fraction) * window - 1e-3  # the largest share isolated, as a horizon
-        return AdaptiveHorizon(
-            window, tolerance=s.tolerance, ladder=[k for k in LADDER if k >= shortest], every=s.every
-        )
-    shape = s.schedule.model_dump(exclude={"shape"})
-    same = s.model_dump(include={"mode", "scope", "count", "every", "thaw", "churn"})
-    return Isolation(
-        s.zone,
-        s.criterion,
-        SCHEDULES[s.schedule.shape](**shape),
-        seed=job.seed,
-        window=job.windows.meta["history"],
-        tile=(s.tile[0], s.tile[1]),
-        modules=s.modules or ["net.encoder.*"],
-        **same,
-    )
+    chosen = replace(s, modules=s.modules or (None if s.measured else ["net.encoder.*"]))
+    return callback_of(chosen, window=job.windows.meta["history"], seed=job.seed)
 
 
 def trainer_of(s: Settings, callbacks: list[pl.Callback]) -> pl.Trainer:
