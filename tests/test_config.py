@@ -92,7 +92,7 @@ def test_a_method_is_the_file_with_its_changes() -> None:
     assert view.settings("isolated").isolation.schedule.fraction == 0.25
     assert view.settings("small").model.hidden != view.settings("tuned").model.hidden
     assert view.settings("small").training == view.settings("tuned").training
-    with pytest.raises(InputError, match=r"methods.fastest does not exist; there are stock"):
+    with pytest.raises(InputError, match=r"methods.fastest does not exist; there are tuned"):
         view.settings("fastest")
 
 

@@ -66,9 +66,9 @@ def settings_of(params: str, method: str, way: Way) -> Settings:
         s = s.model_copy(update={"training": training})
     if way.isolate is None:
         return s.model_copy(update={"isolation": None})
-    schedule = view.isolation.schedule.model_copy(update={"shape": "constant", "fraction": ISOLATED, "start": 0.0})
+    schedule = replace(view.isolation.schedule, shape="constant", fraction=ISOLATED, start=0.0)
     chosen = {"zone": "unit", "mode": way.isolate, "criterion": way.criterion, "every": 10**6, "schedule": schedule}
-    return s.model_copy(update={"isolation": view.isolation.model_copy(update=chosen)})
+    return s.model_copy(update={"isolation": replace(view.isolation, **chosen)})
 
 
 def months(windows: Windows) -> list[tuple[str, Origins]]:

@@ -3,9 +3,8 @@
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_args, get_type_hints, overload
+from typing import Any, Self, TypeVar, overload
 
 import yaml
 from pydantic import TypeAdapter, ValidationError, model_validator
@@ -24,10 +23,12 @@ from isotrain.config.sections import (
     Tracking,
     Training,
     Window,
+    fields_of,
+    type_of,
 )
 from isotrain.errors import InputError
 from isotrain.files import sha256_text
-from isotrain.isolation.settings import Policy
+from isotrain.isolation.settings import Policy as Isolation
 
 METHOD_SECTIONS = ("model", "training", "runtime")
 
@@ -54,7 +55,7 @@ class Settings(Section):
     model: Model
     training: Training
     runtime: Runtime
-    isolation: Policy | None  # None = nothing is isolated
+    isolation: Isolation | None  # None = nothing is isolated
     tracking: Tracking
 
     @model_validator(mode="after")
@@ -72,7 +73,7 @@ class MethodsView(Section):
     model: Model
     training: Training
     runtime: Runtime
-    isolation: Policy = Policy()
+    isolation: Isolation = Isolation()
     methods: dict[str, Method]
     tracking: Tracking = Tracking()
 
@@ -308,7 +309,7 @@ def _validate(view: type[V], values: Mapping[str, Any], where: str) -> V:
 
 def _explain(view: type[Section], error: Any) -> str:
     dotted = ".".join(str(part) for part in error["loc"])
-    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a section, of the library's settings
         known = _keys_at(view, error["loc"][:-1])
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
@@ -324,18 +325,11 @@ def _explain(view: type[Section], error: Any) -> str:
     return f"{dotted}{given}: {message}"
 
 
-def _keys_at(view: type[Any], location: tuple[int | str, ...]) -> list[str]:
+def _keys_at(view: type, location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed at ``location``, as far as sections can be followed."""
     for part in location:
-        kind = _kinds(view).get(str(part))
-        kind = Method if kind == dict[str, Method] else kind
-        view = next((choice for choice in (kind, *get_args(kind)) if isinstance(choice, type) and _kinds(choice)), view)
-    return list(_kinds(view))
-
-
-def _kinds(section: type[Any]) -> dict[str, Any]:
-    """Setting -> its type, of a section or of the library's settings; of anything else empty."""
-    if issubclass(section, Section):
-        return {name: field.annotation for name, field in section.model_fields.items()}
-    hints = get_type_hints(section) if is_dataclass(section) else {}
-    return {name: hints[name] for name in getattr(section, "__dataclass_fields__", {}) if not name.startswith("_")}
+        known = fields_of(view)
+        if str(part) in known:
+            kind = type_of(known[str(part)])
+            view = Method if kind == dict[str, Method] else kind if fields_of(kind) else view
+    return list(fields_of(view))

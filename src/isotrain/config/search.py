@@ -1,23 +1,33 @@
 """The section ``search`` of params.yaml: one study, and the space that its trials vary."""
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from itertools import combinations
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from isotrain.config.sections import Count, Model, Positive, Runtime, Section, Training
-from isotrain.isolation.settings import Policy, check
+from isotrain.config.sections import (
+    Count,
+    Model,
+    Positive,
+    Runtime,
+    Section,
+    SectionField,
+    Training,
+    fields_of,
+    type_of,
+)
+from isotrain.isolation.settings import Policy as Isolation
 
 Scalar = bool | int | float | str | None
-VARIED: dict[str, type] = {"model": Model, "training": Training, "runtime": Runtime, "isolation": Policy}
+VARIED: dict[str, type] = {"model": Model, "training": Training, "runtime": Runtime, "isolation": Isolation}
 
 
-def field_at(path: str) -> FieldInfo:
+def field_at(path: str) -> SectionField:
     """The field of the sections at a dotted path; ValueError naming it if a trial cannot vary it."""
     if path.startswith("runtime.") and path != "runtime.backend":
         raise ValueError(
@@ -31,44 +41,30 @@ def field_at(path: str) -> FieldInfo:
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
             raise ValueError(f"space.{path} is unknown: {hint}")
         section = known[part]
-        known = _fields(section.annotation if isinstance(section, FieldInfo) else section)
+        known = fields_of(section if isinstance(section, type) else type_of(section))
     if known:
         raise ValueError(f"space.{path} is a section: name a setting in it, such as {path}.{next(iter(known))}")
-    assert isinstance(section, FieldInfo)
+    assert isinstance(section, FieldInfo | dataclasses.Field)
     return section
-
-
-def _fields(kind: Any) -> Mapping[str, FieldInfo]:
-    """The settings of a section, with their checks; of anything else none."""
-    if isinstance(kind, type) and issubclass(kind, Section):
-        return kind.model_fields
-    if not (isinstance(kind, type) and is_dataclass(kind)):
-        return {}
-    hints = get_type_hints(kind)
-
-    def checked(name: str) -> FieldInfo:
-        def run(value: Any) -> Any:
-            check(kind, name, value)
-            return value
-
-        return FieldInfo.from_annotation(Annotated[hints[name], AfterValidator(run)])  # type: ignore[arg-type]
-
-    return {known.name: checked(known.name) for known in fields(kind)}
 
 
 def is_whole(path: str) -> bool:
     """Whether the setting at a dotted path is a whole number."""
-    return field_at(path).annotation is int
+    return type_of(field_at(path)) is int
 
 
-def check_value(path: str, field: FieldInfo, value: Scalar) -> None:
+def check_value(path: str, field: SectionField, value: Scalar) -> None:
     """ValueError naming the path if its field refuses ``value`` by type or by limit."""
-    kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    kind: Any = field.annotation if isinstance(field, FieldInfo) else field.type
+    if isinstance(field, FieldInfo) and field.metadata:
+        kind = Annotated[(kind, *field.metadata)]
     try:
         TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as problem:
         expected = problem.errors()[0]["msg"]
         raise ValueError(f"space.{path}: {value!r} is refused: {expected}") from None
+    if isinstance(field, dataclasses.Field) and "check" in field.metadata:
+        field.metadata["check"](f"space.{path}", value)
 
 
 FORMS = ("low", "choices", "value")

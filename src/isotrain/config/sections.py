@@ -1,14 +1,38 @@
-"""The sections of params.yaml other than ``ingest`` and ``search``: one class a section, units in the comments."""
+"""The sections of params.yaml other than ``ingest`` and ``search``: one class a section, units in the comments.
 
-from typing import Annotated, Literal
+The section ``isolation`` is the library's own :class:`isotrain.isolation.settings.Policy`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
     """Base of every section."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SectionField = FieldInfo | dataclasses.Field[Any]  # the latter of the section isolation
+
+
+def fields_of(kind: Any) -> Mapping[str, SectionField]:
+    """The settings of a section by name; none if ``kind`` is the type of a setting."""
+    if dataclasses.is_dataclass(kind):
+        return {field.name: field for field in dataclasses.fields(kind)}
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, Section) else {}
+
+
+def type_of(field: SectionField) -> Any:
+    """The type that a setting is declared with; where it may be None too, the type that it has otherwise."""
+    declared = field.annotation if isinstance(field, FieldInfo) else field.type
+    others = [kind for kind in get_args(declared) if kind is not NoneType]
+    return others[0] if NoneType in get_args(declared) and len(others) == 1 else declared
 
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

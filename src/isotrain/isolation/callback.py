@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,14 +12,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from isotrain.errors import InputError
-from isotrain.isolation.criteria import Criterion
 from isotrain.isolation.isolator import Isolator
-from isotrain.isolation.policy import Policy
 from isotrain.isolation.record import Record
-from isotrain.isolation.schedules import Schedule
+from isotrain.isolation.settings import Policy
 from isotrain.isolation.zones import chosen_modules, zones
 from isotrain.lstm import LSTM
 from isotrain.lstm.horizon import LADDER, Horizon, Measurement
+
+log = logging.getLogger(__name__)
+
+
+def callback_of(policy: Policy, *, window: int, seed: int) -> "Isolation | AdaptiveHorizon":
+    """The callback that does what ``policy`` asks, for windows of ``window`` time steps."""
+    return AdaptiveHorizon(policy, window=window) if policy.measured else Isolation(policy, window=window, seed=seed)
 
 
 class Isolation(pl.Callback):
@@ -30,20 +35,21 @@ class Isolation(pl.Callback):
     processes all follow the choice of the first.
 
     Args:
-        zone, criterion, schedule, settings: those of :class:`Policy`.
+        policy: what, how and when.
+        window: time steps of a window, for zone ``"step"``.
+        seed: of the criteria that draw at random.
 
     Attributes:
-        policy: the settings as one value.
         isolator: does the work; None until a fit starts. Its ``history``, ``record``, ``seconds`` and
             ``isolated_share`` can be read here.
 
     Raises:
-        InputError: on construction or when the fit starts, as :class:`Policy` and :class:`Isolator` do; for a trainer
+        InputError: when the fit starts, as :class:`Isolator` does; for a trainer
             without a planned end, several optimisers, or layers left without gradient where processes wait for it.
     """
 
-    def __init__(self, zone: str, criterion: str | Criterion, schedule: Schedule, **settings: Any) -> None:
-        self.policy = Policy(zone, criterion, schedule, **settings)
+    def __init__(self, policy: Policy, *, window: int | None = None, seed: int = 0) -> None:
+        self.policy, self.window, self.seed = policy, window, seed
         self.isolator: Isolator | None = None
         self._saved: dict[str, Any] | None = None
         self._loss: Tensor | None = None
@@ -72,7 +78,9 @@ class Isolation(pl.Callback):
             )
         self._refuse_waiting(trainer)
         together = {"agree": trainer.strategy.broadcast} if trainer.world_size > 1 else {}
-        self.isolator = Isolator(pl_module, trainer.optimizers[0], self.policy, **together)
+        self.isolator = Isolator(
+            pl_module, trainer.optimizers[0], self.policy, window=self.window, seed=self.seed, **together
+        )
         if self._saved is not None:
             self.isolator.load_state_dict(self._saved)
 
@@ -82,20 +90,15 @@ class Isolation(pl.Callback):
             raise InputError("the schedule needs the length of training: give the Trainer max_steps or max_epochs")
         self._isolator.start()
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        self._isolator.before_batch(trainer.global_step)
-
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        if self.policy.schedule_waits:  # all processes must see it stop improving at the same step
+        if self.policy.schedule.waits:  # all processes must see it stop improving at the same step
             several = trainer.world_size > 1
             self._loss = trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean") if several else loss.detach()
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        self._isolator.before_step(
-            trainer.global_step, int(self._planned), epoch=trainer.current_epoch, loss=self._loss
-        )
+        self._isolator.before_step(trainer.global_step, int(self._planned), loss=self._loss)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._isolator.finish()
@@ -131,9 +134,6 @@ class Isolation(pl.Callback):
         self._saved = state_dict or None
 
 
-log = logging.getLogger(__name__)
-
-
 class AdaptiveHorizon(pl.Callback):
     """Isolates the time steps older than k, and measures every so often how small k may be.
 
@@ -141,11 +141,11 @@ class AdaptiveHorizon(pl.Callback):
     steps after it run over the last k, the smallest rung that neglects at most ``tolerance`` of the gradient.
 
     Args:
+        policy: of criterion ``"neglected"``. It gives the shortest horizon (``steps``), the ``tolerance`` (share of the
+            norm of the LSTM's weight gradient that may be neglected), the optimiser steps from one measurement to
+            the next (``every``) and the names of the LSTMs (``modules``; None: every one).
         window: time steps of a window.
-        tolerance: share of the norm of the LSTM's weight gradient that may be neglected.
-        ladder: horizons to choose from; those beyond the window are left out.
-        every: optimiser steps from one measurement to the next.
-        modules: dotted names of the LSTMs; None: every one.
+        ladder: horizons to choose from; those below the shortest or beyond the window are left out.
 
     Attributes:
         history: one entry a measurement: ``step``, ``steps`` (the horizon chosen; None = all), ``neglected`` (rung,
@@ -158,15 +158,16 @@ class AdaptiveHorizon(pl.Callback):
 
     def __init__(
         self,
-        window: int,
+        policy: Policy,
         *,
-        tolerance: float = 0.1,
+        window: int,
         ladder: Iterable[int] = LADDER,
-        every: int = 20,
-        modules: Sequence[str] | None = None,
     ) -> None:
-        self.window, self.modules = window, modules
-        self.horizon = Horizon([k for k in ladder if k < window] + [window], tolerance, every)
+        if not policy.measured:
+            raise InputError(f"criterion={policy.criterion!r} measures no horizon: use 'neglected', or Isolation")
+        self.window, self.modules = window, policy.modules
+        rungs = [k for k in ladder if policy.steps <= k < window]
+        self.horizon = Horizon([*rungs, window], policy.tolerance, policy.every)
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
         self.record = Record([])

@@ -1,8 +1,8 @@
-"""Telling modules what they need not compute: the modes in which isolation saves time."""
+"""The isolator: what is isolated now, chosen by a policy, and the optimiser and the modules that must know it."""
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,19 +10,74 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from isotrain.errors import InputError
-from isotrain.isolation.criteria import ZoneView, neglected, view_of
-from isotrain.isolation.policy import Policy, require_masking
+from isotrain.isolation.criteria import CRITERIA, Criterion, ZoneView, neglected_update, view_of
 from isotrain.isolation.record import Record
 from isotrain.isolation.selection import select
-from isotrain.isolation.zones import ZoneMap, zones
+from isotrain.isolation.settings import Policy
+from isotrain.isolation.zonemap import ZoneMap
+from isotrain.isolation.zones import zones
+from isotrain.lstm import LSTM
 
+log = logging.getLogger(__name__)
 Active = Mapping[str, Tensor]  # zone map -> bool a zone, True = updated
 
 
-class Listeners:
-    """The modules that leave gradients uncomputed when told to. In mode ``"masked"`` there are none.
+def isolate(
+    lstm: LSTM,
+    optimizer: Optimizer,
+    *,
+    units: Iterable[int] = (),
+    layer: int | Iterable[int] = (),
+    steps: int | None = None,
+    mode: str = "exact",
+) -> None:
+    """Isolate parts of one LSTM, in its backward and in its optimiser at once; with no part named all is active again.
 
-    A module is told through its ``isolate(layer=, units=, mode=, steps=)``. One without it can have its whole layer
+    For a training loop of one's own that chooses by itself; :class:`Isolator` chooses by a policy. Call it between an
+    optimiser's step and the next forward: what has just been thawed has no gradient yet.
+
+    Args:
+        lstm: the network, or a part of it.
+        optimizer: trains the LSTM and can leave weights out (:class:`.optimisers.MaskedAdam`). Isolated weights and
+            their moments stay as they are, bit for bit.
+        units: hidden units to isolate, in every layer.
+        layer: layers to isolate, 0 being nearest the input.
+        steps: the backward covers the last ``steps`` time steps only. No weight is isolated by that.
+        mode: of the units: ``"exact"``, ``"cut"`` or ``"autonomous"`` (:meth:`isotrain.lstm.LSTM.isolate`).
+
+    Raises:
+        InputError: an optimiser that cannot leave weights out or does not train the LSTM, units or layers that do not
+            exist, or settings that do not go together. Nothing is changed then.
+
+    Example:
+        >>> from isotrain.isolation import MaskedAdam
+        >>> lstm = LSTM(3, 4)
+        >>> optimizer = MaskedAdam(lstm.parameters())
+        >>> isolate(lstm, optimizer, units=[0, 1], mode="cut")
+        >>> optimizer.active(lstm.bias_ih_l0)[:4].tolist()
+        [False, False, True, True]
+        >>> isolate(lstm, optimizer)
+        >>> bool(optimizer.active(lstm.bias_ih_l0).all())
+        True
+    """
+    parameters = dict(lstm.named_parameters())
+    _require_masking(optimizer, parameters)
+    units = list(units)
+    lstm.isolate(layer=layer, units=units, mode=mode, steps=steps)  # type: ignore[arg-type]  # it checks the mode itself
+    active = {name: torch.ones(len(p), dtype=torch.bool) for name, p in parameters.items()}
+    layers = {layer} if isinstance(layer, int) else set(layer)
+    for name, rows in active.items():
+        rows.reshape(4, -1)[:, units] = False
+        if int(name.rsplit("_l", 1)[1]) in layers:
+            rows.fill_(False)
+        masked: Any = optimizer
+        masked.set_active(parameters[name], rows.reshape(-1, *[1] * (parameters[name].dim() - 1)))
+
+
+class IsolatingModules:
+    """The modules that leave gradients uncomputed. In mode ``"masked"`` there are none.
+
+    A module is instructed by its ``isolate(layer=, units=, mode=, steps=)``. One without it can have its whole layer
     isolated all the same, if it is no stack of layers: autograd computes no gradient of a parameter that does not
     require one.
 
@@ -43,24 +98,23 @@ class Listeners:
                     "no isolate(); use isotrain.lstm.LSTM, or mode='masked'"
                 )
 
-    def tell(self, active: Active) -> None:
-        """What is isolated from now on."""
+    def apply(self, active: Active) -> None:
+        """Isolate this from now on, and nothing else."""
         for name, module in self._modules.items():
             if hasattr(module, "isolate"):
-                module.isolate(**self._order(name, active))
+                module.isolate(**self._arguments(name, active))
             else:
                 trains = name not in self._isolated_layers(active)
                 for p in module.parameters(recurse=False):
                     p.requires_grad_(trains)
 
-    def _order(self, module: str, active: Active) -> dict[str, Any]:
+    def _arguments(self, module: str, active: Active) -> dict[str, Any]:
         """What ``module.isolate`` is called with; nothing thaws it."""
         isolated = [(m, active[m.name]) for m in self._maps if not active[m.name].all()]
         if not isolated:
             return {}
         if self._policy.zone == "step":
-            steps = {"steps": int(isolated[0][1].sum())}
-            return steps | {"mode": self._policy.mode} if self._policy.carried else steps
+            return {"steps": int(isolated[0][1].sum())}
         if self._policy.zone == "layer":
             return {"layer": tuple(self._isolated_layers(active).get(module, ()))}
         units = {
@@ -81,26 +135,22 @@ class Listeners:
         return found
 
 
-# What isolation should save, counted in multiply-adds: the limit that a clock can at best reach.
-#
-# A training step of a layer multiplies every arc three times for each sample and time step: forward, for the gradient
-# of what feeds it, and for its own gradient. With a share a of the units active, out of 3 there remain
-# ``exact`` 2 + a, ``cut`` 1 + a + a², ``autonomous`` and remembered 2a + a². An isolated layer keeps 2, time steps
-# older than the last share b keep 1 (``exact``) or nothing (``autonomous``).
-
-
 _KEPT: dict[tuple[str, str], Callable[[float], float]] = {
     ("unit", "exact"): lambda a: 2 + a,
     ("unit", "cut"): lambda a: 1 + a + a * a,
     ("unit", "autonomous"): lambda a: 2 * a + a * a,
     ("layer", "exact"): lambda a: 2 + a,
     ("step", "exact"): lambda b: 1 + 2 * b,
-    ("step", "autonomous"): lambda b: 3 * b,
 }
 
 
 def saving(zone: str, mode: str, isolated: float) -> float:
     """The share of a step's multiply-adds that isolating the share ``isolated`` of a layer saves; 0 if masked.
+
+    The limit that a clock can at best reach. A training step of a layer multiplies every weight three times for each
+    sample and time step: forward, for the gradient of what feeds it, and for its own gradient. With a share a of the
+    units active, out of 3 there remain ``exact`` 2 + a, ``cut`` 1 + a + a², ``autonomous`` and remembered 2a + a². An
+    isolated layer keeps 2, time steps older than the last share b keep 1.
 
     The recurrent and the input matrix are counted alike, and where a layer is remembered, not run, that is not
     counted: the optimiser, the loss and the rest of the network are not in it either.
@@ -118,8 +168,8 @@ _EFFECT = {
 
 
 def isolated_share(maps: Sequence[ZoneMap], active: Mapping[str, Tensor]) -> float:
-    """The share of the arcs in zones (of the time steps, for zone ``"step"``) that ``active`` leaves out."""
-    isolated = sum(zone_map.isolated_arcs(active[zone_map.name]) for zone_map in maps)
+    """The share of the weights in zones (of the time steps, for zone ``"step"``) that ``active`` leaves out."""
+    isolated = sum(zone_map.isolated_weights(active[zone_map.name]) for zone_map in maps)
     return isolated / max(1, sum(int(zone_map.sizes().sum()) for zone_map in maps))
 
 
@@ -130,43 +180,55 @@ def describe(policy: Policy, maps: Sequence[ZoneMap], active: Mapping[str, Tenso
     share = isolated_share(maps, active)
     saved = f"at best {100 * saving(policy.zone, policy.mode, share):.0f} % of their layers' multiply-adds saved"
     if policy.zone == "step":
-        before = ", from remembered states" if policy.carried else ""
-        return f"backward over the last {total - count} of {total} time steps{before}; {saved}"
+        return f"backward over the last {total - count} of {total} time steps; {saved}"
     what = f"{count} of {total} {policy.zone}s"
     if policy.zone == "layer":
         (layers,) = maps
         what += f" ({', '.join(layers.covered[k].name for k in isolated[layers.name]) or 'none'})"
     effect = _EFFECT[policy.mode] + ("" if policy.mode == "masked" else f"; {saved}")
-    return f"{what} isolated, {100 * share:.0f} % of the arcs of their layers: {effect}"
-
-
-log = logging.getLogger(__name__)
+    return f"{what} isolated, {100 * share:.0f} % of the weights of their layers: {effect}"
 
 
 class Isolator:
     """Isolates zones of ``model`` as ``policy`` says. Call :meth:`before_step` before each optimiser step.
 
-    Between looks it does nothing: it reads no parameter and waits for no device.
+    Between selections it does nothing: it reads no parameter and waits for no device.
 
     Args:
         model: parameters are named as in its ``named_parameters()``.
         optimiser: holds them, and has ``set_active`` (:class:`MaskedAdam`, :data:`MASKED`). Zone ``"step"`` takes any.
         policy: what, how and when.
+        window: time steps of a window, for zone ``"step"``.
+        seed: of the criteria that draw at random.
         agree: given the choice of this process (zone map -> bool tensor), returns the one to follow; for several
             processes that must isolate alike.
 
     Attributes:
         active: zone map -> bool a zone, True = updated.
-        history: one entry a change: ``step``, ``fraction`` (asked), ``share`` (of the arcs, isolated), ``churn``
+        history: one entry a change: ``step``, ``fraction`` (asked), ``share`` (of the weights, isolated), ``churn``
             (share of the zones that changed state), ``neglected`` (share of the norm of the coming Adam update that
             falls on isolated zones; by their moments alone where their gradient is not computed; absent for zone
-            ``"step"`` and for optimisers without moments), ``seconds`` (that the look took).
+            ``"step"`` and for optimisers without moments), ``seconds`` (that the selection took).
         record: the same changes as pictures and distributions.
-        seconds: that all looks took.
+        seconds: that all selections took.
 
     Raises:
         InputError: an optimiser that cannot mask or lacks a parameter, a criterion that needs moments it does not
             keep, a module that cannot isolate, or a schedule that would leave nothing to train.
+
+    Example:
+        >>> from isotrain.isolation import MaskedAdam, Schedule
+        >>> model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+        >>> optimiser = MaskedAdam(model.parameters())
+        >>> policy = Policy("layer", "exact", schedule=Schedule(fraction=0.5, start=0.0))
+        >>> isolator = Isolator(model, optimiser, policy)
+        >>> for step in range(3):
+        ...     optimiser.zero_grad()
+        ...     model(torch.randn(4, 2)).square().mean().backward()
+        ...     isolator.before_step(step, steps=3)
+        ...     optimiser.step()
+        >>> isolator.active["layers"].tolist()
+        [False, True]
     """
 
     def __init__(
@@ -175,74 +237,68 @@ class Isolator:
         optimiser: Optimizer,
         policy: Policy,
         *,
+        window: int | None = None,
+        seed: int = 0,
         agree: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda choice: choice,
     ) -> None:
+        if policy.measured:
+            raise InputError("criterion='neglected' is measured: use isotrain.isolation.AdaptiveHorizon")
         self.policy, self.optimiser = policy, optimiser
-        self.maps = zones(
-            model,
-            policy.zone,
-            modules=policy.modules,
-            window=policy.window,
-            tile=policy.tile,
-            uses=policy.uses,
-        )
-        self.active = _everything(self.maps)
+        self.maps = zones(model, policy.zone, modules=policy.modules, window=window, tile=policy.tile)
+        self.active = _all_active(self.maps)
         self.history: list[dict[str, Any]] = []
         self.record = Record(self.maps)
         self.seconds = 0.0
         self._agree = agree
-        self._listeners = Listeners(model, policy, self.maps)
+        self._window = window
+        self._modules = IsolatingModules(model, policy, self.maps)
+        self._score = criterion_of(policy)
         self._parameters = {name: p for name, p in model.named_parameters() if any(name in m.zone for m in self.maps)}
         self._cost = {zone_map.name: zone_map.cost(policy.count) for zone_map in self.maps}
         self._fraction = 0.0
         self._thawing = False
-        self._last_look: int | None = None
+        self._last_check: int | None = None
         self._losses: list[Tensor] = []
         self._monitored: list[float] = []
         self._triggered: float | None = None
-        self._generator = torch.Generator().manual_seed(policy.seed)
+        self._generator = torch.Generator().manual_seed(seed)
         self._memory: dict[str, dict[str, Tensor]] = {zone_map.name: {} for zone_map in self.maps}
-        require_masking(optimiser, self._parameters, policy)
+        if policy.zone != "step":
+            _require_masking(optimiser, self._parameters)
+            _require_moments(optimiser, policy)
         self._refuse_everything()
 
     @property
     def isolated_share(self) -> float:
-        """The share of the arcs (of the time steps, for zone ``"step"``) isolated now."""
+        """The share of the weights (of the time steps, for zone ``"step"``) isolated now."""
         return isolated_share(self.maps, self.active)
 
     def start(self) -> None:
-        """Tell everybody what is isolated: after :meth:`load_state_dict`."""
-        self._tell_optimiser(self.active)
-        self._listeners.tell(self.active)
+        """Instruct the optimiser and the modules again: after :meth:`load_state_dict`."""
+        self._update_optimiser(self.active)
+        self._modules.apply(self.active)
 
-    def before_batch(self, step: int) -> None:
-        """Before the forward pass of optimiser step ``step``: what is remembered of older time steps is renewed."""
-        if self.policy.carried and self._fraction > 0 and step % self.policy.every == 0:
-            self._listeners.tell(self.active)
-
-    def before_step(self, step: int, steps: int, *, epoch: int = 0, loss: Tensor | None = None) -> None:
-        """Look at the schedule, if a look is due, and choose; gradients must be complete, and not yet clipped.
+    def before_step(self, step: int, steps: int, *, loss: Tensor | None = None) -> None:
+        """Choose what is isolated, if a selection is due; gradients must be complete, and not yet clipped.
 
         Args:
             step: optimiser steps done.
             steps: optimiser steps planned.
-            epoch: epochs done, for a policy that looks every so many epochs.
-            loss: of this step, for a schedule that waits for a plateau. It is read at the looks only.
+            loss: of this step, for a schedule that waits for a plateau. It is read at the selections only.
 
         Raises:
             InputError: a score is not a number; a schedule that waits for a plateau was given no loss.
         """
         if self._thawing:  # the gradient of this step is the first to cover them
             self._thawing = False
-            self._tell_optimiser(self.active)
-        if loss is not None and self.policy.schedule_waits:
+            self._update_optimiser(self.active)
+        if loss is not None and self.policy.schedule.waits:
             self._losses.append(loss.detach())
-        at = step if self.policy.per == "step" else epoch
-        if at % self.policy.every or at == self._last_look:
+        if step % self.policy.every or step == self._last_check:
             return
-        self._last_look = at
+        self._last_check = step
         start = time.perf_counter()
-        entry = self._look(step, self._scheduled(min(1.0, step / steps)))
+        entry = self._choose(step, self._scheduled(min(1.0, step / steps)))
         seconds = time.perf_counter() - start
         self.seconds += seconds
         if entry is not None:
@@ -250,13 +306,13 @@ class Isolator:
 
     def finish(self) -> None:
         """Thaw the modules: the model outlives this training, and its next may know nothing of isolation."""
-        self._listeners.tell(_everything(self.maps))
+        self._modules.apply(_all_active(self.maps))
 
     def _scheduled(self, progress: float) -> float:
         """The fraction for now; 0 as long as the schedule waits for the loss to stop improving."""
-        schedule: Any = self.policy.schedule
-        if not self.policy.schedule_waits:
-            return float(schedule(progress))
+        schedule = self.policy.schedule
+        if not schedule.waits:
+            return self.policy.fraction(schedule, progress, self._window)
         if self._triggered is None:
             if not self._losses:
                 raise InputError(
@@ -268,22 +324,24 @@ class Isolator:
                 return 0.0
             self._triggered = progress
             log.info("the loss has stopped improving at %.0f %% of the training: isolation begins", 100 * progress)
-        return float(schedule.since(self._triggered)(progress))
+        return self.policy.fraction(schedule.since(self._triggered), progress, self._window)
 
-    def _look(self, step: int, fraction: float) -> dict[str, Any] | None:
+    def _choose(self, step: int, fraction: float) -> dict[str, Any] | None:
         policy, before, asked_before = self.policy, self.active, self._fraction
-        chooses = fraction != asked_before or (policy.reselects and fraction > 0)
-        if not chooses and not getattr(policy.score, "remembers", False):
+        chooses = fraction != asked_before or (
+            fraction > 0 and not policy.autonomous
+        )  # whose trajectories are remembered
+        if not chooses and not getattr(self._score, "remembers", False):
             return None
         views = {} if policy.zone == "step" else {zone_map.name: self._view(zone_map) for zone_map in self.maps}
-        scores = {m.name: policy.score(views[m.name]) if views else m.depth for m in self.maps}
+        scores = {m.name: self._score(views[m.name]) if views else m.depth for m in self.maps}
         if not chooses:
             return None
         self.active = self._agree(self._select(scores, fraction))
         self._fraction = fraction
         changed = sum(int((before[name] ^ active).sum()) for name, active in self.active.items())
         if changed:
-            self._tell(before)
+            self._apply(before)
         if fraction != asked_before:
             log.info("step %d: %s", step, describe(policy, self.maps, self.active))
         if not changed and fraction == asked_before:
@@ -311,16 +369,16 @@ class Isolator:
         )
         return {name: active.cpu() for name, active in chosen.items()}
 
-    def _tell(self, before: dict[str, Tensor]) -> None:
-        self._listeners.tell(self.active)
+    def _apply(self, before: dict[str, Tensor]) -> None:
+        self._modules.apply(self.active)
         both = {name: before[name] & now for name, now in self.active.items()}
         # A zone thawed now has no gradient yet where it was not computed: the optimiser leaves it for this step.
         self._thawing = self.policy.mode != "masked" and any(
             not torch.equal(both[name], now) for name, now in self.active.items()
         )
-        self._tell_optimiser(both if self._thawing else self.active)
+        self._update_optimiser(both if self._thawing else self.active)
 
-    def _tell_optimiser(self, active: dict[str, Tensor]) -> None:
+    def _update_optimiser(self, active: dict[str, Tensor]) -> None:
         optimiser: Any = self.optimiser
         for zone_map in self.maps:
             for name, mask in zone_map.expand(active[zone_map.name]).items():
@@ -329,13 +387,14 @@ class Isolator:
     def _neglected(self, views: dict[str, ZoneView]) -> dict[str, float]:
         if not views or "betas" not in self.optimiser.defaults:
             return {}
-        parts = [neglected(view, self.active[name]) for name, view in views.items()]
+        parts = [neglected_update(view, self.active[name]) for name, view in views.items()]
         whole = sum(every for _, every in parts)
         return {"neglected": (sum(isolated for isolated, _ in parts) / whole) ** 0.5 if whole else 0.0}
 
     def _refuse_everything(self) -> None:
         """Refuse a schedule that would isolate every zone before the first step, not when it gets there."""
-        peak = max(self.policy.schedule(i / 100) for i in range(101))
+        policy = self.policy
+        peak = max(policy.fraction(policy.schedule, i / 100, self._window) for i in range(101))
         chosen = self._select({zone_map.name: zone_map.depth for zone_map in self.maps}, peak)
         if not any(bool(active.any()) for active in chosen.values()):
             count = sum(zone_map.count for zone_map in self.maps)
@@ -345,12 +404,12 @@ class Isolator:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next looks depend on; plain types and tensors."""
+        """Everything that the next selections depend on; plain types and tensors."""
         return {
             "active": dict(self.active),
             "fraction": self._fraction,
             "thawing": self._thawing,
-            "last_look": self._last_look,
+            "last_check": self._last_check,
             "losses": [float(loss) for loss in self._losses],
             "monitored": list(self._monitored),
             "triggered": self._triggered,
@@ -367,7 +426,7 @@ class Isolator:
         if {name: len(active) for name, active in state["active"].items()} != counts:
             raise InputError(f"the checkpoint isolates in other zones than {counts}; resume it with the same model")
         self.active, self._fraction, self._thawing = dict(state["active"]), state["fraction"], state["thawing"]
-        self._last_look, self._triggered = state["last_look"], state["triggered"]
+        self._last_check, self._triggered = state["last_check"], state["triggered"]
         self._losses = [torch.tensor(loss) for loss in state["losses"]]
         self._monitored, self.history = list(state["monitored"]), list(state["history"])
         self._generator.set_state(state["generator"])
@@ -375,6 +434,32 @@ class Isolator:
         self.record.entries, self.seconds = list(state["record"]), state["seconds"]
 
 
-def _everything(maps: Sequence[ZoneMap]) -> dict[str, Tensor]:
+def _all_active(maps: Sequence[ZoneMap]) -> dict[str, Tensor]:
     """The choice that isolates nothing."""
     return {zone_map.name: torch.ones(zone_map.count, dtype=torch.bool) for zone_map in maps}
+
+
+def criterion_of(policy: Policy) -> Criterion:
+    """The criterion of a policy, as a function."""
+    return policy.criterion if callable(policy.criterion) else CRITERIA[policy.criterion]
+
+
+def _require_masking(optimiser: Optimizer, parameters: Mapping[str, Tensor]) -> None:
+    """InputError for an optimiser that cannot leave weights out of these parameters, by name."""
+    name = type(optimiser).__name__
+    if not hasattr(optimiser, "set_active"):
+        raise InputError(
+            f"optimiser {name} cannot leave weights out; use isotrain.isolation.MaskedAdam, or masked({name})"
+        )
+    held = {id(p) for group in optimiser.param_groups for p in group["params"]}
+    missing = [known for known, p in parameters.items() if id(p) not in held]
+    if missing:
+        raise InputError(f"optimiser {name} does not hold {', '.join(missing)}: it cannot isolate zones there")
+
+
+def _require_moments(optimiser: Optimizer, policy: Policy) -> None:
+    if getattr(criterion_of(policy), "moments", False) and "betas" not in optimiser.defaults:
+        raise InputError(
+            f"criterion={policy.criterion!r} reads Adam's moments, and {type(optimiser).__name__} keeps none; use "
+            "MaskedAdam, or a criterion of weights and gradients, such as 'snip'"
+        )

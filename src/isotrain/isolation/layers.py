@@ -1,13 +1,12 @@
 """What the axes of a module's parameters mean: the one table from which every kind of zone is derived.
 
-A *row* of a matrix holds the arcs into one output, a *column* those out of one input. The biases of a matrix have
+A *row* of a matrix holds the weights into one output, a *column* those out of one input. The biases of a matrix have
 its rows. Whatever else a parameter may be (the gain of a normalisation, a tensor of one's own), it has neither.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -46,7 +45,7 @@ class Part:
         return torch.arange(self.shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(self.shape))])
 
     def rows(self) -> Int[Tensor, "..."]:
-        """The row of each arc in the numbering of the whole layer; broadcasts to the parameter's shape."""
+        """The row of each weight in the numbering of the whole layer; broadcasts to the parameter's shape."""
         assert self.axes is not None
         return self.axes.place * self.shape[self.axes.rows] + self.along(self.axes.rows)
 
@@ -62,7 +61,7 @@ class Layer:
         gates: names of the gates, in torch's order; ("row",) where there are none.
         height: rows of the layer: gates x units, the same rows of W_ih and W_hh being one; 1 where nothing has rows.
         parts: its parameters by dotted name, those alone that train.
-        uses: how many times a sample each of its matrices is multiplied.
+        multiplies: False for a table that is looked up in: its weights cost no multiply-adds.
     """
 
     module: str
@@ -71,25 +70,16 @@ class Layer:
     gates: tuple[str, ...]
     height: int
     parts: Mapping[str, Part]
-    uses: int
+    multiplies: bool
 
     @property
     def units(self) -> int:
         return self.height // len(self.gates)
 
     def cells(self) -> dict[str, Int[Tensor, "..."]]:
-        """The row, in 0..height-1, of each arc; parameters without rows are left out unless none has any."""
+        """The row, in 0..height-1, of each weight; parameters without rows are left out unless none has any."""
         numbers = {name: part.rows() % self.height for name, part in self.parts.items() if part.axes}
         return numbers or {name: torch.zeros([], dtype=torch.long) for name in self.parts}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "Layer":
-        """The layer that ``dataclasses.asdict`` took apart."""
-        parts = {
-            name: Part(part["shape"], part["axes"] and Axes(**part["axes"]), part["groups"])
-            for name, part in state["parts"].items()
-        }
-        return cls(**{**state, "parts": parts})
 
 
 @dataclass(frozen=True)
@@ -100,7 +90,7 @@ class Meaning:
     """
 
     axes: Mapping[str, Axes] = field(default_factory=dict)
-    kinds: tuple[str, ...] = ("arc", "layer")
+    kinds: tuple[str, ...] = ("weight", "layer")
     gates: tuple[str, ...] = ()
     multiplies: bool = True
 
@@ -122,7 +112,7 @@ _ATTENTION = {
     "v_proj_weight": Axes(place=2),
     "in_proj_bias": _BIAS,
 }
-_ANY_MATRIX = ("arc", "row", "column", "tile")
+_ANY_MATRIX = ("weight", "row", "column", "tile")
 _GATED = (*_ANY_MATRIX, "gate", "unit", "layer", "step")
 _CONVOLVED = (*_ANY_MATRIX, "channel", "kernel", "layer")
 
@@ -160,19 +150,18 @@ def own_parts(module: nn.Module) -> dict[str, tuple[nn.Parameter, Part]]:
     return {key: (p, Part(tuple(p.shape), axes.get(_LAYER_SUFFIX.sub("", key)), groups)) for key, p in own}
 
 
-def layers_of(name: str, module: nn.Module, uses: int = 1) -> list[Layer]:
+def layers_of(name: str, module: nn.Module) -> list[Layer]:
     """The layers of one module, from the input upwards, with the parameters that train.
 
     Raises:
         InputError: a recurrent module with projections (``proj_size``).
     """
     meaning, prefix = meaning_of(module), f"{name}." if name else ""
-    uses = uses if meaning.multiplies else 0
     own = own_parts(module)
     if not isinstance(module, nn.RNNBase):
         parts = {prefix + key: part for key, (p, part) in own.items() if p.requires_grad}
         height = max([int(part.rows().max()) + 1 for part in parts.values() if part.axes], default=1)
-        return [Layer(name, 0, name or type(module).__name__, ("row",), height, parts, uses)]
+        return [Layer(name, 0, name or type(module).__name__, ("row",), height, parts, meaning.multiplies)]
     if module.proj_size:
         raise InputError(
             f"{name or 'the module'} ({type(module).__name__}) has proj_size={module.proj_size}: what it hands on is "
@@ -185,5 +174,5 @@ def layers_of(name: str, module: nn.Module, uses: int = 1) -> list[Layer]:
             parts = {
                 prefix + key: part for key, (p, part) in own.items() if key.endswith(f"_{own_name}") and p.requires_grad
             }
-            layers.append(Layer(name, index, prefix + own_name, meaning.gates, height, parts, uses))
+            layers.append(Layer(name, index, prefix + own_name, meaning.gates, height, parts, True))
     return layers

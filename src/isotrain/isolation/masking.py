@@ -1,4 +1,9 @@
-"""Any torch optimiser, made to update the active weights and no others."""
+"""Any torch optimiser that keeps its state a weight, made to update the active weights and no others.
+
+A step gathers the active weights of each parameter into a smaller tensor, with their gradients and their state, lets
+the optimiser's own step run on these, and scatters the answer back. So "some active" *is* that optimiser on the
+sub-tensor alone, bit for bit, and a step with everything active is the optimiser's own.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from isotrain.errors import InputError
+from isotrain.isolation.settings import one_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +70,6 @@ def full_mask(param: Tensor, active: Tensor | None) -> Bool[Tensor, "..."]:
     return wide.to(param.device).clone(memory_format=torch.contiguous_format)
 
 
-# Any torch optimiser that keeps its state a weight, made to update the active weights and no others.
-#
-# A step gathers the active weights of each parameter into a smaller tensor, with their gradients and their state,
-# lets the optimiser's own step run on these, and scatters the answer back. So "some active" *is* that optimiser on the
-# sub-tensor alone, bit for bit, and a step with everything active is the optimiser's own.
-
-
 class Masked(Optimizer):
     """Put before a torch optimiser among the bases of a class: ``class MaskedSGD(Masked, torch.optim.SGD)``.
 
@@ -92,7 +91,7 @@ class Masked(Optimizer):
     kept: ClassVar[tuple[str, ...]] = ("moments", "_sets", "_step_supports_amp_scaling")  # by copies and pickles
 
     def __init__(self, params: Any, *args: Any, moments: str = "hold", **settings: Any) -> None:
-        self._require("moments", moments, self.policies)
+        one_of(self.policies)(f"{type(self).__name__}: moments", moments)
         if settings.get("differentiable"):
             raise InputError(f"{type(self).__name__}: differentiable=True cannot be masked; leave it out")
         self.moments = moments
@@ -118,7 +117,11 @@ class Masked(Optimizer):
             self._sets[param] = ActiveSet.of(new)
 
     def active(self, param: Tensor) -> Bool[Tensor, "..."]:
-        """The weights of ``param`` that are updated: a copy, in its shape. InputError for a stranger."""
+        """The weights of ``param`` that are updated: a copy, in its shape.
+
+        Raises:
+            InputError: ``param`` is not in the optimiser.
+        """
         if not any(param is known for group in self.param_groups for known in group["params"]):
             raise InputError(
                 f"{type(self).__name__}: a parameter of shape {tuple(param.shape)} is not in this optimiser; "
@@ -261,10 +264,6 @@ class Masked(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {name: getattr(self, name) for name in self.kept if hasattr(self, name)}
-
-    def _require(self, name: str, value: str, known: tuple[str, ...]) -> None:
-        if value not in known:
-            raise InputError(f"{type(self).__name__}: {name}={value!r} is unknown; choose one of {', '.join(known)}")
 
 
 def _is_by_weight(name: str, value: Any, shape: torch.Size) -> bool:

@@ -1,4 +1,18 @@
-"""Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1) and other optimisers that can leave weights out."""
+"""Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1) and other optimisers that can leave weights out.
+
+Each is torch's of the same name, takes the same arguments and ``moments="hold"|"reset"`` (Adam: see
+:class:`MaskedAdam`). With ``variant="torch"`` and ``correction="global"`` Adam is torch's own on the active weights
+(:mod:`.masking`), bit for bit; the other settings are written out here, and CARD.md gives each combination by formula.
+What each remembers of an isolated weight under ``"hold"``:
+
+============  ==================================================================================================
+``sgd``       the momentum buffer, if there is momentum. Zero for a weight that was never updated
+``adagrad``   the sum of its squared gradients; ``step``, which is the parameter's, counts for ``lr_decay``
+``rmsprop``   the mean of its squared gradients; with ``centered`` and ``momentum`` two more
+``adadelta``  the means of its squared gradients and of its squared moves
+``adam(w)``   m and v; the step count t is the parameter's
+============  ==================================================================================================
+"""
 
 from typing import Any, ClassVar
 
@@ -9,16 +23,7 @@ from torch.optim import Adam, Optimizer
 
 from isotrain.errors import InputError
 from isotrain.isolation.masking import ActiveSet, Masked
-
-# Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1) that moves the active weights and no others.
-#
-# With ``variant="torch"`` and ``correction="global"`` it is torch's own Adam on the active weights (masking.py), bit
-# for bit. The other settings are written out here. CARD.md beside this file gives each combination by formula.
-
-
-MOMENTS = ("hold", "decay", "reset", "mean")
-CORRECTIONS = ("global", "per_weight")
-VARIANTS = ("torch", "tf15", "lazy")
+from isotrain.isolation.settings import MOMENTS, Policy, check
 
 
 class MaskedAdam(Masked, Adam):
@@ -40,6 +45,15 @@ class MaskedAdam(Masked, Adam):
 
     Raises:
         InputError: an unknown ``moments``, ``correction`` or ``variant``.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.zeros(3))
+        >>> optimiser = MaskedAdam([weight], lr=0.1)
+        >>> optimiser.set_active(weight, torch.tensor([True, False, True]))
+        >>> weight.grad = torch.ones(3)
+        >>> optimiser.step()
+        >>> [round(value, 3) for value in weight.tolist()]
+        [-0.1, 0.0, -0.1]
     """
 
     policies: ClassVar[tuple[str, ...]] = MOMENTS
@@ -62,8 +76,8 @@ class MaskedAdam(Masked, Adam):
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
     ) -> None:
-        self._require("correction", correction, CORRECTIONS)
-        self._require("variant", variant, VARIANTS)
+        check(Policy, "correction", correction)
+        check(Policy, "variant", variant)
         self.correction, self.variant = correction, variant
         super().__init__(
             params,
@@ -194,20 +208,6 @@ def _move(w: Tensor, state: dict[str, Tensor], group: dict[str, Any], c1: Any, c
         w.sub_(lr * c2**0.5 / c1 * m / (v.sqrt() + eps))
 
 
-# The optimisers that can leave weights out, by name.
-#
-# Each is torch's of the same name, takes the same arguments and ``moments="hold"|"reset"`` (Adam: see
-# :class:`MaskedAdam`). What each remembers of an isolated weight under ``"hold"``:
-#
-# ============  ==================================================================================================
-# ``sgd``       the momentum buffer, if there is momentum. Zero for a weight that was never updated
-# ``adagrad``   the sum of its squared gradients; ``step``, which is the parameter's, counts for ``lr_decay``
-# ``rmsprop``   the mean of its squared gradients; with ``centered`` and ``momentum`` two more
-# ``adadelta``  the means of its squared gradients and of its squared moves
-# ``adam(w)``   m and v; the step count t is the parameter's
-# ============  ==================================================================================================
-
-
 class MaskedSGD(Masked, torch.optim.SGD):
     """``torch.optim.SGD``: momentum, dampening, Nesterov.
 
@@ -270,6 +270,3 @@ def masked(base: type[Optimizer]) -> type[Masked]:
             f"state that it keeps begins at zero, write class Masked{name}(Masked, {name}) at the top of a module"
         )
     return _MASKED[base]
-
-
-__all__ = ["MASKED", "MaskedAdam", "masked"]

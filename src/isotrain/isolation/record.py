@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isotrain.files import replacing
-from isotrain.isolation.zones import ZoneMap
+from isotrain.isolation.zonemap import ActiveShares, ZoneMap
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -18,18 +18,20 @@ class Record:
     """One entry a change of what is isolated.
 
     Attributes:
-        entries: each has ``step``; ``active``: layer -> (gates, units) uint8, the share of active arcs in 255ths;
+        entries: each has ``step``; ``active``: layer -> (gates, units) uint8, the share of active weights in 255ths;
             ``scores``: zone map -> (2, len(QUANTILES)) quantiles of the scores of active and of isolated zones (NaN
             where there is none, or none finite).
     """
 
     def __init__(self, maps: Iterable[ZoneMap]) -> None:
         self.entries: list[dict[str, Any]] = []
-        self._cameras = {zone_map.name: zone_map.camera() for zone_map in maps}
+        self._shares = {zone_map.name: ActiveShares(zone_map) for zone_map in maps}
 
     def add(self, step: int, active: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> None:
         """Take down the choice ``active`` (zone map -> bool a zone), made by ``scores`` before ``step``."""
-        shares = {layer: share for name, take in self._cameras.items() for layer, share in take(active[name]).items()}
+        shares = {
+            layer: share for name, share_of in self._shares.items() for layer, share in share_of(active[name]).items()
+        }
         self.entries.append(
             {
                 "step": step,
@@ -50,6 +52,20 @@ class Record:
                 arrays[f"{kind}/{name}"] = torch.stack([entry[kind][name] for entry in self.entries]).numpy()
         with replacing(path) as draft, draft.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
+
+
+def load(path: Path) -> Record:
+    """The record that :meth:`Record.save` wrote: to be drawn, not to be added to."""
+    record = Record([])
+    with np.load(path) as stored:
+        arrays = {name: torch.from_numpy(stored[name]) for name in stored.files}
+    for number, step in enumerate(arrays.pop("steps").tolist()):
+        entry: dict[str, Any] = {"step": step, "active": {}, "scores": {}}
+        for name, values in arrays.items():
+            kind, _, key = name.partition("/")
+            entry[kind][key] = values[number]
+        record.entries.append(entry)
+    return record
 
 
 def _quantiles(scores: Tensor) -> Tensor:

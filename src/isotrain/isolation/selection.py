@@ -8,8 +8,7 @@ from jaxtyping import Bool, Real, Shaped
 from torch import Tensor
 
 from isotrain.errors import InputError
-
-SCOPES = ("local", "global")
+from isotrain.isolation.settings import Policy, check
 
 
 def select(
@@ -49,7 +48,7 @@ def select(
         InputError: a fraction or churn outside [0, 1], an unknown scope, a score that is not a number, a cost that is
             negative or not finite, or a cost or ``before`` that does not match the scores.
     """
-    _check(scores, fraction, scope, churn)
+    _check_arguments(scores, fraction, scope, churn)
     costs = _matched("cost", cost, scores)
     present = _matched("before", before, scores)
     for name, value in costs.items():
@@ -74,7 +73,7 @@ def _isolated(
     thaw: bool,
     churn: float,
 ) -> Bool[Tensor, " zones"]:
-    """Who is isolated, given who is (``before``): the zones that keep their place first, then by score."""
+    """Which zones are isolated, given those that are (``before``): those that keep their place first, then by score."""
     possible = ~score.isposinf() & (cost > 0)
     held = before & possible if thaw else before
     exchanged = math.floor(churn * len(score) + 0.5) if thaw else 0
@@ -102,13 +101,11 @@ def _within(cost: Real[Tensor, " zones"], fraction: float) -> Bool[Tensor, " zon
     return cost.cumsum(0) <= fraction * total + cost / 2 + slack
 
 
-def _check(scores: Mapping[str, Tensor], fraction: float, scope: str, churn: float) -> None:
+def _check_arguments(scores: Mapping[str, Tensor], fraction: float, scope: str, churn: float) -> None:
     if not 0.0 <= fraction <= 1.0:
         raise InputError(f"fraction={fraction} of the zones cannot be isolated; give a number in [0, 1]")
-    if not 0.0 <= churn <= 1.0:
-        raise InputError(f"churn={churn} of the zones cannot change place; give a number in [0, 1]")
-    if scope not in SCOPES:
-        raise InputError(f"scope={scope!r} is unknown; choose one of {', '.join(SCOPES)}")
+    check(Policy, "churn", churn)
+    check(Policy, "scope", scope)
     for name, score in scores.items():
         if bool(score.isnan().any()):
             raise InputError(

@@ -28,7 +28,7 @@ ZONES: dict[str, tuple[str, ...]] = {
     "step": ("exact",),
 }
 MODES = tuple(dict.fromkeys(mode for modes in ZONES.values() for mode in modes))
-# Functions of the same names in criteria.py; `neglected` is of zone step alone, and measured (callback.AdaptiveHorizon).
+# Functions in criteria.py, but for `neglected`: of zone step alone, and measured (callback.AdaptiveHorizon).
 CRITERIA = ("random", "magnitude", "update_norm", "snip", "fisher", "plateau", "depth", "neglected")
 SCOPES = ("local", "global")
 COUNTS = ("zones", "weights", "flops")
@@ -57,7 +57,7 @@ def one_of(choices: Iterable[str]) -> Check:
 def between(low: float, high: float) -> Check:
     """The check of a number with two limits, which are allowed themselves."""
 
-    def check(name: str, value: float) -> None:
+    def check(name: str, value: Any) -> None:
         if not low <= value <= high:  # written so that NaN is refused too
             raise InputError(f"{name}={value} is outside [{low:g}, {high:g}]")
 
@@ -164,12 +164,12 @@ class Schedule:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # params.yaml: a key that is none is refused
 
     shape: str = _setting("constant", one_of(SHAPES))
-    fraction: float = _setting(0.5, between(0, 1))
-    start: float = _setting(0.25, between(0, 1))
-    stop: float = _setting(1.0, between(0, 1))
+    fraction: float = _setting(0.5, between(0.0, 1.0))
+    start: float = _setting(0.25, between(0.0, 1.0))
+    stop: float = _setting(1.0, between(0.0, 1.0))
     cycles: int = _setting(4, at_least(1))
     patience: int = _setting(3, at_least(1))
-    least: float = _setting(0.01, between(0, 1))
+    least: float = _setting(0.01, between(0.0, 1.0))
 
     def __post_init__(self) -> None:
         _check_all(self)
@@ -261,17 +261,17 @@ class Policy:
 
     zone: str = _setting("layer", one_of(ZONES))
     mode: str = _setting("exact", one_of(MODES))
-    criterion: str | Callable[[Any], Any] = _setting("depth", one_of(CRITERIA))
+    criterion: str | Callable[[Any], Any] = field(default="depth", metadata={"check": one_of(CRITERIA)})
     schedule: Schedule = field(default_factory=Schedule)
     steps: int = _setting(24, at_least(1))
-    tolerance: float = _setting(0.1, between(0, 1))
+    tolerance: float = _setting(0.1, between(0.0, 1.0))
     tile: tuple[int, int] = _setting((16, 16), at_least(1))
     modules: Sequence[str] | None = None
     scope: str = _setting("local", one_of(SCOPES))
     count: str = _setting("zones", one_of(COUNTS))
     every: int = _setting(20, at_least(1))
     thaw: bool = True
-    churn: float = _setting(1.0, between(0, 1))
+    churn: float = _setting(1.0, between(0.0, 1.0))
     remember: bool = True
     moments: str = _setting("hold", one_of(MOMENTS))
     correction: str = _setting("global", one_of(CORRECTIONS))

@@ -1,4 +1,8 @@
-"""Zones: which weights are isolated together, for every kind of zone, in any network."""
+"""Zones: the weights that are isolated together, for every kind of zone, in any network.
+
+What the axes of a layer's parameters mean stands in :mod:`.layers`; a kind of zone is a short function from that to
+zone numbers, which are kept in a :class:`.zonemap.ZoneMap`.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -13,9 +17,9 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from isotrain.errors import InputError
-from isotrain.isolation.layers import Layer, Part, layers_of, meaning_of, own_parts
-from isotrain.isolation.uses import count_uses
-from isotrain.isolation.zonemap import COUNTS, Totals, ZoneMap
+from isotrain.isolation.layers import Layer, Part, layers_of, meaning_of
+from isotrain.isolation.settings import Policy, check
+from isotrain.isolation.zonemap import ZoneMap
 
 _NAMES_SHOWN = 10
 
@@ -133,13 +137,7 @@ def _kinds(parts: Iterable[nn.Module]) -> str:
     return ", ".join(found) or "none: they own no parameters"
 
 
-# Zones: the arcs that are isolated together, for every kind of zone and every type of layer.
-#
-# What the axes of a layer's parameters mean is told in :mod:`.layers`; a kind of zone is a short function from that to
-# zone numbers, which are kept in a :class:`.zonemap.ZoneMap`.
-
-
-Numbers = dict[str, Int[Tensor, "..."]]  # parameter -> the zone of each arc
+Numbers = dict[str, Int[Tensor, "..."]]  # parameter -> the zone of each weight
 Size = tuple[int, int]  # rows and columns of a block
 
 
@@ -150,7 +148,6 @@ def zones(
     modules: Sequence[str] | None = None,
     window: int | None = None,
     tile: Size = (16, 16),
-    uses: Mapping[str, int] | None = None,
 ) -> list[ZoneMap]:
     """The zones of one kind in a network: a map a layer, from the input upwards; a single map for layer and step.
 
@@ -158,7 +155,7 @@ def zones(
         module: the network; parameters are named as in its ``named_parameters()``.
         kind: one of
 
-            - ``"arc"``: one weight or bias. Every module.
+            - ``"weight"``: one weight or bias. Every module.
             - ``"row"``: one row of one matrix, all that flows into one output, with the biases of that matrix. In an
               attention the rows of query, key and value; in an embedding one entry.
             - ``"column"``: one column of one matrix, all that one input feeds. Biases belong to no zone.
@@ -169,28 +166,23 @@ def zones(
             - ``"kernel"``: convolution: one filter from one input to one output channel. Biases belong to no zone.
             - ``"layer"``: a layer: a direction of a recurrent layer, or all that another module owns. Every module.
             - ``"step"``: recurrent: a time step of the window, without parameters.
-        modules: names or patterns of the modules to divide: :func:`.choosing.chosen_modules`.
+        modules: names or patterns of the modules to divide: :func:`chosen_modules`.
         window: the number of time steps, for ``"step"``.
         tile: rows and columns of a tile; of a convolution output and input channels, with all their positions.
-        uses: how many times a sample each module's matrices are used, as :func:`.count_uses` measures it; once
-            where it does not say. It weighs the zones and changes none.
 
     Parameters with ``requires_grad=False`` belong to no zone.
 
     Raises:
         InputError: an unknown kind or module, nothing there that can be divided so or trains, a parameter that is
-            shared or not initialised, a module whose weights are computed from others, a bad window, tile or use.
+            shared or not initialised, a module whose weights are computed from others, a bad window or tile.
     """
-    if kind not in KINDS:
-        raise InputError(f"zone={kind!r} is unknown; choose one of {', '.join(KINDS)}")
-    if min(tile) < 1:
-        raise InputError(f"tile={tile}: give the rows and columns of a tile, 1 or more")
+    check(Policy, "zone", kind)
+    check(Policy, "tile", tile)
     refuse_uninitialised(module)
-    network = _totals(module, uses)
     chosen = chosen_modules(module, modules, kind)
-    layers = [layer for name, part in chosen.items() for layer in layers_of(name, part, (uses or {}).get(name, 1))]
+    layers = [layer for name, part in chosen.items() for layer in layers_of(name, part)]
     if kind == "step":
-        return [_time(window, layers, network)]
+        return [_time(window, layers)]
     numbered = [(layer, _number(layer, kind, tile)) for layer in layers]
     for layer, numbers in numbered:
         if not numbers and layer.module in (modules or ()):
@@ -206,13 +198,11 @@ def zones(
     depths = _depths(layers)
     if kind == "layer":
         zone = {name: torch.tensor(i) for i, (_, numbers) in enumerate(numbered) for name in numbers}
-        return [ZoneMap("layers", kind, len(layers), zone, torch.tensor(depths), tuple(layers), network)]
-    return [
-        _within(layer, kind, numbers, depth, network) for (layer, numbers), depth in zip(numbered, depths, strict=True)
-    ]
+        return [ZoneMap("layers", kind, len(layers), zone, torch.tensor(depths), tuple(layers))]
+    return [_within(layer, kind, numbers, depth) for (layer, numbers), depth in zip(numbered, depths, strict=True)]
 
 
-def _arcs(layer: Layer, tile: Size) -> Numbers:
+def _weights(layer: Layer, tile: Size) -> Numbers:
     first, numbers = 0, {}
     for name, part in layer.parts.items():
         size = torch.Size(part.shape)
@@ -263,7 +253,7 @@ def _whole(layer: Layer, tile: Size) -> Numbers:
 
 
 _NUMBERINGS: dict[str, Callable[[Layer, Size], Numbers]] = {
-    "arc": _arcs,
+    "weight": _weights,
     "row": _rows,
     "column": _columns,
     "tile": _tiles,
@@ -273,7 +263,6 @@ _NUMBERINGS: dict[str, Callable[[Layer, Size], Numbers]] = {
     "kernel": _kernels,
     "layer": _whole,
 }
-KINDS = (*_NUMBERINGS, "step")
 
 
 def _number(layer: Layer, kind: str, tile: Size) -> Numbers:
@@ -288,40 +277,18 @@ def _number(layer: Layer, kind: str, tile: Size) -> Numbers:
     return {name: dense[number] for name, number in numbers.items()}
 
 
-def _within(layer: Layer, kind: str, numbers: Numbers, depth: int, network: Totals) -> ZoneMap:
+def _within(layer: Layer, kind: str, numbers: Numbers, depth: int) -> ZoneMap:
     count = 1 + max(int(number.max()) for number in numbers.values())
-    return ZoneMap(layer.name, kind, count, numbers, torch.full((count,), depth), (layer,), network)
+    return ZoneMap(layer.name, kind, count, numbers, torch.full((count,), depth), (layer,))
 
 
-def _time(window: int | None, layers: Sequence[Layer], network: Totals) -> ZoneMap:
+def _time(window: int | None, layers: Sequence[Layer]) -> ZoneMap:
     if window is None or window < 1:
         raise InputError(f"zone='step' needs window=, the number of time steps of a window; got {window}")
-    return ZoneMap("time", "step", window, {}, torch.arange(window), tuple(layers), network)
+    return ZoneMap("time", "step", window, {}, torch.arange(window), tuple(layers))
 
 
 def _depths(layers: Sequence[Layer]) -> list[int]:
     """The position of each layer from the input upwards; two directions of one layer have the same."""
     places = {place: i for i, place in enumerate(dict.fromkeys((layer.module, layer.index) for layer in layers))}
     return [places[layer.module, layer.index] for layer in layers]
-
-
-def _totals(module: nn.Module, uses: Mapping[str, int] | None) -> Totals:
-    """Arcs and multiply-adds of the whole network, parameters that do not train included.
-
-    Of the multiply-adds those of the matrices that :data:`.layers.MEANINGS` knows.
-    """
-    known = dict(module.named_modules())
-    for name in uses or {}:
-        if name not in known:
-            raise InputError(f"uses: {type(module).__name__} has no submodule {name!r}; count them on this network")
-    flops = sum(
-        (uses or {}).get(name, 1) * p.numel()
-        for name, part in known.items()
-        if meaning_of(part).multiplies
-        for p, described in own_parts(part).values()
-        if described.is_matrix
-    )
-    return Totals(sum(p.numel() for p in module.parameters()), flops, uses is not None)
-
-
-__all__ = ["COUNTS", "KINDS", "ZoneMap", "chosen_modules", "count_uses", "zones"]

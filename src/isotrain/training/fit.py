@@ -4,7 +4,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,8 @@ from isotrain.forecast.bundle import write_bundle
 from isotrain.forecast.module import ForecastModule
 from isotrain.forecast.network import Forecaster, Series
 from isotrain.forecast.stretches import Sampler
-from isotrain.isolation import SCHEDULES, AdaptiveHorizon, Isolation
-from isotrain.isolation.settings import Policy
+from isotrain.isolation import AdaptiveHorizon, Isolation, Policy, callback_of
 from isotrain.lstm import runtime
-from isotrain.lstm.horizon import LADDER
 from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
 from isotrain.training.fits import fit_key
 from isotrain.training.machine import alone, commit, hardware, machine_seconds
@@ -125,30 +123,14 @@ def sampler(job: Fit) -> Sampler:
 
 def isolation(job: Fit, s: Policy) -> Isolation | AdaptiveHorizon:
     """The callback of the section ``isolation``; :class:`InputError` for an encoder that cannot do what it asks."""
-    encoder, window = job.settings.model.encoder, job.windows.meta["history"]
+    encoder = job.settings.model.encoder
     if encoder in ("gru", "tcn") and (s.mode != "masked" or s.measured):
         raise InputError(
             f"isolation.mode {s.mode} with criterion {s.criterion} needs model.encoder lstm: in {encoder} every "
             "gradient is computed, so set isolation.mode to masked and choose another criterion than neglected"
         )
-    if s.measured:
-        ladder = [k for k in LADDER if k >= s.steps]
-        return AdaptiveHorizon(window, tolerance=s.tolerance, ladder=ladder, every=s.every)
-    shape = {"thaw": "warmup"}.get(s.schedule.shape, s.schedule.shape)
-    told = {name: getattr(s.schedule, name) for name in ("fraction", "start", "stop", "cycles", "patience", "least")}
-    if s.zone == "step":
-        told["fraction"] = max(0.0, 1 - s.steps / window)
-    return Isolation(
-        {"weight": "arc"}.get(s.zone, s.zone),
-        s.criterion,
-        SCHEDULES[shape](**told),
-        seed=job.seed,
-        window=window,
-        tile=s.tile,
-        modules=s.modules or ["net.encoder.*"],
-        count={"weights": "arcs"}.get(s.count, s.count),
-        **{name: getattr(s, name) for name in ("mode", "scope", "every", "thaw", "churn")},
-    )
+    chosen = replace(s, modules=s.modules or (None if s.measured else ["net.encoder.*"]))
+    return callback_of(chosen, window=job.windows.meta["history"], seed=job.seed)
 
 
 def trainer_of(
