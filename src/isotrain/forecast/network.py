@@ -1,7 +1,7 @@
 """The forecaster's network: an encoder over the hours before an origin, and a decoder over the leads."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,8 +11,7 @@ from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.forecast.stretches import Stretches, cover
 from isotrain.lstm import LSTM
-from isotrain.lstm.backends import Backend
-from isotrain.lstm.memory import carried_states, start_at
+from isotrain.lstm.backends import BackendName
 from isotrain.lstm.plan import Isolated
 
 # The encoder: what reads the hours before an origin, and the LSTM among them.
@@ -30,7 +29,7 @@ class Encoder(nn.Module):
     state must be able to see) and ``backend`` (what computes an LSTM), and says what its :meth:`states` are.
     """
 
-    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend) -> None:
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName) -> None:
         super().__init__()
 
     def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
@@ -50,15 +49,15 @@ class Encoder(nn.Module):
 class LSTMEncoder(Encoder):
     """The LSTM. What is isolated and can be known beforehand need not be run in every stretch.
 
-    After :meth:`remember_over` it is run once over the series and looked up while training: units that see the
-    input alone, and the older steps of windows that start late (:mod:`isotrain.lstm.memory`).
+    After :meth:`remember_over` isolated units that see the input alone are run once over the series, and looked up
+    while training (:mod:`isotrain.lstm.memory`).
     """
 
-    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend = "auto") -> None:
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName = "auto") -> None:
         super().__init__(inputs, hidden, layers, history, backend)
         self.lstm = LSTM(inputs, hidden, layers, batch_first=True, backend=backend)
         self._span: tuple[int, int] | None = None
-        self._memory: tuple[Isolated, Any] | None = None
+        self._memory: tuple[Isolated, Tensor] | None = None
 
     @property
     def backend(self) -> str:
@@ -75,8 +74,6 @@ class LSTMEncoder(Encoder):
     def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
         if not (self.training and self._span):
             return super().forward(inputs, start, length)
-        if self.lstm.isolated.carried:
-            return self._started_late(inputs, _hours(inputs, start, length))
         if self.lstm.memory_width:
             hours = _hours(inputs, start, length)
             rows = torch.cat([hours[:, :1], hours + 1], 1)  # one more: the state before the first hour
@@ -84,30 +81,12 @@ class LSTMEncoder(Encoder):
             return answer
         return super().forward(inputs, start, length)
 
-    def _started_late(self, inputs: Tensor, hours: Tensor) -> Tensor:
-        """The last hours alone, from the states before them; zeros for the hours that are not run."""
-        length = hours.shape[1]
-        steps = min(self.lstm.isolated.steps or length, length)
-        recent = hours[:, length - steps :]
-        states: Tensor = self.lstm(inputs[recent], start_at(self._carried(inputs), recent[:, 0]))[0]
-        return torch.cat([states.new_zeros(len(states), length - steps, states.shape[2]), states], 1)
-
-    def _carried(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The states of the whole LSTM, before each hour."""
-        assert self._span is not None
-        hours, warm = self._span
-        return self._kept(lambda: carried_states(self.lstm, inputs[:hours], warm))
-
     def _remembered(self, inputs: Tensor) -> Tensor:
-        """The isolated units, whose weights do not move."""
+        """The isolated units, whose weights do not move; run again whenever other units are isolated."""
         assert self._span is not None
-        hours, warm = self._span
-        return self._kept(lambda: self.lstm.remember(inputs[:hours], warm=warm))
-
-    def _kept(self, run: Callable[[], T]) -> T:
-        """What ``run`` answers, asked again whenever the LSTM has been told anew what to isolate."""
         if self._memory is None or self._memory[0] is not self.lstm.isolated:
-            self._memory = (self.lstm.isolated, run())
+            hours, warm = self._span
+            self._memory = (self.lstm.isolated, self.lstm.remember(inputs[:hours], warm=warm))
         return self._memory[1]
 
 
@@ -133,7 +112,7 @@ KERNEL = 3  # hours that one convolution sees
 class GRUEncoder(Encoder):
     """``torch.nn.GRU``."""
 
-    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend = "auto") -> None:
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName = "auto") -> None:
         super().__init__(inputs, hidden, layers, history, backend)
         self.gru = nn.GRU(inputs, hidden, layers, batch_first=True)
 
@@ -149,7 +128,7 @@ class TCNEncoder(Encoder):
     modeling" (2018), with one convolution a block. ``layers`` is the number of convolutions at each dilation.
     """
 
-    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend = "auto") -> None:
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName = "auto") -> None:
         super().__init__(inputs, hidden, layers, history, backend)
         self.widen = nn.Linear(inputs, hidden)
         dilations = [1]
@@ -286,7 +265,7 @@ class Forecaster(nn.Module):
         dropout: float,
         state_dropout: float = 0.0,
         encoder: str = "lstm",
-        backend: Backend = "auto",
+        backend: BackendName = "auto",
         remember: str | None = "train",
     ) -> None:
         super().__init__()
