@@ -9,6 +9,7 @@ from isotrain.data.windows import Windows
 from isotrain.errors import run_as_command
 from isotrain.report.page import write_report
 from isotrain.training.baselines import run_baselines
+from isotrain.training.outbox import send
 from isotrain.training.tracking import tracked
 
 
@@ -24,6 +25,7 @@ def main(windows: str, runs: str, report: str, params: str) -> None:
     page = write_report(fits, baselines, report, settings, series)
     with tracked(tracking.experiment, tracking.uri, "report", {"kind": "report"}, whole_pipeline=True) as run:
         run.artifacts(page.parent)
+    send()
 
 
 if __name__ == "__main__":

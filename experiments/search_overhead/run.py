@@ -67,10 +67,10 @@ def measured(here: Place, steps: int) -> dict[str, Any]:
 
     from isotrain.search.attempt import Job, Outcome, Report
     from isotrain.search.objective import objective
-    from isotrain.search.outbox import Outbox
+    from isotrain.search.tracking import TrialTracking
     from isotrain.search.worker import work
 
-    run, outbox = objective(here), Outbox(here)
+    run, track = objective(here), TrialTracking(here)
     began: list[float] = []
     ended: list[float] = []
     parcels: list[float] = []
@@ -84,7 +84,7 @@ def measured(here: Place, steps: int) -> dict[str, Any]:
 
     def sent(trial: FrozenTrial) -> None:
         start = time.time()
-        outbox(trial)
+        track(trial)
         parcels.append(time.time() - start)
 
     work(here, timed, on_finished=sent)
