@@ -1,6 +1,6 @@
 """The failures that a study is put through, and what was counted before and after each.
 
-    python -m experiments.search_failures.run --out docs/results/search [--outage 20]
+    python -m experiments.search_failures.run --out experiments/search_failures [--outage 20]
 
 Runs the tests of failures, without a cluster and on a real SLURM, with storage out of reach for ``--outage`` seconds,
 and turns what they kept into a table. Ends with an error, and no table, if one failed; one that was skipped is a row.

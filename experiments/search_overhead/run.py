@@ -1,7 +1,7 @@
 """What the machinery of the search costs a trial, and how long a worker takes to its first.
 
     python experiments/search_overhead/run.py [--params params.yaml] [--windows FOLDER] [--trials 20] [--steps 60]
-        [--out docs/results/search/overhead.md]
+        [--out experiments/search_overhead/overhead.md]
 
 One worker as `isotrain search worker` runs it, on a new study of its own: the real objective with a short training,
 the journal, MLflow on a local sqlite. Counted a trial: everything between the end of one objective and the start of
