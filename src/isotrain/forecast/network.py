@@ -1,7 +1,15 @@
-"""The forecaster's network: an encoder over the hours before an origin, and a decoder over the leads."""
+"""The forecaster's network: an encoder over the hours before an origin, and a decoder over the leads.
+
+An encoder (:data:`ENCODERS`: the LSTM, a GRU, a temporal convolution, a state of zeros) reads the hours before an
+origin. The decoder turns its state, with what is known of the origin and of each lead, into a change; a learnt linear
+map from past loads is added to it. So before training the forecast is a mean of past loads.
+
+Letters in shapes: B stretches, L hours of a stretch, M origins in a stretch, K leads (the horizon), H hidden units,
+n hours of the series; columns: F of the inputs of an hour, A known ahead of a target hour, S lags of a target hour,
+O statistics of an origin, R recent loads. D = A + S is what is known of a lead, E = H + O what is known at an origin.
+"""
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,19 +22,20 @@ from isotrain.lstm import LSTM
 from isotrain.lstm.backends import BackendName
 from isotrain.lstm.plan import Isolated
 
-# The encoder: what reads the hours before an origin, and the LSTM among them.
-#
-# Legend: n hours of the series, B stretches, L hours of a stretch, H hidden units, F inputs of an hour.
-
-
-T = TypeVar("T")
+KERNEL = 3  # hours that one convolution sees
+OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
 
 
 class Encoder(nn.Module):
     """Inputs of each hour to a state of each hour, which depends on no later input.
 
-    An encoder is made from the number of inputs, ``hidden`` units (H), ``layers``, ``history`` (the hours that a
-    state must be able to see) and ``backend`` (what computes an LSTM), and says what its :meth:`states` are.
+    A subclass defines :meth:`states`.
+
+    Args:
+        inputs: the number of inputs of an hour (F).
+        hidden, layers: units of a layer (H), and layers.
+        history: the hours that a state must be able to depend on.
+        backend: what computes an LSTM; other encoders ignore it.
     """
 
     def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName) -> None:
@@ -42,15 +51,15 @@ class Encoder(nn.Module):
 
     @property
     def backend(self) -> str:
-        """What computes it, for the record."""
+        """What computes the encoder, for the record of a fit."""
         return "torch"
 
 
 class LSTMEncoder(Encoder):
-    """The LSTM. What is isolated and can be known beforehand need not be run in every stretch.
+    """The LSTM. Isolated units that depend on the input alone need not be run in every stretch.
 
-    After :meth:`remember_over` isolated units that see the input alone are run once over the series, and looked up
-    while training (:mod:`isotrain.lstm.memory`).
+    After :meth:`remember_over` they are run once over the series, and their states are read from memory while training
+    (:mod:`isotrain.lstm.memory`).
     """
 
     def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName = "auto") -> None:
@@ -64,7 +73,7 @@ class LSTMEncoder(Encoder):
         return str(self.lstm.chosen)
 
     def remember_over(self, hours: int, warm: int) -> None:
-        """Remember over the first ``hours`` of the series, each lane warmed up over ``warm``."""
+        """Remember over the first ``hours`` of the series, each part of it warmed up over ``warm`` hours."""
         self._span = hours, warm
 
     def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
@@ -72,26 +81,22 @@ class LSTMEncoder(Encoder):
         return answer
 
     def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
-        if not (self.training and self._span):
+        if not (self.training and self._span and self.lstm.memory_width):
             return super().forward(inputs, start, length)
-        if self.lstm.memory_width:
-            hours = _hours(inputs, start, length)
-            rows = torch.cat([hours[:, :1], hours + 1], 1)  # one more: the state before the first hour
-            answer: Tensor = self.lstm(inputs[hours], memory=self._remembered(inputs)[rows])[0]
-            return answer
-        return super().forward(inputs, start, length)
+        hours = _hours(inputs, start, length)
+        rows = torch.cat([hours[:, :1], hours + 1], 1)  # one more: the state before the first hour
+        answer: Tensor = self.lstm(inputs[hours], memory=self._remembered(inputs, *self._span)[rows])[0]
+        return answer
 
-    def _remembered(self, inputs: Tensor) -> Tensor:
-        """The isolated units, whose weights do not move; run again whenever other units are isolated."""
-        assert self._span is not None
+    def _remembered(self, inputs: Tensor, hours: int, warm: int) -> Tensor:
+        """The states of the isolated units over the series, run again whenever other units are isolated."""
         if self._memory is None or self._memory[0] is not self.lstm.isolated:
-            hours, warm = self._span
             self._memory = (self.lstm.isolated, self.lstm.remember(inputs[:hours], warm=warm))
         return self._memory[1]
 
 
 class ZeroedEncoder(LSTMEncoder):
-    """An LSTM with all its parameters that is never run: the state is zero. The control without recurrence."""
+    """The control without recurrence: an LSTM with all its parameters that is never run, and a state of zeros."""
 
     def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
         return inputs.new_zeros(len(start), length, self.lstm.hidden_size)
@@ -99,14 +104,6 @@ class ZeroedEncoder(LSTMEncoder):
 
 def _hours(inputs: Tensor, start: Tensor, length: int) -> Tensor:
     return (start[:, None] + torch.arange(length, device=start.device)).clamp(max=len(inputs) - 1)
-
-
-# The encoders that can take the LSTM's place, and all of them by name.
-#
-# Legend: B stretches, L hours of a stretch, H hidden units, F inputs of an hour.
-
-
-KERNEL = 3  # hours that one convolution sees
 
 
 class GRUEncoder(Encoder):
@@ -151,16 +148,6 @@ ENCODERS: dict[str, type[Encoder]] = {
     "tcn": TCNEncoder,
     "zeroed": ZeroedEncoder,
 }
-
-
-# The forecaster: an encoder over the past, a decoder over the leads that knows their calendar, a learnt skip.
-#
-# Legend: B stretches, L hours of a stretch, M origins in a stretch, K leads (the horizon), H hidden units, n hours of
-# the series; columns: F of the inputs of an hour, A known ahead of a target hour, S lags of a target hour, O statistics
-# of an origin, R recent loads. D = A + S is what is known of a lead, E = H + O what is known at an origin.
-
-
-OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
 
 
 class Series(nn.Module):
@@ -247,12 +234,12 @@ class Forecaster(nn.Module):
     """Forecasts of every lead at every origin of some stretches, kW.
 
     Args:
-        series: what it reads.
+        series: the arrays that it reads.
         hidden, layers, encoder, backend: of the encoder, one of :data:`ENCODERS`.
-        decoder, dropout: its width, and the share of it dropped while training.
+        decoder, dropout: the decoder's width, and the share of it dropped while training.
         state_dropout: share of the encoder's state at an origin that is dropped while training.
         remember: the part of the series that training reaches up to, over which an isolated and unchanging share of
-            the LSTM is run once; None: it is run in every stretch.
+            the LSTM is run once; None: everything is run in every stretch.
     """
 
     def __init__(

@@ -212,7 +212,7 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
         "started_at": started.isoformat(timespec="seconds"),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
-        "data": {key: job.windows.meta[key] for key in SERIES},
+        "data": {key: value for key, value in job.windows.meta.items() if key in SERIES},
         "hardware": hardware(),
         "params": decisive(s),
         "parameters": sum(p.numel() for p in module.parameters()),
