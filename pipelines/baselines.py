@@ -6,11 +6,13 @@ from isotrain.config import CompareView, load
 from isotrain.data.windows import Windows
 from isotrain.errors import run_as_command
 from isotrain.training.baselines import run_baselines
+from isotrain.training.outbox import send
 
 
 def main(windows: str, out: str, params: str) -> None:
     view = load(params, view=CompareView)
     run_baselines(view.compare.baselines, Windows.load(windows), Path(out), view.tracking, view.runtime.threads)
+    send()
 
 
 if __name__ == "__main__":

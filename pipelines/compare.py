@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from isotrain.compare.comparison import Settings
-from isotrain.compare.results import chosen_runs
+from isotrain.compare.results import chosen_runs, read_baselines
 from isotrain.config import CompareView, load
 from isotrain.data.windows import Windows
 from isotrain.errors import run_as_command
 from isotrain.report.page import write_report
-from isotrain.training.baselines import read_baselines
+from isotrain.training.outbox import send
 from isotrain.training.tracking import tracked
 
 
@@ -21,6 +21,7 @@ def main(windows: str, runs: str, baselines: str, report: str, params: str) -> N
     page = write_report(fits, read_baselines(Path(baselines)), report, settings, Windows.load(windows))
     with tracked(tracking.experiment, tracking.uri, "report", {"kind": "report"}, whole_pipeline=True) as run:
         run.artifacts(page.parent)
+    send()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from isotrain.report.search.page import write_search_report
 from isotrain.report.search.words import Rules
 from isotrain.search.confirm import found
 from isotrain.search.study import place
+from isotrain.training.outbox import send
 from isotrain.training.tracking import tracked
 
 
@@ -17,6 +18,7 @@ def main(report: str, params: str) -> None:
     with tracked(view.tracking.experiment, view.tracking.uri, "search report", tags, whole_pipeline=True) as run:
         for path in (page, *(page.with_suffix(kind) for kind in (".md", ".json")), page.with_suffix("")):
             run.artifacts(path, "search" if path.is_dir() else None)
+    send()
 
 
 if __name__ == "__main__":

@@ -1,43 +1,68 @@
-"""MLflow runs end as what happened to them, whoever is killed; against real sqlite stores."""
+"""A run is on disk before it is in MLflow, arrives there once, and ends as what happened to it; on real stores."""
 
+import json
+import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
+from tests.mlflow_server import server
+from tests.search.light_study import small_file_system
 
-from isotrain.training.tracking import project_root, tracked
+from isotrain.training import outbox
+from isotrain.training import tracking as writing
+from isotrain.training.outbox import pending, send
+from isotrain.training.tracking import PendingRun, outbox_folder, project_root, tracked
 
+FACTS = {"source": "simulated", "simulated": True, "rows": 9, "sha256": "ab" * 32, "target": "TGBT", "unit": "kW"}
 OPEN_AND_WAIT = """
 import sys, time
 from isotrain.training.tracking import tracked
-with tracked("study", sys.argv[1], "waiting", {}):
+with tracked("study", sys.argv[1], "waiting", {}) as run:
+    run.params({"p": 1})
     print("open", flush=True)
     time.sleep(60)
 """
-OPEN_AND_CLOSE = """
+OPEN_AND_SEND = """
 import sys
+from isotrain.training.outbox import send
 from isotrain.training.tracking import tracked
 with tracked("study", sys.argv[1], "short", {"seed": "1"}) as run:
     run.metrics({"val_mae": 1.0}, 3)
+send()
 """
 
 
-@pytest.fixture
-def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.chdir(tmp_path)
+    outbox._said.clear()
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
-def statuses(uri: str) -> dict[str, str]:
+def stored(uri: str) -> list[MlflowRun]:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("study")
-    return {run.info.run_name: run.info.status for run in client.search_runs([experiment.experiment_id])}
+    return list(client.search_runs([experiment.experiment_id])) if experiment else []
+
+
+def statuses(uri: str) -> dict[str, str]:
+    return {run.info.run_name: run.info.status for run in stored(uri)}
 
 
 def start(code: str, uri: str) -> subprocess.Popen[str]:
@@ -51,6 +76,12 @@ def waiting(uri: str) -> subprocess.Popen[str]:
     return process
 
 
+def finished(uri: str, name: str = "fit", **metrics: float) -> None:
+    """A fit that ended well."""
+    with tracked("study", uri, name, {}) as run:
+        run.metrics(metrics or {"val_mae": 1.0}, 1)
+
+
 def test_a_run_ends_as_its_block_does(uri: str) -> None:
     with tracked("study", uri, "good", {}):
         pass
@@ -58,6 +89,7 @@ def test_a_run_ends_as_its_block_does(uri: str) -> None:
         1 / 0  # noqa: B018
     with pytest.raises(KeyboardInterrupt), tracked("study", uri, "stopped", {}):
         raise KeyboardInterrupt
+    assert len(send()) == 3 and not pending()
     assert statuses(uri) == {"good": "FINISHED", "bad": "FAILED", "stopped": "KILLED"}
 
 
@@ -65,6 +97,7 @@ def test_a_terminated_process_closes_its_run(uri: str) -> None:
     process = waiting(uri)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 128 + signal.SIGTERM
+    send()
     assert statuses(uri) == {"waiting": "KILLED"}
 
 
@@ -73,43 +106,77 @@ def test_the_run_of_a_process_killed_outright_is_closed_by_the_next(uri: str) ->
     dead.kill()
     dead.wait(20)
     with tracked("study", uri, "next", {}):
-        client = MlflowClient(uri)
-        runs = client.search_runs([client.get_experiment_by_name("study").experiment_id])
-        by_pid = {run.data.tags["isotrain.pid"]: run.info.status for run in runs}
-        assert by_pid[str(dead.pid)] == "KILLED"
-        assert by_pid[str(alive.pid)] == "RUNNING"
-        assert by_pid[str(os.getpid())] == "RUNNING"
+        assert len(send()) == 1
+        [killed] = stored(uri)
+        assert (killed.info.status, killed.data.params) == ("KILLED", {"p": "1"})
+        still = {PendingRun.read(path).process["pid"] for path in pending()}  # type: ignore[index]
+        assert still == {alive.pid, os.getpid()}
     alive.terminate()
     alive.wait(20)
+    assert len(send()) == 2 and sorted(statuses(uri).values()) == ["FINISHED", "KILLED"]
 
 
 def test_several_processes_may_make_the_store_at_once(uri: str) -> None:
-    processes = [start(OPEN_AND_CLOSE, uri) for _ in range(3)]
+    processes = [start(OPEN_AND_SEND, uri) for _ in range(3)]
     assert [process.wait(120) for process in processes] == [0] * 3
-    client = MlflowClient(uri)
-    runs = client.search_runs([client.get_experiment_by_name("study").experiment_id])
+    runs = stored(uri)
     assert [run.info.status for run in runs] == ["FINISHED"] * 3
     assert all(run.data.metrics["val_mae"] == 1.0 for run in runs)
+    assert not pending()
+
+
+def test_the_lock_on_new_stores_serves_a_second_user(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who cannot write the lock file of the first user can still hold it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "isotrain-mlflow.lock").touch(0o444)
+    asked: list[int] = []
+    opened = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags, *rest, **named: _note(asked, path, flags, opened, rest, named))
+    finished(uri)
+    send()
+    assert statuses(uri) == {"fit": "FINISHED"}
+    assert asked and all(flags & os.O_ACCMODE == os.O_RDONLY or flags & os.O_EXCL for flags in asked)
+
+
+def _note(asked: list[int], path: Any, flags: int, opened: Any, rest: Any, named: Any) -> int:
+    if str(path).endswith("isotrain-mlflow.lock"):
+        asked.append(flags)
+    return int(opened(path, flags, *rest, **named))
 
 
 def test_what_is_logged_can_be_read_back(uri: str, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "result.json").write_text("{}")
-    facts = {"source": "simulated", "simulated": True, "rows": 9, "sha256": "ab" * 32, "target": "TGBT", "unit": "kW"}
     with tracked("study", uri, "run", {"method": "tuned"}) as run:
         run.params({f"training.p{n}": n for n in range(150)})
         run.metrics({"val_mae": 5.0}, 20)
-        run.metrics({"val_mae": 4.0}, 40)
-        run.dataset(facts)
+        run.metrics({"val_mae": 4.0, "broken": float("nan")}, 40)
+        run.history([{"step": 3, "share": 0.5, "word": "no number"}], "isolation")
+        run.dataset(FACTS)
         run.artifacts(tmp_path / "out")
+        run.artifacts(tmp_path / "out" / "result.json", "deep")
+    (tmp_path / "out" / "result.json").write_text("of a later fit")
+    [run_id] = send()
     client = MlflowClient(uri)
-    stored = client.get_run(run.id)
-    assert stored.data.params["training.p149"] == "149" and len(stored.data.params) == 150
-    assert [(m.step, m.value) for m in client.get_metric_history(run.id, "val_mae")] == [(20, 5.0), (40, 4.0)]
-    assert stored.data.tags["method"] == "tuned"
-    assert stored.inputs.dataset_inputs[0].dataset.name == "simulated"
-    assert [file.path for file in client.list_artifacts(run.id)] == ["result.json"]
-    assert stored.data.metrics["system/process_rss_mb"] > 1
+    found = client.get_run(run_id)
+    assert found.data.params["training.p149"] == "149" and len(found.data.params) == 150
+    assert [(m.step, m.value) for m in client.get_metric_history(run_id, "val_mae")] == [(20, 5.0), (40, 4.0)]
+    assert found.data.metrics["broken"] != found.data.metrics["broken"] and found.data.metrics["isolation/share"] == 0.5
+    assert found.data.tags["method"] == "tuned"
+    assert found.inputs.dataset_inputs[0].dataset.name == "simulated"
+    assert [file.path for file in client.list_artifacts(run_id)] == ["deep", "result.json"]
+    assert Path(client.download_artifacts(run_id, "result.json")).read_text() == "{}", "as it was when the run ended"
+    assert found.data.metrics["system/process_rss_mb"] > 1
+
+
+def test_a_quote_in_the_name_of_a_column_is_carried_whole(uri: str) -> None:
+    target = 'Puissance "TGBT" \\ é\n'
+    with tracked("study", uri, "run", {}) as run:
+        run.dataset({**FACTS, "target": target})
+    send()
+    [found] = stored(uri)
+    profile = json.loads(found.inputs.dataset_inputs[0].dataset.profile)
+    assert profile == {"rows": 9, "target": target, "unit": "kW"}
 
 
 def test_the_environment_names_the_store_and_mlflow_run_its_run(
@@ -117,23 +184,30 @@ def test_the_environment_names_the_store_and_mlflow_run_its_run(
 ) -> None:
     other = f"sqlite:///{tmp_path}/other.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
-    with tracked("study", None, "first", {}) as run:
+    with tracked("study", None, "first", {}):
         pass
+    [first] = send()
     assert statuses(other) == {"first": "FINISHED"}
-    monkeypatch.setenv("MLFLOW_RUN_ID", run.id)
-    with tracked("study", None, "second", {}) as taken:
-        assert taken.id == run.id
+    monkeypatch.setenv("MLFLOW_RUN_ID", first)
+    with tracked("study", None, "second", {}):
+        pass
+    assert send() == [first]
     assert statuses(other) == {"second": "FINISHED"}
     monkeypatch.setenv("DVC_STAGE", "train@0-tuned")  # a pipeline inside `mlflow run`: every fit has its own
-    with tracked("study", None, "third", {}) as own:
-        assert own.id != run.id
+    with tracked("study", None, "third", {}):
+        pass
+    assert send() != [first] and len(stored(other)) == 2
+    with tracked("study", None, "report", {}, whole_pipeline=True):
+        pass
+    assert send() == [first]
 
 
-def test_by_default_the_store_lies_beside_params_yaml(uri: str, tmp_path: Path) -> None:
+def test_by_default_the_store_lies_beside_params_yaml(tmp_path: Path) -> None:
     with tracked("study", None, "run", {}):
         pass
+    send()
     assert (tmp_path / "mlflow.db").exists()
-    assert statuses(uri) == {"run": "FINISHED"}
+    assert statuses(f"sqlite:///{tmp_path}/mlflow.db") == {"run": "FINISHED"}
 
 
 def test_a_queued_experiment_logs_into_the_project_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,3 +217,119 @@ def test_a_queued_experiment_logs_into_the_project_itself(tmp_path: Path, monkey
     assert project_root() == (tmp_path / "project").resolve()
     monkeypatch.chdir(tmp_path)
     assert project_root() == tmp_path.resolve()
+
+
+def test_writing_a_run_imports_no_mlflow(uri: str) -> None:
+    code = (
+        "import sys; from isotrain.training import tracking\nwith tracking.tracked('study', sys.argv[1], 'a', {}): pass"
+    )
+    ask = "print(sorted({'mlflow', 'torch', 'sqlalchemy', 'pandas', 'numpy'} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", f"{code}\n{ask}", uri], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]" and len(pending()) == 1
+
+
+def test_a_server_that_is_down_costs_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once, the next call sends all; a run of another store is not held up."""
+    caplog.set_level(logging.WARNING)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    finished(f"http://127.0.0.1:{port}", "first")
+    finished(f"http://127.0.0.1:{port}", "second")
+    finished(f"sqlite:///{tmp_path}/mlflow.db", "elsewhere")
+    assert len(send()) == 1 and len(pending()) == 2
+    assert send() == [] and caplog.text.count("takes no runs") == 1
+    assert f"127.0.0.1:{port}" in caplog.text and str(outbox_folder()) in caplog.text
+    with server(port, tmp_path) as uri:
+        assert len(send()) == 2 and not pending() and send() == []
+        assert statuses(uri) == {"first": "FINISHED", "second": "FINISHED"}
+
+
+def test_a_damaged_store_costs_no_run(uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 1000)
+    finished(uri, "first")
+    finished(uri, "second")
+    assert send() == [] and len(pending()) == 2
+    assert caplog.text.count("takes no runs") == 1 and len(caplog.records) == 1
+    (tmp_path / "mlflow.db").unlink()
+    subprocess.run([sys.executable, "-c", "from isotrain.training.outbox import send; send()"], check=True)
+    assert not pending()
+    (tmp_path / "mlflow.db").rename(tmp_path / "mended.db")  # this process still holds the damaged one open
+    assert statuses(f"sqlite:///{tmp_path}/mended.db") == {"first": "FINISHED", "second": "FINISHED"}
+
+
+def test_a_full_store_costs_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        with small_file_system(tmp_path / "small") as small:
+            uri = f"sqlite:///{small}/mlflow.db"
+            finished(uri, "before")
+            assert len(send()) == 1
+            with pytest.raises(OSError), (small / "filler").open("wb") as filler:
+                while True:
+                    filler.write(bytes(4096))
+                    filler.flush()
+            for n in range(40):
+                finished(uri, f"fit-{n}", **{f"metric-{k}": 1.0 for k in range(100)})
+            sent = len(send())
+            assert "takes no runs" in caplog.text
+            assert len(pending()) == 40 - sent > 0
+            (small / "filler").unlink()
+            assert len(send()) == 40 - sent and not pending()
+            assert len(statuses(uri)) == len(stored(uri)) == 41
+    except PermissionError as problem:
+        pytest.skip(f"no small file system to fill: {problem}")
+
+
+def test_a_damaged_pending_run_holds_up_no_other(uri: str, caplog: pytest.LogCaptureFixture) -> None:
+    finished(uri, "whole")
+    finished(uri, "damaged")
+    [damaged] = [path for path in pending() if path.name.startswith("damaged")]
+    (damaged / "run.json").write_text('{"name": "damaged"')
+    assert len(send()) == 1 and statuses(uri) == {"whole": "FINISHED"}
+    assert str(damaged) in caplog.text and damaged.exists()
+
+
+def test_what_was_sent_half_is_there_once(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sender dies at each of its calls in turn."""
+    (tmp_path / "note.txt").write_text("kept")
+    with tracked("study", uri, "fit", {"method": "tuned"}) as run:
+        run.params({"a": 1})
+        run.metrics({"val_mae": 2.0}, 7)
+        run.dataset(FACTS)
+        run.artifacts(tmp_path / "note.txt")
+    for call in ("create_run", "log_batch", "log_inputs", "log_artifacts", "set_terminated"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(MlflowClient, call, _interrupted)
+            send()
+        assert len(pending()) == 1
+    [run_id] = send()
+    [found] = stored(uri)
+    assert found.info.run_id == run_id and found.info.status == "FINISHED" and found.data.params == {"a": "1"}
+    client = MlflowClient(uri)
+    assert len(client.get_metric_history(run_id, "val_mae")) == len(client.list_artifacts(run_id)) == 1
+    assert len(found.inputs.dataset_inputs) == 1
+
+
+def _interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_long_run_is_seen_while_it_runs(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tracked("study", uri, "long", {}) as run:
+        run.metrics({"val_mae": 3.0}, 1)
+        assert send() == [] and not stored(uri), "it has just begun"
+        monkeypatch.setattr(writing, "EVERY_SECONDS", -1.0)
+        run.metrics({"val_mae": 2.0}, 2)
+        assert send() == []
+        [seen] = stored(uri)
+        assert (seen.info.status, seen.data.metrics["val_mae"]) == ("RUNNING", 2.0)
+        run.metrics({"val_mae": 1.0}, 3)
+    assert send() == [seen.info.run_id]
+    [ended] = stored(uri)
+    assert (ended.info.status, ended.data.metrics["val_mae"]) == ("FINISHED", 1.0)
+    assert len(MlflowClient(uri).get_metric_history(ended.info.run_id, "val_mae")) == 3
+
+
+def test_an_open_run_of_another_machine_is_left_to_it(uri: str) -> None:
+    elsewhere = PendingRun("there", "study", uri, {"isotrain.run": "1"}, began=1)
+    replace(elsewhere, process={"host": "another", "pid": 1, "born": "never"}).write(outbox_folder())
+    assert send() == [] and len(pending()) == 1

@@ -1,6 +1,6 @@
 """What each group of features is worth: the method `rich` without one group at a time, or with one it does without.
 
-    python -m experiments.ablation.run WINDOWS [--seeds 1] [--out docs/results/forecaster/ablation.md]
+    python -m experiments.ablation.run WINDOWS [--seeds 1] [--out experiments/ablation/ablation.md]
 
 Errors only; nothing here is timed.
 """
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("windows")
     parser.add_argument("--params", default="params.yaml")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/forecaster/ablation.md"))
+    parser.add_argument("--out", type=Path, default=Path("experiments/ablation/ablation.md"))
     words = parser.parse_args()
     windows = Windows.load(words.windows)
     source = "a **simulated** series" if windows.meta["simulated"] else "the Drahi-X series"

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--fraction", type=float, default=0.75)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/criteria"))
+    parser.add_argument("--out", type=Path, default=Path("experiments/criteria/results"))
     parser.add_argument("--redraw", action="store_true", help="page and figures again, from results.json")
     words = parser.parse_args()
     if not words.redraw:

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from isotrain.lstm.recurrent_learning import Gradients, back_propagation_through_time, real_time_recurrent_learning
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from isotrain.lstm.recurrent_learning import Gradients, back_propagation_through_time, real_time_recurrent_learning
 from isotrain.training.machine import hardware
 
 INPUTS = 4

@@ -1,7 +1,7 @@
 """What the machinery of the search costs a trial, and how long a worker takes to its first.
 
     python experiments/search_overhead/run.py [--params params.yaml] [--windows FOLDER] [--trials 20] [--steps 60]
-        [--out docs/results/search/overhead.md]
+        [--out experiments/search_overhead/overhead.md]
 
 One worker as `isotrain search worker` runs it, on a new study of its own: the real objective with a short training,
 the journal, MLflow on a local sqlite. Counted a trial: everything between the end of one objective and the start of
@@ -67,10 +67,10 @@ def measured(here: Place, steps: int) -> dict[str, Any]:
 
     from isotrain.search.attempt import Job, Outcome, Report
     from isotrain.search.objective import objective
-    from isotrain.search.outbox import Outbox
+    from isotrain.search.tracking import TrialTracking
     from isotrain.search.worker import work
 
-    run, outbox = objective(here), Outbox(here)
+    run, track = objective(here), TrialTracking(here)
     began: list[float] = []
     ended: list[float] = []
     parcels: list[float] = []
@@ -84,7 +84,7 @@ def measured(here: Place, steps: int) -> dict[str, Any]:
 
     def sent(trial: FrozenTrial) -> None:
         start = time.time()
-        outbox(trial)
+        track(trial)
         parcels.append(time.time() - start)
 
     work(here, timed, on_finished=sent)

@@ -1,7 +1,7 @@
 """Whether a trial's seconds mean the same with one worker on the machine and with several.
 
     python experiments/search_ranking/run.py [--params params.yaml] [--windows FOLDER] [--steps 100] [--repeats 2]
-        [--workers 2] [--out docs/results/search/ranking.md]
+        [--workers 2] [--out experiments/search_ranking/ranking.md]
 
 Ten settings of the search's space are trained by one worker, alone on the machine and beside others that train too,
 each on cores of its own. Three kinds of seconds are compared: the objective of the search (quiet moments), with and

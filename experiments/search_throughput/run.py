@@ -1,6 +1,7 @@
 """How many trials a second a study takes from many workers, and whether it keeps every one.
 
-    python -m experiments.search_throughput.run --out docs/results/search [--workers 64] [--trials 2000] [--sampler tpe]
+    python -m experiments.search_throughput.run --out experiments/search_throughput [--workers 64] [--trials 2000]
+        [--sampler tpe]
     ISOTRAIN_STUDY_URL=postgresql://isotrain@host/study python -m experiments.search_throughput.run ...
 
 The workers are processes of this machine and run the loop of `isotrain search worker` on the space of params.yaml;

@@ -1,6 +1,7 @@
 """Rolling re-training: how accuracy holds as the building drifts, and whether isolation pays when a network is adapted.
 
-    python -m experiments.walk_forward.run WINDOWS [--method plain-128] [--seeds 2] [--out docs/results/walk-forward]
+    python -m experiments.walk_forward.run WINDOWS [--method plain-128] [--seeds 2]
+        [--out experiments/walk_forward/results]
 
 Month after month of the test part: a network trained on everything before the month forecasts the month. Ways of
 coming to that network: never trained again; trained from scratch each month; trained on from last month's network for
@@ -121,7 +122,7 @@ def main() -> None:
     parser.add_argument("--method", default="plain-128")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/walk-forward"))
+    parser.add_argument("--out", type=Path, default=Path("experiments/walk_forward/results"))
     words = parser.parse_args()
     s = settings_of(words.params, words.method, WAYS["never again"])
     runtime.prepare(**s.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))

@@ -52,9 +52,9 @@ def sha256_text(text: str) -> str:
 
 
 def machine_lock(name: str) -> int:
-    """A file of this machine, open to be locked with flock(2), which needs no more than reading it.
+    """A file of this machine, open to be locked with flock(2), for which permission to read is enough.
 
-    So several users of a machine can share it; whoever is first makes it.
+    So several users of a machine can share the lock; the first of them makes the file.
     """
     path = Path(tempfile.gettempdir()) / name
     with contextlib.suppress(FileExistsError):

@@ -72,7 +72,7 @@ def test_a_kind_of_day_is_looked_for_day_by_day(horizon: int, count: int, seed: 
 
 def test_verbs_refuse_to_look_ahead() -> None:
     load = Past(np.arange(500.0), 30)
-    with pytest.raises(ValueError, match="look ahead"):
+    with pytest.raises(ValueError, match="would use later hours"):
         load.lag(-1)
     with pytest.raises(ValueError, match="not yet known 30 h ahead"):
         load.days_before(1)

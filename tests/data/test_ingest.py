@@ -81,7 +81,7 @@ def test_a_part_of_the_columns_is_enough(kept: list[str]) -> None:
 
 def test_a_column_that_the_simulator_does_not_make_is_refused() -> None:
     settings = SHORT.model_copy(update={"columns": SHORT.columns | {"T8": Column(kind="sub_load")}})
-    with pytest.raises(InputError, match=r"no column T8; it has .*TGBT.*mend ingest\.columns"):
+    with pytest.raises(InputError, match=r"no column T8; it has .*TGBT.*correct ingest\.columns"):
         ingest(settings, Path())
 
 

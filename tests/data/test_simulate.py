@@ -16,7 +16,7 @@ def made() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def mended(made: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def repaired(made: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return repair(made, Ingest())
 
 
@@ -55,17 +55,17 @@ def test_the_faults_of_the_real_series_are_there(seed: int) -> None:
     assert sum(count.get(Flag.IMPOSSIBLE, 0) for count in counts.values()) == 1
 
 
-def test_naive_errors_are_within_a_fifth_of_the_real_ones(mended: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+def test_naive_errors_are_within_a_fifth_of_the_real_ones(repaired: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     """The real ones, in kW: same hour yesterday 6.53, last week 7.28, the hour before 3.17 (docs/simulator.md)."""
-    load = mended[0]["TGBT"]
+    load = repaired[0]["TGBT"]
     for lag, real in ((24, 6.53), (168, 7.28), (1, 3.17)):
         assert load.diff(lag).abs().mean() == pytest.approx(real, rel=0.2)
     assert load.mean() == pytest.approx(35.0, rel=0.1)
     assert load.std() == pytest.approx(17.2, rel=0.1)
 
 
-def test_cold_and_heat_both_cost(mended: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    table = mended[0].iloc[: 26_304 * 3 // 4]
+def test_cold_and_heat_both_cost(repaired: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    table = repaired[0].iloc[: 26_304 * 3 // 4]
     cold, hot = table[table["AirTemp"] < 15], table[table["AirTemp"] > 23]
     assert -3 < np.polyfit(cold["AirTemp"], cold["TGBT"], 1)[0] < -1.5
     assert np.polyfit(hot["AirTemp"], hot["TGBT"], 1)[0] > 1

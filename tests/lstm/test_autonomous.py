@@ -1,7 +1,6 @@
 """Autonomous units: a zone fed by nothing that trains, against nn.LSTM and a cell cut by detach(); and its memory."""
 
 import copy
-import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -161,67 +160,6 @@ def test_a_backward_through_the_last_steps_only() -> None:
         torch.testing.assert_close(found[name][trains], p.grad[trains], **EXACT)  # type: ignore[index]
 
 
-# The arcs that were cut -------------------------------------------------------------------------------------------
-
-
-def test_mending_puts_the_arcs_back_exactly() -> None:
-    net = network(3)
-    before = copy.deepcopy(net.state_dict())
-    net.isolate(units=ZONE, mode="autonomous")
-    assert any(not torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    with pytest.raises(InputError, match="thaw them first"):
-        net.mend()
-    net.isolate()
-    assert any(not torch.equal(value, before[name]) for name, value in net.state_dict().items())  # thawed, still cut
-    net.mend()
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    net.mend()  # nothing is left to put back
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-
-
-def test_other_units_in_turn_cut_more_and_all_of_it_comes_back() -> None:
-    net = network(2)
-    before = copy.deepcopy(net.state_dict())
-    for units in (ZONE, (0, 3, 4), ZONE[:2], {0: OTHERS, 1: (0,)}):
-        net.isolate(units=units, mode="autonomous")
-        close(outputs(net, *example(2)), outputs(stock_of(net), *example(2)))
-    net.isolate()
-    net.mend()
-    close(net.state_dict().values(), before.values(), rtol=0.0, atol=1e-15)
-
-
-def test_what_has_grown_in_an_arc_since_it_was_thawed_stays() -> None:
-    net = network(1)
-    before = net.weight_hh_l0.detach().clone()
-    net.isolate(units=ZONE, mode="autonomous")
-    net.isolate()
-    with torch.no_grad():
-        net.weight_hh_l0.add_(0.25)
-    net.mend()
-    torch.testing.assert_close(net.weight_hh_l0.detach(), before + 0.25)
-
-
-@pytest.mark.parametrize("how", ["copied", "saved", "to float32"])
-def test_the_cut_arcs_go_with_the_module(how: str) -> None:
-    net = network(2)
-    before = copy.deepcopy(net.state_dict())
-    net.isolate(units=ZONE, mode="autonomous")
-    if how == "copied":
-        twin = copy.deepcopy(net)
-    elif how == "saved":
-        file = io.BytesIO()
-        torch.save(net, file)
-        file.seek(0)
-        twin = torch.load(file, weights_only=False)
-    else:
-        twin = net.float()
-        before = {name: value.float() for name, value in before.items()}
-    twin.isolate()
-    twin.mend()
-    assert all(torch.equal(value, before[name]) for name, value in twin.state_dict().items())
-    assert how == "to float32" or net.severed  # the copy's are its own
-
-
 def test_the_zones_weights_hold_still_under_training() -> None:
     net, (x, hx) = network(2), example(2)
     net.isolate(units=ZONE, mode="autonomous")
@@ -261,6 +199,17 @@ def test_a_run_over_the_whole_series_is_the_same_with_its_memory(layers: int, ba
     torch.testing.assert_close(c[..., OTHERS], expected[2][..., OTHERS], **tolerance)
     found, right = gradients(net, x, memory=with_memory), gradients(net, x)
     close(found.values(), right.values(), **tolerance)
+
+
+def test_what_is_remembered_in_stretches_is_what_one_run_remembers_but_for_the_warm_up() -> None:
+    torch.manual_seed(0)
+    lstm, series = LSTM(3, 20, 2), torch.randn(700, 3)
+    lstm.isolate(units=range(12), mode="autonomous")
+    once = lstm.remember(series)
+    far = [(once - lstm.remember(series, warm=warm))[100:].abs().max() for warm in (0, 4, 16, 64)]
+    assert far[0] > far[1] > far[2] > far[3]
+    assert far[3] < 1e-4
+    assert not lstm.remember(series, warm=64)[0].any()
 
 
 def test_a_stretch_from_the_middle_is_that_of_the_continuous_run() -> None:

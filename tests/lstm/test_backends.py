@@ -147,13 +147,13 @@ def test_weights_go_to_and_fro(backend: str, kernels: None) -> None:
 
 def test_copies_and_files_of_the_module_compute_the_same(kernels: None) -> None:
     ours, _ = pair(3, 20, 2, batch_first=True, dropout=0.0)
-    ours.isolate(layer=0, units={1: [0, 3]}, mode="cut", steps=4, recent=2)
+    ours.isolate(layer=0, units={1: [0, 3]}, mode="cut", steps=4)
     x = torch.randn(8, 9, 3)
     file = io.BytesIO()
     torch.save(ours, file)
     file.seek(0)
     for twin in (copy.deepcopy(ours), torch.load(file, weights_only=False)):
-        assert (twin.backend, twin.isolated.steps, twin.isolated.recent) == ("native", 4, 2)
+        assert (twin.backend, twin.isolated.mode, twin.isolated.steps) == ("native", "cut", 4)
         for a, b in zip(answer(twin, x).values(), answer(ours, x).values(), strict=True):
             assert a is b is None or torch.equal(a, b)  # type: ignore[arg-type]
 
@@ -297,7 +297,6 @@ def zones(draw: Any, layers: int, hidden: int) -> dict[str, Any]:
         "units": draw(some | st.dictionaries(st.integers(0, layers - 1), some)),
         "mode": mode,
         "steps": draw(st.none() | st.integers(1, 8)),
-        "recent": draw(st.integers(0, 8)) if mode == "cut" else 0,
     }
 
 
@@ -405,7 +404,7 @@ ZONES: dict[str, Callable[[LSTM], None]] = {
     "layers and steps": lambda net: net.isolate(layer=[0, 2], steps=4),
     "autonomous": lambda net: net.isolate(units=range(5, 15), mode="autonomous"),
     "exact": lambda net: net.isolate(units=[1, 7]),
-    "cut": lambda net: net.isolate(units=[1, 7], mode="cut", recent=3),
+    "cut": lambda net: net.isolate(units=[1, 7], mode="cut"),
 }
 
 
@@ -424,16 +423,3 @@ def test_a_gpu_computes_what_the_cpu_does(zone: str) -> None:
         assert net.chosen is not None and net.chosen.name == ("reference" if zone in ("exact", "cut") else "torch")
         answers.append({name: None if value is None else value.cpu() for name, value in found.items()})
     assert_near(*answers, relative=1e-9, floor=1e-10)
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_what_is_severed_follows_the_module_to_the_gpu() -> None:
-    net = LSTM(3, 20)
-    before = copy.deepcopy(net.state_dict())
-    net.isolate(units=range(5), mode="autonomous")
-    net.cuda()
-    net.isolate(units=range(6), mode="autonomous")
-    net.isolate()
-    net.mend()
-    assert all(torch.equal(value.cpu(), before[name]) for name, value in net.state_dict().items())

@@ -64,7 +64,7 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing_half_made(
     with pytest.raises(InputError, match=said):
         build.build()
     assert not [path for path in empty.rglob("*") if path.is_file()]
-    with pytest.raises(InputError, match=r"not built on this machine: run `python -m isotrain\.lstm\.native`"):
+    with pytest.raises(InputError, match=r"not built on this machine: run `python -m isotrain\.lstm\.kernels`"):
         build.load()
 
 
@@ -149,7 +149,7 @@ build.load()
 print(torch.backends.cpu.get_cpu_capability(), build.has_brgemm(True))
 x = torch.randn(64, 2, 3)
 for bf16 in (False, True):
-    print(choose("auto", x, torch.float32, bf16, by_unit=False))
+    print(choose("auto", x, torch.float32, bf16))
 try:
     LSTM(3, 20, backend="native", compute="bf16")(x)
 except InputError as refusal:

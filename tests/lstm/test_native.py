@@ -161,7 +161,6 @@ def plans(draw: Any, hidden: int) -> Plan:
     return Plan(
         active=active.sort(descending=True).values if active is not None and draw(st.booleans()) else active,
         mode=mode,
-        recent=draw(st.integers(0, 6)) if mode == "cut" else 0,
         steps=draw(st.none() | st.integers(1, 6)),
         weights=draw(st.integers(0, 3)) > 0,
     )
@@ -231,9 +230,7 @@ PLANS = {
     "exact block": Plan(torch.arange(96) >= 48, steps=10),
     "cut": Plan(SCATTERED, "cut"),
     "cut block": Plan(torch.arange(96) < 32, "cut"),
-    "cut, recent": Plan(SCATTERED, "cut", recent=5),
-    "cut, recent beyond steps": Plan(SCATTERED, "cut", recent=12, steps=10),
-    "cut, recent within steps": Plan(SCATTERED, "cut", recent=4, steps=10),
+    "cut, steps": Plan(SCATTERED, "cut", steps=10),
 }
 
 
@@ -299,7 +296,6 @@ def spy(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
         (Plan(SCATTERED, "masked"), [96]),
         (Plan(SCATTERED), [32]),
         (Plan(SCATTERED, "cut"), [32]),
-        (Plan(SCATTERED, "cut", recent=5), [32, 64]),
         (Plan(weights=False), []),
     ],
 )
@@ -324,7 +320,7 @@ def test_without_a_backward_to_come_nothing_is_kept(monkeypatch: pytest.MonkeyPa
 
 def test_memory_that_nobody_wrote_is_not_read() -> None:
     """Torch can fill fresh memory with NaN; whatever reads it is then seen in the answer."""
-    cases_ = [replace(ODD, plan=sized(PLANS["cut, recent"], 101)), replace(ODD, plan=Plan(steps=5)), REAL]
+    cases_ = [replace(ODD, plan=sized(PLANS["cut, steps"], 101)), replace(ODD, plan=Plan(steps=5)), REAL]
     plain = [ours(case) for case in cases_]
     torch.use_deterministic_algorithms(True)
     try:
@@ -375,7 +371,7 @@ def test_an_empty_batch_gives_empty_outputs_and_zero_gradients() -> None:
         ({"constants": (torch.zeros(4, 3, 0),)}, r"constants are \[\(4, 3, 0\)\]: use \(5, 3, \.\.\.\) on the CPU"),
         ({"plan": Plan(torch.zeros(19).bool())}, r"active is torch.bool \(19,\): use booleans of shape \(20,\)"),
         ({"plan": Plan(torch.zeros(20))}, r"active is torch.float32"),
-        ({"plan": Plan(torch.zeros(20).bool(), "autonomous")}, "mode 'autonomous' is not the kernels' business"),
+        ({"plan": Plan(torch.zeros(20).bool(), "autonomous")}, "the kernels do not know mode 'autonomous'"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name_and_not_read_past_its_end(changed: dict[str, Any], message: str) -> None:
@@ -413,7 +409,7 @@ def test_a_kept_graph_gives_the_same_bits_again_and_a_spent_one_is_refused(bf16:
     if bf16 and not function.build.has_brgemm(True):
         pytest.skip("this processor has no bf16 products")
     leaves = leaves_of(REAL)
-    loss = lstm_layer(*leaves, Plan(SCATTERED, "cut", recent=3), bf16=bf16)[0].sin().sum()
+    loss = lstm_layer(*leaves, Plan(SCATTERED, "cut"), bf16=bf16)[0].sin().sum()
     first, again, last = (torch.autograd.grad(loss, leaves, retain_graph=keep) for keep in (True, True, False))
     for others in (again, last):
         assert all(torch.equal(a, b) for a, b in zip(first, others, strict=True))
@@ -451,7 +447,7 @@ def test_writing_into_the_outputs_does_not_spoil_the_gradient() -> None:
 
 # The process ------------------------------------------------------------------------------------------------------
 
-CALLS = (REAL, replace(ODD, bf16=False, plan=sized(PLANS["cut, recent"], 101)), replace(REAL, batch_first=True, seed=1))
+CALLS = (REAL, replace(ODD, bf16=False, plan=sized(PLANS["cut, steps"], 101)), replace(REAL, batch_first=True, seed=1))
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -536,7 +532,7 @@ def train(steps: int, case: Case) -> None:
 
 
 def test_memory_does_not_grow_with_the_steps() -> None:
-    case = Case(steps=8, batch=4, hidden=20, plan=Plan(torch.arange(20) > 7, "cut", recent=2))
+    case = Case(steps=8, batch=4, hidden=20, plan=Plan(torch.arange(20) > 7, "cut"))
     process = psutil.Process()
     with threads(1):
         train(200, case)

@@ -100,7 +100,7 @@ def printed(arguments: tuple[Tensor, ...], plan: Plan | None = None, gates: Gate
                 torch.where(active, sums, (seen @ Wx.T + (h * (1 - a)) @ Wh.T + b).detach())
                 for sums, Wx, Wh, b in ((f, Wxf, Whf, bf), (i, Wxi, Whi, bi), (g, Wxc, Whc, bc), (o, Wxo, Who, bo))
             )
-        dropped = plan.mode == "cut" and t < len(x) - plan.recent
+        dropped = plan.mode == "cut"
         if dropped:
             f, i, g, o = fixed(f), fixed(i), fixed(g), fixed(o)
         c = sigma(f) * c + sigma(i) * of_g(g)
@@ -171,7 +171,6 @@ def cases(draw: Any, mode: str) -> tuple[tuple[int, ...], Plan, int]:
     plan = Plan(
         active=torch.tensor(draw(flags)),
         mode=mode,  # type: ignore[arg-type]
-        recent=draw(st.integers(0, 7)) if mode == "cut" else 0,
         steps=draw(st.none() | st.integers(1, 7)),
         weights=draw(st.booleans()),
         autonomous_inputs=draw(seen) if mode == "autonomous" else None,
@@ -195,7 +194,7 @@ def test_every_plan_is_autograd_through_the_cell_with_the_same_cuts(mode: str, d
 
 
 @pytest.mark.parametrize("steps", [None, 1, 3, 5, 50])
-@pytest.mark.parametrize("plan", [Plan(mode=m) for m in MODES] + [Plan(mode="cut", recent=r) for r in (1, 2, 5, 50)])
+@pytest.mark.parametrize("plan", [Plan(mode=m) for m in MODES])
 def test_plans_that_random_sizes_may_miss(plan: Plan, steps: int | None) -> None:
     check(SIZES[0], replace(plan, active=ACTIVE, steps=steps), 0, "standard")
 
@@ -226,19 +225,6 @@ def test_weight_gradients_of_isolated_units_are_not_computed(mode: str, monkeypa
     products = spy(monkeypatch, torch, "tensordot")
     gradients(lstm_layer(*arguments, Plan(active=ACTIVE, mode=mode)), arguments)  # type: ignore[arg-type]
     assert [p.shape for p in products] == [(4, 4, inputs) for inputs in (2, 7, 1, 1)]  # gates, active units, columns
-
-
-def test_cut_forgets_less_the_more_steps_are_recent() -> None:
-    arguments = make((8, 3, 2, 7))
-    whole = gradients(lstm_layer(*arguments), arguments)["weight_hh"]
-
-    def error(recent: int) -> float:
-        plan = Plan(active=ACTIVE, mode="cut", recent=recent)
-        return (gradients(lstm_layer(*arguments, plan), arguments)["weight_hh"] - whole).norm().item()
-
-    errors = [error(recent) for recent in (0, 2, 4, 8)]
-    assert errors[0] > errors[1] > errors[2] > errors[3]
-    assert errors[3] < 1e-12
 
 
 def test_an_autonomous_zone_runs_alone() -> None:
@@ -367,7 +353,6 @@ def test_a_second_derivative_is_refused() -> None:
         ({"gates": "peephole"}, "gates 'peephole' do not exist: use one of standard, as_printed"),
         ({"plan": Plan(mode="sparse")}, "mode 'sparse' is unknown"),  # type: ignore[arg-type]
         ({"plan": Plan(steps=0)}, "steps = 0"),
-        ({"plan": Plan(recent=-1)}, "recent = -1"),
         ({"plan": Plan(active=ACTIVE[:6])}, r"active is torch.bool of shape \(6,\): use booleans of shape \(7,\)"),
         ({"plan": Plan(active=ACTIVE.long())}, "active is torch.int64"),
         ({"plan": Plan(autonomous_inputs=ACTIVE)}, r"autonomous_inputs is torch.bool of shape \(7,\)"),

@@ -23,6 +23,7 @@ from isotrain.errors import InputError
 from isotrain.forecast.bundle import load_bundle
 from isotrain.serve.predict import predict, read_series
 from isotrain.serve.registry import fetch, input_example, log_model
+from isotrain.training.outbox import send
 from isotrain.training.tracking import tracked
 
 TRACKING = Tracking(experiment="study", uri=None)
@@ -105,7 +106,8 @@ def _wait_for(address: str, server: subprocess.Popen[bytes], seconds: float) -> 
 def test_the_bundle_of_a_fit_is_fetched_from_its_run(plain: Fitted, store: str) -> None:
     with tracked("study", None, "fit", {}) as run:
         run.artifacts(plain.folder)
-    about = load_bundle(fetch(f"runs:/{run.id}"))
+    [run_id] = send()
+    about = load_bundle(fetch(f"runs:/{run_id}"))
     assert about.meta == load_bundle(plain.folder).meta
 
 
@@ -113,7 +115,8 @@ def test_a_run_without_a_forecaster_is_refused(tmp_path: Path, store: str) -> No
     (tmp_path / "note.txt").write_text("nothing")
     with tracked("study", None, "fit", {}) as run:
         run.artifacts(tmp_path / "note.txt")
+    [run_id] = send()
     with pytest.raises(InputError, match="holds 0 forecasters"):
-        fetch(f"runs:/{run.id}")
+        fetch(f"runs:/{run_id}")
     with pytest.raises(InputError, match="cannot be had"):
         fetch("models:/nobody/1")

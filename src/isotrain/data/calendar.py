@@ -9,6 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 DAY = timedelta(days=1)
+DAYS = 366  # of a year
+SMOOTH = 21  # days, centred, over which a usual value is averaged
 
 
 def calendar_features(hours: pd.DatetimeIndex, time_zone: str, country: str) -> pd.DataFrame:
@@ -57,10 +59,6 @@ def _is_off(day: date, country: str) -> bool:
 @lru_cache
 def _holidays(country: str, year: int) -> holidays.HolidayBase:
     return holidays.country_holidays(country, years=year)
-
-
-DAYS = 366
-SMOOTH = 21  # days, centred, around the year
 
 
 def climatology(values: NDArray[np.float64], local: pd.DatetimeIndex) -> list[float]:

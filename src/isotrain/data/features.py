@@ -1,20 +1,17 @@
-"""The features, one small function a family, and their columns for a series; docs/features.md has each formula."""
+"""The families of features, one small function each (name -> column), and their columns for a series.
+
+They are written with the methods of :mod:`isotrain.data.signals` alone, so none can use a later hour. Loads of ``lags``
+and ``recent`` stay in kW; other loads are in the series' standard deviations, as the weather is in its own.
+docs/features.md has the formula of each.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from isotrain.data import features as families
 from isotrain.data.signals import WEATHER, Known, Past, Signals
-from isotrain.data.windows import ARRAYS, DAY, Floats
-
-# The families of features, one small function each: name -> column; docs/features.md has the formula of each.
-#
-# They are written with the verbs of :mod:`isotrain.data.signals` alone, so none can look ahead. Loads of ``lags`` and
-# ``recent`` stay in kW; elsewhere they are in the series' standard deviations, as the weather is in its own.
-
+from isotrain.data.windows import ARRAYS, DAY, Column, Floats
 
 WEEK = 7  # days
 
@@ -170,8 +167,12 @@ def _weather_before(name: str, weather: Past) -> dict[str, Known]:
 class Family:
     """Columns of one array that are switched on and off together.
 
-    ``of`` answers name -> column; for ``ahead`` and ``lags`` a column is a :class:`Known`, else a :class:`Past`.
-    ``needs`` is the kind of weather without which the family does not exist.
+    Attributes:
+        array: the array of :class:`.windows.Windows` that the columns belong to.
+        group: the name under which ``model.leave_out`` of params.yaml leaves them out.
+        of: gives name -> column; for ``ahead`` and ``lags`` a column is a :class:`Known`, else a :class:`Past`.
+        plain: whether the plain input set has them too.
+        needs: the kind of weather without which the family does not exist.
     """
 
     array: str
@@ -182,47 +183,48 @@ class Family:
 
 
 FEATURES = (
-    Family("inputs", "load", families.load_now, plain=True),
-    Family("inputs", "weather", families.weather_now, plain=True),
-    Family("inputs", "calendar", families.calendar_now, plain=True),
-    Family("inputs", "load_history", families.load_history),
-    Family("inputs", "day_type", families.day_type_now),
-    Family("inputs", "weather_history", families.temperature_history, needs="temperature"),
-    Family("ahead", "calendar", families.calendar_ahead, plain=True),
-    Family("ahead", "day_type", families.day_type_ahead),
-    Family("ahead", "weather_history", families.temperature_ahead, needs="temperature"),
-    Family("ahead", "weather_history", families.solar_ahead, needs="solar"),
-    Family("ahead", "climate", families.climate_ahead, needs="temperature"),
-    Family("lags", "daily_lags", families.main_lags, plain=True),
-    Family("lags", "daily_lags", families.other_lags),
-    Family("lags", "day_type", families.day_type_lags),
-    Family("origin", "origin_statistics", families.load_at_origin),
-    Family("origin", "day_type", families.day_type_surprise),
-    Family("origin", "weather_history", families.temperature_at_origin, needs="temperature"),
-    Family("origin", "weather_history", families.solar_at_origin, needs="solar"),
-    Family("origin", "climate", families.climate_at_origin, needs="temperature"),
-    Family("recent", "recent", families.recent_loads, plain=True),
-    Family("recent", "recent", families.recent_statistics),
-    Family("recent", "day_type", families.day_type_recent),
+    Family("inputs", "load", load_now, plain=True),
+    Family("inputs", "weather", weather_now, plain=True),
+    Family("inputs", "calendar", calendar_now, plain=True),
+    Family("inputs", "load_history", load_history),
+    Family("inputs", "day_type", day_type_now),
+    Family("inputs", "weather_history", temperature_history, needs="temperature"),
+    Family("ahead", "calendar", calendar_ahead, plain=True),
+    Family("ahead", "day_type", day_type_ahead),
+    Family("ahead", "weather_history", temperature_ahead, needs="temperature"),
+    Family("ahead", "weather_history", solar_ahead, needs="solar"),
+    Family("ahead", "climate", climate_ahead, needs="temperature"),
+    Family("lags", "daily_lags", main_lags, plain=True),
+    Family("lags", "daily_lags", other_lags),
+    Family("lags", "day_type", day_type_lags),
+    Family("origin", "origin_statistics", load_at_origin),
+    Family("origin", "day_type", day_type_surprise),
+    Family("origin", "weather_history", temperature_at_origin, needs="temperature"),
+    Family("origin", "weather_history", solar_at_origin, needs="solar"),
+    Family("origin", "climate", climate_at_origin, needs="temperature"),
+    Family("recent", "recent", recent_loads, plain=True),
+    Family("recent", "recent", recent_statistics),
+    Family("recent", "day_type", day_type_recent),
 )
 
 
 @dataclass(frozen=True)
 class Features:
-    """``arrays``: the five arrays of :class:`isotrain.data.windows.Windows`; ``about``: what its meta says of them."""
+    """The five arrays of features, and what :class:`.windows.Meta` says of them."""
 
     arrays: dict[str, Floats]
-    about: dict[str, Any]
+    columns: dict[str, list[Column]]  # of each array
+    groups: list[str]  # all there are
+    left_out: dict[str, list[str]]  # kind of weather that is missing -> groups that lack columns for it
 
 
 def compute(s: Signals, declared: Sequence[Family] = FEATURES) -> Features:
-    """Every column of every family that the series allows, once an hour.
+    """Every column of every family that the series allows, a row an hour.
 
-    ``about``: ``columns`` of each array; ``groups`` there are; ``left_out``: kind of weather that is missing ->
-    groups that are poorer for it.
+    Raises TypeError for a family whose columns are of the wrong kind for its array.
     """
     columns: dict[str, list[Floats]] = {array: [] for array in ARRAYS}
-    about: dict[str, list[dict[str, Any]]] = {array: [] for array in ARRAYS}
+    about: dict[str, list[Column]] = {array: [] for array in ARRAYS}
     left_out = {kind: ["weather"] for kind in WEATHER if kind not in s.first}
     for family in declared:
         if family.needs and family.needs not in s.first:
@@ -239,5 +241,7 @@ def compute(s: Signals, declared: Sequence[Family] = FEATURES) -> Features:
     return Features(
         {array: np.stack(found, 1) if found else np.empty((hours[array], 0), np.float32)
          for array, found in columns.items()},
-        {"columns": about, "groups": sorted({family.group for family in declared}), "left_out": left_out},
+        about,
+        sorted({family.group for family in declared}),
+        left_out,
     )  # fmt: skip

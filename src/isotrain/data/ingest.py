@@ -4,7 +4,6 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from isotrain.data import simulate
 from isotrain.data.repair import repair
 from isotrain.data.schema import TIME, Flag, check_hourly, check_tidy, flag_column
 from isotrain.data.source import read_hourly
+from isotrain.data.windows import Facts
 from isotrain.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -23,14 +23,11 @@ BROUGHT_IN = "source.txt"  # in the raw folder: the name of the file that `make 
 
 @dataclass(frozen=True)
 class Tidy:
-    """``frame``: what series.parquet holds; ``raw``: hourly values before repair, same rows, UTC index.
+    """A repaired series. Loads in kW, temperature in degC, solar flux in W/m2."""
 
-    ``facts``: what series.json holds. Loads in kW, temperature in degC, solar flux in W/m2.
-    """
-
-    frame: pd.DataFrame
-    raw: pd.DataFrame
-    facts: dict[str, Any]
+    frame: pd.DataFrame  # what series.parquet holds: time (UTC), each column, its flags
+    raw: pd.DataFrame  # hourly values before repair: the same rows, UTC index
+    facts: Facts  # what series.json holds
 
 
 def ingest(settings: Ingest, raw_folder: Path) -> Tidy:
@@ -52,12 +49,22 @@ def ingest(settings: Ingest, raw_folder: Path) -> Tidy:
     values, flags = repair(hourly, settings)
     frame = values.join(flags.rename(columns=flag_column)).reset_index(names=TIME)
     check_tidy(frame, columns)
-    facts = {
+    kinds = {name: column.kind.removeprefix("sub_") for name, column in settings.columns.items()}
+    facts: Facts = {
         "source": name,
         "simulated": settings.source == SIMULATED,
         "rows": len(frame),
         "sha256": digest,
-        **_facts(settings, flags),
+        "ingest": settings.model_dump(mode="json"),
+        "target": settings.target,
+        "unit": STORED_UNIT[settings.columns[settings.target].kind],
+        "time_zone": settings.time_zone,
+        "country": settings.country,
+        "columns": {name: {"unit": STORED_UNIT[kind], "kind": kind} for name, kind in kinds.items()},
+        "flags": {
+            name: {flag.name.lower(): int((flags[name] == flag).sum()) for flag in Flag if flag != Flag.OK}
+            for name in settings.columns
+        },
         "hours_before_start": len(hourly) - len(values),
     }
     return Tidy(frame, hourly.loc[values.index], facts)
@@ -95,22 +102,6 @@ def _simulated(settings: Ingest) -> pd.DataFrame:
     if unknown:
         raise InputError(
             f"the simulated building has no column {', '.join(unknown)}; it has {', '.join(map(str, made))}: "
-            "mend ingest.columns or set ingest.source to a file"
+            "correct ingest.columns or set ingest.source to a file"
         )
     return made
-
-
-def _facts(settings: Ingest, flags: pd.DataFrame) -> dict[str, Any]:
-    kinds = {name: column.kind.removeprefix("sub_") for name, column in settings.columns.items()}
-    return {
-        "target": settings.target,
-        "unit": STORED_UNIT[settings.columns[settings.target].kind],
-        "time_zone": settings.time_zone,
-        "country": settings.country,
-        "ingest": settings.model_dump(mode="json"),  # how a newer file of this series is to be read
-        "columns": {name: {"unit": STORED_UNIT[kind], "kind": kind} for name, kind in kinds.items()},
-        "flags": {
-            name: {flag.name.lower(): int((flags[name] == flag).sum()) for flag in Flag if flag != Flag.OK}
-            for name in settings.columns
-        },
-    }

@@ -1,8 +1,17 @@
-"""What features are written from: signals that cannot look ahead, and the numbers that scale them."""
+"""What features are written from: signals that cannot use a later hour, and the numbers that scale them.
+
+A :class:`Past` has a row an hour, known when that hour ends; a :class:`Known` has a row a target hour, known at every
+origin that forecasts the hour. Every method keeps that promise, so every feature written with these methods keeps it.
+Each signal has a *reach*: the number of hours that it goes back over, for a :class:`Past` its own hour included.
+
+A window's sums are taken hour by hour in the same order in every row, not by a running sum: a row is the same to the
+last bit wherever the series starts. What scales a signal (:func:`fit_statistics`) comes from the training part alone,
+is kept with the windows, and is used as it stands on new data.
+"""
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -11,21 +20,12 @@ from numpy.typing import NDArray
 
 from isotrain.data.calendar import calendar_features, climatology, usual
 from isotrain.data.schema import TIME
-from isotrain.data.windows import DAY, LEVEL_HOURS
+from isotrain.data.windows import DAY, LEVEL_HOURS, Facts, Fitted, Statistics, Weather
 from isotrain.errors import InputError
-
-# Signals that cannot look ahead: the verbs from which every feature is made.
-#
-# A :class:`Past` has a row an hour, known when that hour ends; a :class:`Known` has a row a target hour, known at
-# every origin that forecasts the hour. Every verb keeps that promise, so whatever is written with them keeps it.
-# Each signal knows its *reach*: over how many hours it looks back, for a :class:`Past` its own hour included.
-#
-# A window's sums are taken hour by hour in the same order in every row, not by a running sum: a row is the same
-# to the last bit wherever the series starts.
-
 
 Values = NDArray[np.float64]
 TYPE_DAYS = 14  # days searched for those of a kind: a fortnight holds two weekends
+WEATHER = ("temperature", "solar")  # kinds of columns that are weather
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class _Signal:
     def lag(self, hours: int) -> Self:
         """The value ``hours`` before; the first value before the start."""
         if hours < 0:
-            raise ValueError(f"a lag of {hours} h would look ahead")
+            raise ValueError(f"a lag of {hours} h would use later hours")
         before = np.maximum(np.arange(len(self.values)) - hours, 0)
         return replace(self, values=self.values[before], reach=self.reach + hours)
 
@@ -129,44 +129,34 @@ class Known(_Signal):
         return Past(self.values[: len(self.values) - self.horizon], self.horizon, self.reach + 1)
 
 
-# What features are written from: the load, the weather in its own units, the calendar; and the numbers to scale by.
-#
-# Those numbers are fitted on the training part alone, kept with the windows, and used as they stand on new data.
-
-
-WEATHER = ("temperature", "solar")  # kinds of columns that are weather
-
-
 @dataclass(frozen=True)
 class Signals:
-    """Loads in kW, weather standardised: every column of it in ``weather``, the first of each kind in ``first``."""
+    """All that a family of features may read: loads in kW, weather standardised, the calendar."""
 
     load: Past
     level: Past
     spread: Past
     scale: float  # kW
     calendar: dict[str, Known]
-    weather: dict[str, Past]
-    first: dict[str, Past]  # by kind: it speaks for its kind
-    usual: dict[str, Known]  # by kind: what the time of year lets one expect
+    weather: dict[str, Past]  # by column
+    first: dict[str, Past]  # by kind: its first column
+    usual: dict[str, Known]  # by kind: the usual value at that time of year
 
     def above_level(self, load: Past) -> Past:
         """``load`` (kW) relative to the trailing week's mean, in the series' standard deviations."""
         return (load - self.level) / self.scale
 
 
-def fit_statistics(table: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any]:
+def fit_statistics(table: pd.DataFrame, facts: Facts) -> Statistics:
     """Every number that scales a feature, from ``table``: the rows of the training part alone.
 
-    ``scale`` in kW; ``weather``: name, kind, mean, std of each column; ``climate``: kind -> 366
-    standardised values, of the temperature if there is any.
     Raises :class:`InputError` if the target is constant.
     """
     target = facts["target"]
     scale = float(table[target].std())
     if not scale > 0:
         raise InputError(f"{facts['source']}: {target} is constant over the training part: there is nothing to learn")
-    weather = []
+    weather: list[Weather] = []
     for name, about in facts["columns"].items():
         if about["kind"] in WEATHER:
             mean, std = float(table[name].mean()), float(table[name].std())
@@ -177,11 +167,8 @@ def fit_statistics(table: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any]
     return {"scale": scale, "weather": weather, "climate": climate}
 
 
-def signals(table: pd.DataFrame, meta: dict[str, Any]) -> Signals:
-    """The signals of ``table`` (n hours), scaled by ``meta["statistics"]``.
-
-    Of ``meta`` it reads target, time_zone, country, horizon and statistics.
-    """
+def signals(table: pd.DataFrame, meta: Fitted) -> Signals:
+    """The signals of ``table`` (n hours), scaled by ``meta["statistics"]``."""
     horizon, statistics = meta["horizon"], meta["statistics"]
     hours = pd.date_range(table[TIME].iloc[0], periods=len(table) + horizon, freq="h")
     calendar = calendar_features(hours, meta["time_zone"], meta["country"])
@@ -201,10 +188,10 @@ def signals(table: pd.DataFrame, meta: dict[str, Any]) -> Signals:
     )
 
 
-def _first_of(kind: str, weather: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _first_of(kind: str, weather: list[Weather]) -> Weather | None:
     return next((about for about in weather if about["kind"] == kind), None)
 
 
-def _standard(table: pd.DataFrame, about: dict[str, Any]) -> Values:
+def _standard(table: pd.DataFrame, about: Weather) -> Values:
     values: Values = (table[about["name"]].to_numpy(np.float64) - about["mean"]) / about["std"]
     return values

@@ -1,4 +1,9 @@
-"""A simulated building that behaves like Drahi-X, with its weather and its faults: it stands in for the real series."""
+"""A simulated building that behaves like Drahi-X, with its weather and its faults: it stands in for the real series.
+
+Seven zones and a rest add up to the whole building. Each zone has a base load, a share of what people use (local time),
+a share of what runs by itself (UTC) and a share of electric heating and cooling. The constants are rounded aggregates
+of the real series, or were turned until the aggregates in docs/simulator.md agreed. Start with :func:`building`.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -107,13 +112,6 @@ def spoil(rng: np.random.Generator, table: pd.DataFrame, *, target: str, zones: 
 def _clock_set_back(hours: pd.DatetimeIndex) -> npt.NDArray[np.bool_]:
     """00h and 01h UTC of October's last Sunday, the autumn change: absent from the real loads."""
     return np.asarray((hours.month == 10) & (hours.day > 24) & (hours.day_of_week == 6) & (hours.hour < 2))
-
-
-# A made-up building that behaves like Drahi-X: for trying everything without the real series, and for tests.
-#
-# Seven zones and a rest add up to the whole building. Each zone has a base load, a share of what people use
-# (local time), a share of what runs by itself (UTC) and a share of electric heating and cooling. The constants
-# are rounded aggregates of the real series, or were turned until the aggregates in docs/simulator.md agreed.
 
 
 LOCAL, COUNTRY = "Europe/Paris", "FR"

@@ -12,6 +12,10 @@ from isotrain.errors import InputError
 
 OFFSET = r":\d\d(?:\.\d+)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)$"
 FIRST_ROW = 2  # line number of the first row under the heading
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+PROBABLY_WATTS = 1000.0  # kW; the median of no single building of a campus
+PROBABLY_KILOWATTS = 0.1  # kW; the median of no metered building
+LONGEST_GAP = 366 * 24 * 60  # minutes
 
 
 def utc_stamps(text: pd.Series, file: File, path: Path) -> pd.Series:
@@ -44,7 +48,7 @@ def _parsed(text: pd.Series, file: File, path: Path, *, aware: bool) -> pd.Serie
             path,
             first_true(instants.isna()),
             text,
-            f"cannot be read {expected}: mend it or set ingest.file.time_format",
+            f"cannot be read {expected}: correct it or set ingest.file.time_format",
         )
     return instants
 
@@ -64,7 +68,7 @@ def _check_offsets(instants: pd.Series, offsets: pd.Series, text: pd.Series, fil
 
 
 def _localised(naive: pd.Series, text: pd.Series, file: File, path: Path) -> pd.Series:
-    """Local stamps as UTC; the hour that comes twice in autumn is told apart by the order of the rows."""
+    """Local stamps as UTC; the hour that comes twice in autumn is resolved by the order of the rows."""
     first = naive.dt.tz_localize(file.time_zone, ambiguous=np.ones(len(naive), bool), nonexistent="NaT")
     second = naive.dt.tz_localize(file.time_zone, ambiguous=np.zeros(len(naive), bool), nonexistent="NaT")
     absent = first.isna()
@@ -93,7 +97,7 @@ def _localised(naive: pd.Series, text: pd.Series, file: File, path: Path) -> pd.
 
 
 def _second_pass(naive: pd.Series) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Row labels of ambiguous stamps after the clock was set back, and of those for which none can say.
+    """Row labels of ambiguous stamps after the clock was set back, and of those that remain ambiguous.
 
     Within one autumn night the clock steps back once; rows before that are summer time, rows from there on
     winter time.
@@ -127,12 +131,6 @@ def first_true(rows: pd.Series) -> int:
 def _problem(path: Path, row: int, text: pd.Series, what: str) -> InputError:
     shown = repr(text[row]) if isinstance(text[row], str) else "an empty cell"
     return InputError(f"{path} line {row + FIRST_ROW}, time stamp {shown}: {what}")
-
-
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-PROBABLY_WATTS = 1000.0  # kW; the median of no single building of a campus
-PROBABLY_KILOWATTS = 0.1  # kW; the median of no metered building
-LONGEST_GAP = 366 * 24 * 60  # minutes
 
 
 def read_hourly(settings: Ingest, path: Path) -> pd.DataFrame:
@@ -203,7 +201,7 @@ def _check_widths(content: bytes, file: File, path: Path) -> None:
             )
         raise InputError(
             f"{path} line {number} has {found + 1} fields instead of {width + 1}: "
-            f"mend the line, or set ingest.file.separator (now {_shown(file.separator)})"
+            f"correct the line, or set ingest.file.separator (now {_shown(file.separator)})"
         )
 
 
@@ -231,7 +229,7 @@ def _read_table(settings: Ingest, path: Path) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         raise InputError(f"{path} holds a heading and no rows: fetch it again") from None
     except pd.errors.ParserError as problem:
-        raise InputError(f"{path} cannot be read as a table: {problem}; mend the line or fetch it again") from None
+        raise InputError(f"{path} cannot be read as a table: {problem}; correct the line or fetch it again") from None
     table = table.rename(columns=positions).dropna(how="all")
     if table.empty:
         raise InputError(f"{path} holds a heading and no rows: fetch it again")
@@ -243,7 +241,7 @@ def _headings(path: Path, file: File) -> list[str]:
         headings = [heading.strip() for heading in next(csv.reader(stream, delimiter=file.separator))]
     if len(headings) == 1:
         likely = max(SEPARATORS, key=headings[0].count)
-        hint = f"it looks like {_shown(likely)}; " if likely in headings[0] else ""
+        hint = f"the fields seem to be separated by {_shown(likely)}; " if likely in headings[0] else ""
         raise InputError(
             f"{path} line 1 has one column only when split at {_shown(file.separator)}: "
             f"{hint}set ingest.file.separator (the line reads {headings[0][:80]!r})"
@@ -256,8 +254,8 @@ def _position(headings: list[str], heading: str, path: Path, file: File) -> int:
         return headings.index(heading)
     setting = "ingest.file.time_column" if heading == file.time_column.strip() else "ingest.columns"
     if count > 1:
-        raise InputError(f"{path} has {count} columns headed {heading!r}: rename one and mend {setting}")
-    raise InputError(f"{path} has no column {heading!r}; it has {', '.join(headings)}: mend {setting}")
+        raise InputError(f"{path} has {count} columns headed {heading!r}: rename one and correct {setting}")
+    raise InputError(f"{path} has no column {heading!r}; it has {', '.join(headings)}: correct {setting}")
 
 
 def _numbers(values: pd.Series, heading: str, decimal: str, path: Path) -> pd.Series:
@@ -272,7 +270,7 @@ def _numbers(values: pd.Series, heading: str, decimal: str, path: Path) -> pd.Se
         hint = ", or set ingest.file.decimal" if "," in str(text[row]) and decimal == "." else ""
         raise InputError(
             f"{path} line {row + FIRST_ROW}, column {heading!r}: {text[row]!r} is not a number: "
-            f"mend it, leave it empty{hint}"
+            f"correct it, leave it empty{hint}"
         )
     return pd.Series(numbers, dtype=np.float64)
 
@@ -321,7 +319,7 @@ def _check_step(stamps: pd.Series, minutes: int, path: Path) -> None:
         raise InputError(
             f"{path} line {stamps.index[row] + FIRST_ROW}: {stamps.iloc[row]:%Y-%m-%d %H:%M} UTC comes "
             f"{steps[row - 1]:.10g} minutes after the row before, ingest.file.step_minutes says {minutes}: "
-            "mend the stamp, or split the file there"
+            "correct the stamp, or split the file there"
         )
 
 

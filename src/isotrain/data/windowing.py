@@ -10,15 +10,13 @@ from isotrain.config import Window
 from isotrain.data.features import FEATURES, Family, compute
 from isotrain.data.schema import TIME, flag_column
 from isotrain.data.signals import fit_statistics, signals
-from isotrain.data.windows import DAY, PARTS, Windows, needed_hours
+from isotrain.data.windows import DAY, PARTS, Facts, Fitted, Meta, Provenance, Windows, needed_hours
 from isotrain.errors import InputError
 
 NEXT = "next"  # the part that holds the one origin just after a series that goes on
 
 
-def make_windows(
-    table: pd.DataFrame, facts: dict[str, Any], settings: Window, declared: Sequence[Family] = FEATURES
-) -> Windows:
+def make_windows(table: pd.DataFrame, facts: Facts, settings: Window, declared: Sequence[Family] = FEATURES) -> Windows:
     """Split, fit what scales on the training part, compute all features.
 
     ``table`` and ``facts`` are ``series.parquet`` and ``series.json``. Raises :class:`InputError` when the parts
@@ -26,13 +24,18 @@ def make_windows(
     """
     trained = table.iloc[: int(len(table) * settings.train)]
     load = trained[facts["target"]]
-    meta = {
-        **{key: facts[key] for key in ("target", "unit", "time_zone", "country")},
-        **{key: getattr(settings, key) for key in ("history", "horizon", "stride")},
+    fitted: Fitted = {
+        "target": facts["target"],
+        "unit": facts["unit"],
+        "time_zone": facts["time_zone"],
+        "country": facts["country"],
+        "history": settings.history,
+        "horizon": settings.horizon,
+        "stride": settings.stride,
         "statistics": fit_statistics(trained, facts),
         "mase_scale": float((load - load.shift(DAY)).abs().mean()),
     }
-    made = _windows(table, facts, meta, declared)
+    made = _windows(table, facts, fitted, declared)
     origins = split(len(table), settings, needed_hours(made.meta))
     made.meta["origins"] = {part: list(bounds) for part, bounds in origins.items()}
     return made
@@ -40,8 +43,8 @@ def make_windows(
 
 def apply_statistics(
     table: pd.DataFrame,
-    facts: dict[str, Any],
-    meta: dict[str, Any],
+    facts: Provenance,
+    meta: Meta,
     *,
     inputs: str = "rich",
     leave_out: Sequence[str] = (),
@@ -88,7 +91,7 @@ def split(rows: int, settings: Window, first: int) -> dict[str, tuple[int, int]]
 
 
 def describe(windows: Windows) -> dict[str, Any]:
-    """The sizes of things, for the log, and which groups of features are poorer for want of weather."""
+    """For the log: how many columns and origins there are, and which groups of features lack columns for weather."""
     sizes = {part: len(windows.origins(part)) for part in PARTS}
     return {
         "columns": {array: len(columns) for array, columns in windows.meta["columns"].items()},
@@ -97,11 +100,32 @@ def describe(windows: Windows) -> dict[str, Any]:
     }
 
 
-def _windows(table: pd.DataFrame, facts: dict[str, Any], meta: dict[str, Any], declared: Sequence[Family]) -> Windows:
-    """Everything but the origins. What names the data is that of ``facts``, the rest that of ``meta``."""
-    s = signals(table, meta)
+def _windows(table: pd.DataFrame, facts: Provenance, fitted: Fitted, declared: Sequence[Family]) -> Windows:
+    """Everything but the origins, which the caller fills in: they depend on the reach of the features."""
+    s = signals(table, fitted)
     features = compute(s, declared)
-    target = meta["target"]
+    target = fitted["target"]
+    meta: Meta = {
+        "target": target,
+        "unit": fitted["unit"],
+        "time_zone": fitted["time_zone"],
+        "country": fitted["country"],
+        "history": fitted["history"],
+        "horizon": fitted["horizon"],
+        "stride": fitted["stride"],
+        "statistics": fitted["statistics"],
+        "mase_scale": fitted["mase_scale"],
+        "source": facts["source"],
+        "simulated": facts["simulated"],
+        "rows": facts["rows"],
+        "sha256": facts["sha256"],
+        "ingest": facts["ingest"],
+        "columns": features.columns,
+        "groups": features.groups,
+        "left_out": features.left_out,
+        "scale": s.scale,
+        "origins": {},
+    }
     return Windows(
         **features.arrays,
         target=table[target].to_numpy(np.float32),
@@ -109,10 +133,5 @@ def _windows(table: pd.DataFrame, facts: dict[str, Any], meta: dict[str, Any], d
         level=s.level.values.astype(np.float32),
         spread=s.spread.values.astype(np.float32),
         time=pd.DatetimeIndex(table[TIME]).as_unit("s").asi8,
-        meta={
-            **meta,
-            **{key: facts[key] for key in ("source", "simulated", "rows", "sha256", "ingest")},
-            **features.about,
-            "scale": s.scale,
-        },
+        meta=meta,
     )

@@ -1,4 +1,4 @@
-"""A series as arrays: what a forecaster reads, without pandas.
+"""A series as arrays: what a forecaster reads, without pandas; and what the JSON files beside it hold.
 
 An *origin* ``o`` is the index of the first hour forecast: its inputs are hours ``< o``, its targets the hours
 ``o ... o + horizon - 1``. A window is a pair of indices into the arrays here, never a copy, so memory does not
@@ -8,7 +8,7 @@ grow with the window's length.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,93 @@ PARTS = ("train", "validation", "test")
 ARRAYS = ("inputs", "ahead", "lags", "origin", "recent")
 
 
+class Provenance(TypedDict):
+    """Which series it is."""
+
+    source: str  # the file's name, or "simulated"
+    simulated: bool
+    rows: int  # hours
+    sha256: str  # of the file, or of the simulated values
+    ingest: dict[str, Any]  # the section of params.yaml: how a newer file of this series is to be read
+
+
+class Stored(TypedDict):
+    """A column of the tidy table."""
+
+    unit: str
+    kind: str  # load, temperature, solar or other; a zone behind the meter is a load too
+
+
+class Facts(Provenance):
+    """What ``series.json`` holds, which lies beside the tidy table ``series.parquet``."""
+
+    target: str
+    unit: str  # of the target
+    time_zone: str
+    country: str  # its public holidays count
+    columns: dict[str, Stored]
+    flags: dict[str, dict[str, int]]  # of each column: hours with each fault
+    hours_before_start: int  # dropped, since the target measured nothing yet
+
+
+class Weather(TypedDict):
+    """A column of weather, and its mean and standard deviation over the training part."""
+
+    name: str
+    kind: str
+    mean: float
+    std: float
+
+
+class Statistics(TypedDict):
+    """Every number that scales a feature, from the training part alone."""
+
+    scale: float  # standard deviation of the target, kW
+    weather: list[Weather]
+    climate: dict[str, list[float]]  # kind -> 366 standardised values, of the temperature if there is any
+
+
+class Fitted(TypedDict):
+    """What a trained forecaster and new data must have in common."""
+
+    target: str
+    unit: str
+    time_zone: str
+    country: str
+    history: int  # hours
+    horizon: int  # leads, hours
+    stride: int  # hours from one origin of validation or test to the next
+    statistics: Statistics
+    mase_scale: float  # MAE of "same hour yesterday" over the training part, kW
+
+
+class Column(TypedDict):
+    """A column of one of the five arrays of features."""
+
+    name: str
+    group: str
+    plain: bool  # whether it belongs to the plain inputs
+    reach: int  # hours that it goes back over
+
+
+class Meta(Fitted, Provenance):
+    """What ``windows.json`` holds, and a bundle of a trained forecaster under ``windows``."""
+
+    columns: dict[str, list[Column]]  # of each array
+    groups: list[str]  # of features
+    left_out: dict[str, list[str]]  # kind of weather that is missing -> groups that lack columns for it
+    scale: float  # of the statistics, kW
+    origins: dict[str, list[int]]  # of each part: the first, and one past the last
+
+
 @dataclass(frozen=True)
 class Windows:
     """A series ready for forecasting. ``n`` hours, ``K`` leads (the horizon); docs/features.md lists the columns.
 
     Row t of ``inputs``, ``origin``, ``recent``, ``level`` and ``spread`` is known at the end of hour t, so an
     origin o reads row o - 1. Row f of ``ahead`` and ``lags`` is known at *every* origin that has f among its
-    targets. ``meta["columns"][array]`` describes the columns of an array: name, group, whether they belong to the
-    plain inputs, and ``reach``, how many hours before their origin or target (inputs: up to their own) they see.
+    targets. ``meta["columns"][array]`` describes the columns of an array; the ``reach`` of one is the number of hours
+    before its origin or target (inputs: up to its own hour) that it depends on.
     """
 
     inputs: Floats  # (n, F), what the encoder reads at an hour; no unit
@@ -43,11 +122,11 @@ class Windows:
     level: Floats  # (n,), the trailing week's mean, kW
     spread: Floats  # (n,), and its standard deviation, kW
     time: NDArray[np.int64]  # (n,), seconds since 1970 UTC
-    meta: dict[str, Any]
+    meta: Meta
 
     @property
     def calendar(self) -> Floats:
-        """(n + K, C): the columns of ``ahead`` that any almanac knows."""
+        """(n + K, C): the columns of ``ahead`` that come from the calendar alone."""
         return self.ahead[:, [c["group"] == "calendar" for c in self.meta["columns"]["ahead"]]]
 
     def columns(self, array: str, inputs: str = "rich", leave_out: Sequence[str] = ()) -> NDArray[np.int64]:
@@ -68,7 +147,8 @@ class Windows:
 
     def targets(self, origins: NDArray[np.int64]) -> Floats:
         """True load of every lead: (origins, horizon), kW, NaN where unknown."""
-        return self.truth[origins[:, None] + np.arange(self.meta["horizon"])]
+        truth: Floats = self.truth[origins[:, None] + np.arange(self.meta["horizon"])]
+        return truth
 
     def save(self, folder: str | Path) -> None:
         """Write ``windows.npz`` and ``windows.json`` into ``folder``."""
@@ -79,17 +159,27 @@ class Windows:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Windows":
-        """Read what :meth:`save` wrote; :class:`InputError` when it is not there."""
+        """Read what :meth:`save` wrote; :class:`InputError` when it is not there or incomplete."""
         try:
             with np.load(Path(folder) / "windows.npz") as arrays:
-                return cls(**arrays, meta=read_json(Path(folder) / "windows.json"))
+                return cls(**arrays, meta=read_meta(Path(folder) / "windows.json"))
         except FileNotFoundError as problem:
             raise InputError(f"{problem.filename} is missing: run `dvc repro window` first") from None
 
 
-def chosen(
-    meta: dict[str, Any], array: str, inputs: str = "rich", leave_out: Sequence[str] = ()
-) -> list[tuple[int, dict[str, Any]]]:
+def read_meta(path: Path) -> Meta:
+    """``windows.json``; :class:`InputError` names what it lacks."""
+    return complete(read_json(path), path)
+
+
+def complete(value: dict[str, Any], path: Path) -> Meta:
+    """``value``, read from ``path``, with everything that :class:`Meta` promises; else :class:`InputError`."""
+    if missing := sorted(Meta.__required_keys__ - value.keys()):
+        raise InputError(f"{path} lacks {', '.join(missing)}: another version wrote it; make it again with `dvc repro`")
+    return cast(Meta, value)
+
+
+def chosen(meta: Meta, array: str, inputs: str = "rich", leave_out: Sequence[str] = ()) -> list[tuple[int, Column]]:
     """Index and description of each column of ``array`` that is meant; see :meth:`Windows.columns`."""
     for group in leave_out:
         if group not in meta["groups"]:
@@ -101,12 +191,11 @@ def chosen(
     ]
 
 
-def needed_hours(meta: dict[str, Any], inputs: str = "rich", leave_out: Sequence[str] = ()) -> int:
+def needed_hours(meta: Meta, inputs: str = "rich", leave_out: Sequence[str] = ()) -> int:
     """Hours of the series before an origin without which some column in use lacks part of its past."""
     reach: dict[str, int] = {
         array: max((column["reach"] for _, column in chosen(meta, array, inputs, leave_out)), default=0)
         for array in ARRAYS
     }
-    history: int = meta["history"]
-    reach["inputs"] += history - 1  # the encoder starts `history` hours before the origin
-    return max(LEVEL_HOURS, history, *reach.values())
+    reach["inputs"] += meta["history"] - 1  # the encoder starts `history` hours before the origin
+    return max(LEVEL_HOURS, meta["history"], *reach.values())

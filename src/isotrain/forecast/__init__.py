@@ -1,1 +1,10 @@
-"""The forecaster, the Lightning module around it, and the baselines it must beat."""
+"""The forecaster of the next hours, its training as a Lightning module, and its intervals.
+
+In go :class:`isotrain.data.windows.Windows` and the section ``model`` of params.yaml; out come forecasts of every
+lead at every origin, in kW, and afterwards intervals around them from the errors on the validation part. A finished
+fit leaves a *bundle*: a folder with everything that a forecast of new data needs, and no code.
+
+Open ``network.py`` first (encoder, decoder, and what each reads), then ``stretches.py`` (which hours a training step
+covers: windowed or streamed), ``module.py`` (loss, validation, optimiser), ``forecasts.py`` (scores),
+``intervals.py`` and ``bundle.py``.
+"""

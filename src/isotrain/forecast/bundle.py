@@ -1,4 +1,4 @@
-"""A forecaster in a folder: everything that a forecast of new data takes, and no code.
+"""A forecaster in a folder: everything that a forecast of new data needs, and no code.
 
 A fit's result folder is such a bundle. ``forecaster.json``: the settings, how files of the series are written, and what
 was fitted on the training part (the windows' meta). ``model.ckpt``: the weights. ``residuals.npz``: errors on the
@@ -8,14 +8,13 @@ validation part, from which intervals of any coverage are calibrated; a refit ha
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from isotrain.config import Ingest, Settings
-from isotrain.data.windows import Windows, needed_hours
+from isotrain.data.windows import Meta, Windows, complete, needed_hours
 from isotrain.errors import InputError
 from isotrain.files import read_json, replacing, write_json
 from isotrain.forecast.intervals import Intervals, calibrate, working_hours
@@ -52,14 +51,14 @@ class Bundle:
     folder: Path
     settings: Settings
     ingest: Ingest  # of the columns that the forecaster reads
-    meta: dict[str, Any]  # of the windows it was trained on
+    meta: Meta  # of the windows it was trained on
     weights: dict[str, torch.Tensor]
     residuals: NDArray[np.float32] | None  # (m, K), truth - forecast on the validation part, kW
     working: NDArray[np.bool_] | None  # (m, K)
 
     @property
     def needed_hours(self) -> int:
-        """Hours of history that a forecast takes."""
+        """Hours of history that a forecast needs."""
         return needed_hours(self.meta, self.settings.model.inputs, self.settings.model.leave_out)
 
     def network(self, windows: Windows) -> Forecaster:
@@ -72,19 +71,24 @@ class Bundle:
         return net.eval()
 
     def with_errors_of(self, other: "Bundle") -> "Bundle":
-        """The same with the validation errors of ``other``: for a refit, those of its like that was not.
+        """The same forecaster with the validation errors of ``other``.
 
-        Raises :class:`InputError` if ``other`` has none or forecasts something else.
+        For a refit, which was trained on the validation part and so has no errors there: ``other`` is the forecaster
+        of the same method that was trained on the training part alone. Raises :class:`InputError` if ``other`` has no
+        errors either, or forecasts another target or horizon.
         """
         if other.residuals is None:
-            raise InputError(f"{other.folder} was trained on the validation part too: it has no errors to take")
-        for key in ("target", "horizon"):
-            if self.meta[key] != other.meta[key]:
-                raise InputError(f"{other.folder} has {key} {other.meta[key]}, {self.folder} has {self.meta[key]}")
+            raise InputError(
+                f"{other.folder} was trained on the validation part too, so it has no validation errors: name the "
+                "result folder of the same method trained on the training part alone"
+            )
+        mine, theirs = (f"{b.meta['target']} {b.meta['horizon']} h ahead" for b in (self, other))
+        if mine != theirs:
+            raise InputError(f"{other.folder} forecasts {theirs}, {self.folder} {mine}: name one that forecasts {mine}")
         return replace(self, residuals=other.residuals, working=other.working)
 
     def intervals(self, coverage: float) -> Intervals | None:
-        """Calibrated on the validation part; None for a refit, which has seen all there was to calibrate on."""
+        """Intervals calibrated on the validation part; None for a refit, which was trained on that part too."""
         if self.residuals is None or self.working is None:
             return None
         return calibrate(self.residuals, self.working, coverage)
@@ -94,13 +98,16 @@ def load_bundle(folder: Path) -> Bundle:
     """Read a bundle; :class:`InputError` if it is not one, or of another format."""
     for name in (ABOUT, WEIGHTS):
         if not (folder / name).is_file():
-            raise InputError(f"{folder} holds no forecaster ({name} is missing): give the result folder of a fit")
+            raise InputError(
+                f"{folder} holds no forecaster ({name} is missing): give the result folder of a fit, such as "
+                "results/runs/rich-0 after `make reproduce`"
+            )
     about = read_json(folder / ABOUT)
     if about.get("format") != FORMAT:
         raise InputError(
             f"{folder / ABOUT} has format {about.get('format')}, this version reads {FORMAT}: train again (dvc repro)"
         )
-    meta = about["windows"]
+    meta = complete(about["windows"], folder / ABOUT)
     residuals, working = None, None
     if (folder / RESIDUALS).is_file():
         with np.load(folder / RESIDUALS) as arrays:
@@ -125,7 +132,7 @@ def newest_bundle(runs: Path) -> Path:
 
 
 def _what_is_read(ingest: Ingest) -> Ingest:
-    """Without the zones behind the meter, the target apart: no forecaster reads them, so a file may lack them."""
+    """Without the zones behind the meter, the target excepted: no forecaster reads them, so a file may lack them."""
     used = {key: c for key, c in ingest.columns.items() if c.kind != "sub_load" or key == ingest.target}
     return ingest.model_copy(update={"columns": used})
 

@@ -1,4 +1,4 @@
-"""The forecasts that a fit or a baseline left behind: scored, read and checked, averaged."""
+"""The forecasts of a fit or a baseline: scored, read and checked, averaged."""
 
 import zipfile
 import zlib
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from isotrain.errors import InputError
 
 Floats = NDArray[np.float32]
+HOUR = 3600  # seconds
+ARRAYS = ("origins", "time", "prediction", "truth")
+PREFIX = {"test": "", "validation": "val_"}  # of the names of a part's arrays
 
 
 def scores(forecast: Floats, truth: Floats, mase_scale: float) -> dict[str, Any]:
     """MAE, RMSE, MASE and MAE of each lead; both arrays (origins, leads) in kW, ``truth`` NaN where unknown.
 
     ``mase_scale``: MAE of "same hour yesterday" over the training part (Hyndman and Koehler 2006, with m = 24),
-    so a MASE below 1 beats that forecast on its own ground. A NaN forecast gives NaN scores.
+    so a MASE below 1 is better than that forecast was there. A NaN forecast gives NaN scores.
     """
     known = ~np.isnan(truth)
     error = np.where(known, forecast - np.nan_to_num(truth), 0.0).astype(np.float64)
@@ -33,19 +36,14 @@ def scores(forecast: Floats, truth: Floats, mase_scale: float) -> dict[str, Any]
     }
 
 
-HOUR = 3600
-ARRAYS = ("origins", "time", "prediction", "truth")
-PREFIX = {"test": "", "validation": "val_"}
-
-
 @dataclass(frozen=True)
 class Forecasts:
-    """A part by ascending origin: kW (origins, leads), truth NaN where unknown; UTC seconds."""
+    """Forecasts of a part, by ascending origin; K leads."""
 
-    origins: npt.NDArray[np.int64]
-    time: npt.NDArray[np.int64]
-    prediction: npt.NDArray[np.float64]
-    truth: npt.NDArray[np.float64]
+    origins: npt.NDArray[np.int64]  # (m,), indices into the series
+    time: npt.NDArray[np.int64]  # (m,), of the origins, seconds since 1970 UTC
+    prediction: npt.NDArray[np.float64]  # (m, K), kW
+    truth: npt.NDArray[np.float64]  # (m, K), kW, NaN where unknown
 
 
 def read_forecasts(folder: Path, part: str = "test") -> Forecasts:

@@ -72,7 +72,7 @@ def cross_fitted(residuals: NDArray[Any], working: Flags, weeks: NDArray[np.int6
     """What :meth:`Intervals.holds` says of each half of the weeks when the other half calibrates; (m, K).
 
     ``weeks`` (m,): number of the week of each origin; even weeks against odd ones. Whole weeks, since the
-    residuals of neighbouring origins are nearly the same and would vouch for each other.
+    residuals of neighbouring origins are nearly the same, so calibrating on one and testing on the other would flatter.
     """
     holds = np.full(residuals.shape, np.nan)
     even = weeks % 2 == 0

@@ -1,4 +1,4 @@
-"""The Lightning module: loss, validation, optimiser. What to isolate is the callback's business, not its own."""
+"""The Lightning module: loss, validation, optimiser. Which zones are isolated is decided by the callback."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +18,14 @@ VALIDATION_STRIDE = 7  # hours between validation origins during a fit: prime to
 class ForecastModule(pl.LightningModule):
     """Trains a :class:`Forecaster` with the L1 loss, in units of the training part's standard deviation.
 
-    ``masked`` takes :class:`MaskedAdam` (with its ``moments`` and ``correction``) in place of ``torch.optim.Adam``.
+    Args:
+        net: the network, with the series that it reads.
+        sampler: draws the stretches of each training step.
+        validation: origins of the validation part; every 7th of them is used during a fit.
+        learning_rate, rise: the highest rate of the one-cycle schedule, and the share of the steps until it is reached.
+        weight_decay: of matrices; biases have none.
+        fused: whether the optimiser is PyTorch's fused one.
+        masked: arguments of :class:`MaskedAdam`, which then takes the place of ``torch.optim.Adam``.
     """
 
     def __init__(
@@ -46,7 +53,7 @@ class ForecastModule(pl.LightningModule):
         self._last_loss = torch.tensor(torch.nan)
 
     def training_step(self, _: Any, batch_idx: int) -> Tensor:
-        """The batch is a function of its number, so a fit resumed in mid-epoch sees what it would have seen."""
+        """The batch is a function of its number, so a resumed fit draws what it would have drawn."""
         at = self.sampler(batch_idx).to(self.device)
         loss = self.loss(at)
         self._last_loss = loss.detach()
@@ -115,12 +122,12 @@ class ForecastModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm. Lightning refuses to with a fused optimiser, for fear of a loss scaler: there is none."""
+        """Clip the norm. Lightning refuses this for a fused optimiser, since a loss scaler might be in use: none is."""
         if gradient_clip_val:
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Indices are moved where they are used."""
+        """Nothing: indices are moved to the device where they are used."""
         return batch
 
 

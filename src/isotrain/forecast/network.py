@@ -1,7 +1,15 @@
-"""The forecaster's network: an encoder over the hours before an origin, and a decoder over the leads."""
+"""The forecaster's network: an encoder over the hours before an origin, and a decoder over the leads.
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+An encoder (:data:`ENCODERS`: the LSTM, a GRU, a temporal convolution, a state of zeros) reads the hours before an
+origin. The decoder turns its state, with what is known of the origin and of each lead, into a change; a learnt linear
+map from past loads is added to it. So before training the forecast is a mean of past loads.
+
+Letters in shapes: B stretches, L hours of a stretch, M origins in a stretch, K leads (the horizon), H hidden units,
+n hours of the series; columns: F of the inputs of an hour, A known ahead of a target hour, S lags of a target hour,
+O statistics of an origin, R recent loads. D = A + S is what is known of a lead, E = H + O what is known at an origin.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,26 +19,26 @@ from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.forecast.stretches import Stretches, cover
 from isotrain.lstm import LSTM
-from isotrain.lstm.backends import Backend
-from isotrain.lstm.memory import carried_states, start_at
+from isotrain.lstm.backends import BackendName
 from isotrain.lstm.plan import Isolated
 
-# The encoder: what reads the hours before an origin, and the LSTM among them.
-#
-# Legend: n hours of the series, B stretches, L hours of a stretch, H hidden units, F inputs of an hour.
-
-
-T = TypeVar("T")
+KERNEL = 3  # hours that one convolution sees
+OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
 
 
 class Encoder(nn.Module):
     """Inputs of each hour to a state of each hour, which depends on no later input.
 
-    An encoder is made from the number of inputs, ``hidden`` units (H), ``layers``, ``history`` (the hours that a
-    state must be able to see) and ``backend`` (what computes an LSTM), and says what its :meth:`states` are.
+    A subclass defines :meth:`states`.
+
+    Args:
+        inputs: the number of inputs of an hour (F).
+        hidden, layers: units of a layer (H), and layers.
+        history: the hours that a state must be able to depend on.
+        backend: what computes an LSTM; other encoders ignore it.
     """
 
-    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend) -> None:
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName) -> None:
         super().__init__()
 
     def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
@@ -43,29 +51,29 @@ class Encoder(nn.Module):
 
     @property
     def backend(self) -> str:
-        """What computes it, for the record."""
+        """What computes the encoder, for the record of a fit."""
         return "torch"
 
 
 class LSTMEncoder(Encoder):
-    """The LSTM. What is isolated and can be known beforehand need not be run in every stretch.
+    """The LSTM. Isolated units that depend on the input alone need not be run in every stretch.
 
-    After :meth:`remember_over` it is run once over the series and looked up while training: units that see the
-    input alone, and the older steps of windows that start late (:mod:`isotrain.lstm.memory`).
+    After :meth:`remember_over` they are run once over the series, and their states are read from memory while training
+    (:mod:`isotrain.lstm.memory`).
     """
 
-    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend = "auto") -> None:
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName = "auto") -> None:
         super().__init__(inputs, hidden, layers, history, backend)
         self.lstm = LSTM(inputs, hidden, layers, batch_first=True, backend=backend)
         self._span: tuple[int, int] | None = None
-        self._memory: tuple[Isolated, Any] | None = None
+        self._memory: tuple[Isolated, Tensor] | None = None
 
     @property
     def backend(self) -> str:
         return str(self.lstm.chosen)
 
     def remember_over(self, hours: int, warm: int) -> None:
-        """Remember over the first ``hours`` of the series, each lane warmed up over ``warm``."""
+        """Remember over the first ``hours`` of the series, each part of it warmed up over ``warm`` hours."""
         self._span = hours, warm
 
     def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
@@ -73,46 +81,22 @@ class LSTMEncoder(Encoder):
         return answer
 
     def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
-        if not (self.training and self._span):
+        if not (self.training and self._span and self.lstm.memory_width):
             return super().forward(inputs, start, length)
-        if self.lstm.isolated.carried:
-            return self._started_late(inputs, _hours(inputs, start, length))
-        if self.lstm.memory_width:
-            hours = _hours(inputs, start, length)
-            rows = torch.cat([hours[:, :1], hours + 1], 1)  # one more: the state before the first hour
-            answer: Tensor = self.lstm(inputs[hours], memory=self._remembered(inputs)[rows])[0]
-            return answer
-        return super().forward(inputs, start, length)
+        hours = _hours(inputs, start, length)
+        rows = torch.cat([hours[:, :1], hours + 1], 1)  # one more: the state before the first hour
+        answer: Tensor = self.lstm(inputs[hours], memory=self._remembered(inputs, *self._span)[rows])[0]
+        return answer
 
-    def _started_late(self, inputs: Tensor, hours: Tensor) -> Tensor:
-        """The last hours alone, from the states before them; zeros for the hours that are not run."""
-        length = hours.shape[1]
-        steps = min(self.lstm.isolated.steps or length, length)
-        recent = hours[:, length - steps :]
-        states: Tensor = self.lstm(inputs[recent], start_at(self._carried(inputs), recent[:, 0]))[0]
-        return torch.cat([states.new_zeros(len(states), length - steps, states.shape[2]), states], 1)
-
-    def _carried(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The states of the whole LSTM, before each hour."""
-        assert self._span is not None
-        hours, warm = self._span
-        return self._kept(lambda: carried_states(self.lstm, inputs[:hours], warm))
-
-    def _remembered(self, inputs: Tensor) -> Tensor:
-        """The isolated units, whose weights do not move."""
-        assert self._span is not None
-        hours, warm = self._span
-        return self._kept(lambda: self.lstm.remember(inputs[:hours], warm=warm))
-
-    def _kept(self, run: Callable[[], T]) -> T:
-        """What ``run`` answers, asked again whenever the LSTM has been told anew what to isolate."""
+    def _remembered(self, inputs: Tensor, hours: int, warm: int) -> Tensor:
+        """The states of the isolated units over the series, run again whenever other units are isolated."""
         if self._memory is None or self._memory[0] is not self.lstm.isolated:
-            self._memory = (self.lstm.isolated, run())
+            self._memory = (self.lstm.isolated, self.lstm.remember(inputs[:hours], warm=warm))
         return self._memory[1]
 
 
 class ZeroedEncoder(LSTMEncoder):
-    """An LSTM with all its parameters that is never run: the state is zero. The control without recurrence."""
+    """The control without recurrence: an LSTM with all its parameters that is never run, and a state of zeros."""
 
     def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
         return inputs.new_zeros(len(start), length, self.lstm.hidden_size)
@@ -122,18 +106,10 @@ def _hours(inputs: Tensor, start: Tensor, length: int) -> Tensor:
     return (start[:, None] + torch.arange(length, device=start.device)).clamp(max=len(inputs) - 1)
 
 
-# The encoders that can take the LSTM's place, and all of them by name.
-#
-# Legend: B stretches, L hours of a stretch, H hidden units, F inputs of an hour.
-
-
-KERNEL = 3  # hours that one convolution sees
-
-
 class GRUEncoder(Encoder):
     """``torch.nn.GRU``."""
 
-    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend = "auto") -> None:
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName = "auto") -> None:
         super().__init__(inputs, hidden, layers, history, backend)
         self.gru = nn.GRU(inputs, hidden, layers, batch_first=True)
 
@@ -149,7 +125,7 @@ class TCNEncoder(Encoder):
     modeling" (2018), with one convolution a block. ``layers`` is the number of convolutions at each dilation.
     """
 
-    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: Backend = "auto") -> None:
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName = "auto") -> None:
         super().__init__(inputs, hidden, layers, history, backend)
         self.widen = nn.Linear(inputs, hidden)
         dilations = [1]
@@ -172,16 +148,6 @@ ENCODERS: dict[str, type[Encoder]] = {
     "tcn": TCNEncoder,
     "zeroed": ZeroedEncoder,
 }
-
-
-# The forecaster: an encoder over the past, a decoder over the leads that knows their calendar, a learnt skip.
-#
-# Legend: B stretches, L hours of a stretch, M origins in a stretch, K leads (the horizon), H hidden units, n hours of
-# the series; columns: F of the inputs of an hour, A known ahead of a target hour, S lags of a target hour, O statistics
-# of an origin, R recent loads. D = A + S is what is known of a lead, E = H + O what is known at an origin.
-
-
-OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
 
 
 class Series(nn.Module):
@@ -268,12 +234,12 @@ class Forecaster(nn.Module):
     """Forecasts of every lead at every origin of some stretches, kW.
 
     Args:
-        series: what it reads.
+        series: the arrays that it reads.
         hidden, layers, encoder, backend: of the encoder, one of :data:`ENCODERS`.
-        decoder, dropout: its width, and the share of it dropped while training.
+        decoder, dropout: the decoder's width, and the share of it dropped while training.
         state_dropout: share of the encoder's state at an origin that is dropped while training.
         remember: the part of the series that training reaches up to, over which an isolated and unchanging share of
-            the LSTM is run once; None: it is run in every stretch.
+            the LSTM is run once; None: everything is run in every stretch.
     """
 
     def __init__(
@@ -286,7 +252,7 @@ class Forecaster(nn.Module):
         dropout: float,
         state_dropout: float = 0.0,
         encoder: str = "lstm",
-        backend: Backend = "auto",
+        backend: BackendName = "auto",
         remember: str | None = "train",
     ) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which hours the encoder runs over and at which of them it forecasts: one form for both regimes.
+"""Which hours the encoder runs over, and at which of them it forecasts: one form for both regimes of training.
 
 ``windowed`` is the case of one origin at the end of a stretch as long as the history; ``streamed`` has many
 origins in a longer stretch, all after a warm-up of ``history`` hours. Everything is an index into the series.
@@ -44,7 +44,14 @@ class Stretches:
 class Sampler:
     """Draws the stretches of a training step, as a pure function of (seed, step): resuming needs no state.
 
-    ``first`` and ``last``: the origins to train on lie in [first, last).
+    Attributes:
+        regime: ``"windowed"`` or ``"streamed"``.
+        first, last: the origins to train on lie in [first, last).
+        history: hours that the encoder runs before the first origin of a stretch.
+        stretch: hours of a stretch (streamed; a window is as long as ``history``).
+        count: stretches a step.
+        origins: origins drawn in each stretch (streamed).
+        seed: of the draw.
     """
 
     regime: str

@@ -29,6 +29,7 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence
 
 from isotrain.errors import InputError
+from isotrain.lstm.lstm import LSTM
 
 LADDER = (12, 24, 48, 96, 168)  # time steps; hours, in the study
 
@@ -266,10 +267,8 @@ def checked_ladder(ladder: Iterable[int]) -> tuple[int, ...]:
 
 def _require_whole(lstm: nn.LSTM) -> None:
     """Refuse an LSTM whose backward is cut in time: the cut would fall into every stretch."""
-    isolated = getattr(lstm, "isolated", lstm)
-    for name in ("steps", "recent"):
-        if getattr(isolated, name, None):
-            raise InputError(
-                f"the LSTM is isolated with {name}={getattr(isolated, name)}: a measured step is a whole one, "
-                "call isolate() before it"
-            )
+    steps = lstm.isolated.steps if isinstance(lstm, LSTM) else None
+    if steps is not None:
+        raise InputError(
+            f"the LSTM is isolated with steps={steps}: a measured step is a whole one, call isolate() before it"
+        )

@@ -1,64 +1,63 @@
-"""States of an isolated part, run once over a long series and looked up."""
+"""The memory of an LSTM: what its isolated units did over a long series, run once and looked up while the rest trains.
 
+:meth:`isotrain.lstm.LSTM.remember` makes a memory, ``LSTM.forward(memory=...)`` reads rows of it. Here is where things
+lie in one: which columns hold which units (:func:`columns`), and how a long series becomes a batch of shorter ones
+(:func:`stretches`), which runs many times faster than one sequence as long as all of them.
+"""
+
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from isotrain.lstm.layer import LSTM
+    from isotrain.lstm.stack import Split
+
+STRETCHES = 64
 
 
-# A long series as stretches side by side: a batch runs many times faster than one sequence as long as all of them.
-#
-# Each lane is warmed up, from a zero state, over the hours before it; what it forgets in them is what the lanes differ
-# by from one continuous run. Before the series its first hour is repeated.
+def columns(layers: Sequence["Split"]) -> list[slice | None]:
+    """The columns of a memory that hold the constants of each layer; None where nothing reads them.
+
+    A layer of constants only, below another such layer, need not be remembered.
+    """
+    found: list[slice | None] = []
+    first = 0
+    for k, split in enumerate(layers):
+        idle = not len(split.others) and k + 1 < len(layers) and not len(layers[k + 1].others)
+        found.append(None if idle else slice(first, first + len(split.constants)))
+        first += 0 if idle else len(split.constants)
+    return found
 
 
-LANES = 64
+def recall(memory: Tensor, at: slice | None, x: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The constants of a layer at every step, those one step earlier, and their last h and c; NaN where not known.
+
+    Args:
+        memory: (T + 1, B, W), from before the first step on; ``at``: the layer's columns in it.
+        x: (T, B, ...), for the sizes; ``units``: how many constants the layer has.
+    """
+    unknown = x.new_full((x.shape[1], units), torch.nan)
+    if at is None:
+        nothing = x.new_empty(*x.shape[:2], 0)
+        return nothing, nothing, unknown, unknown
+    part = memory[..., at]
+    return part[1:], part[:-1], part[-1], unknown
 
 
-def lanes(series: Tensor, warm: int) -> Tensor:
-    """(n, I) to (warm + n / LANES rounded up, LANES, I)."""
-    hours, width = len(series), -(-len(series) // LANES)
-    first = torch.arange(LANES, device=series.device) * width - warm
-    at = (first[:, None] + torch.arange(warm + width, device=series.device)).clamp(0, hours - 1)
+def stretches(series: Tensor, warm: int) -> Tensor:
+    """A series (n, I) as stretches side by side, (warm + n / STRETCHES rounded up, STRETCHES, I).
+
+    Each begins ``warm`` steps early, to be run from a zero state: what it forgets in those steps is what the stretches
+    differ by from one continuous run. Before the series its first step is repeated.
+    """
+    steps, width = len(series), -(-len(series) // STRETCHES)
+    first = torch.arange(STRETCHES, device=series.device) * width - warm
+    at = (first[:, None] + torch.arange(warm + width, device=series.device)).clamp(0, steps - 1)
     return series[at].transpose(0, 1)
 
 
-def whole(states: Tensor, warm: int, hours: int) -> Tensor:
-    """What was computed over the lanes, (T, LANES, W), to one row an hour, (hours, W)."""
-    return states[warm:].transpose(0, 1).flatten(0, 1)[:hours]
-
-
-# The states of an LSTM at every hour of a series, in one run: the older steps of a window then need not be run.
-#
-# Windows of one series overlap: each hour is run once for every window that holds it. A window may instead begin late,
-# from the state that the LSTM was in there when it last ran over the whole series. Such a state is *stale*, by the
-# optimiser steps since that run, and warmed up over other hours than the window's own: an approximation, to be judged
-# by the error that the training reaches (docs/lstm-engine.md).
-
-
-@torch.no_grad()
-def carried_states(lstm: "LSTM", series: Tensor, warm: int) -> tuple[Tensor, Tensor]:
-    """h and c, each (n + 1, layers, H): row t is the state before hour t of ``series`` (n, I).
-
-    The series is run in lanes (:mod:`isotrain.lstm.memory`), each warmed up over ``warm`` hours.
-
-    Raises :class:`InputError` where the native kernels, which alone tell the cell states, cannot be used.
-    """
-    kept = []
-    for states in lstm.layer_states(lanes(series, warm)):
-        kept.append(torch.stack([_after_zero(whole(state, warm, len(series))) for state in states]))
-    h, c = torch.stack(kept, 2)
-    return h, c
-
-
-def _after_zero(states: Tensor) -> Tensor:
-    return torch.cat([states.new_zeros(1, states.shape[1]), states])
-
-
-def start_at(states: tuple[Tensor, Tensor], hours: Tensor) -> tuple[Tensor, Tensor]:
-    """h and c, each (layers, B, H), before ``hours`` (B,)."""
-    h, c = (state[hours].transpose(0, 1).contiguous() for state in states)
-    return h, c
+def joined(states: Tensor, warm: int, steps: int) -> Tensor:
+    """What was computed over the stretches, (T, STRETCHES, W), to one row a step of the series, (steps, W)."""
+    return states[warm:].transpose(0, 1).flatten(0, 1)[:steps]

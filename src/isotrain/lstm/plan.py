@@ -1,4 +1,4 @@
-"""What is isolated in an LSTM: one value for the whole module, and from it one plan a layer."""
+"""What is isolated in an LSTM: one checked value for the whole module, and from it one plan for each layer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,16 +21,15 @@ class Plan:
     With T time steps and H hidden units, Z the isolated and A the active units:
 
     - ``exact``: weight gradients of the rows of Z are not computed; everything else is exact.
-    - ``cut``: the gate gradients of Z are dropped in all but the last ``recent`` steps: they reach neither the
-      recurrence nor the inputs. With ``recent = 0`` the rows of Z get no weight gradient, else that of those steps.
-    - ``autonomous``: the arcs from A into Z are cut in the forward pass too, and Z is a constant: no gradient
+    - ``cut``: the gate gradients of Z are dropped: they reach neither the recurrence nor the inputs, and the rows of
+      Z get no weight gradient.
+    - ``autonomous``: the weights from A into Z are left out of the forward pass too, and Z is a constant: no gradient
       passes through it, to the inputs neither.
     - ``masked``: everything is computed (the control).
 
     Attributes:
         active: (H,) bool, True = updated; None = all.
         mode: as above; says nothing while ``active`` is None.
-        recent: for ``cut``.
         steps: gate gradients exist in the last ``steps`` steps only; None = in all. Earlier outputs, inputs and
             the initial states then get no gradient.
         weights: False = the layer is isolated: it gets no weight gradient and passes the gradient on.
@@ -40,7 +39,6 @@ class Plan:
 
     active: Tensor | None = None
     mode: Mode = "exact"
-    recent: int = 0
     steps: int | None = None
     weights: bool = True
     autonomous_inputs: Tensor | None = None
@@ -57,17 +55,11 @@ class Isolated:
     units: tuple[tuple[int, ...], ...] = ()  # a layer; () = none anywhere
     mode: Mode = "exact"
     steps: int | None = None
-    recent: int = 0
 
     @property
     def nothing(self) -> bool:
         """Whether the whole backward is asked for."""
         return not self.layers and self.steps is None and not self.by_unit and not self.autonomous
-
-    @property
-    def carried(self) -> bool:
-        """Whether the older steps are not run at all: the recent ones start from remembered states."""
-        return self.steps is not None and self.mode == "autonomous"
 
     @property
     def by_unit(self) -> bool:
@@ -86,7 +78,7 @@ class Isolated:
             active = torch.ones(hidden, dtype=torch.bool)
             active[list(self.units[layer])] = False
         mode: Mode = "exact" if self.mode == "autonomous" else self.mode
-        return Plan(active, mode, self.recent, self.steps, weights=layer not in self.layers)
+        return Plan(active, mode, self.steps, weights=layer not in self.layers)
 
     def constants(self, num_layers: int, hidden: int) -> list[tuple[int, ...]]:
         """The units of each layer that depend on nothing that trains."""
@@ -102,7 +94,6 @@ def isolated(
     units: Units | Mapping[int, Units] = (),
     mode: Mode = "exact",
     steps: int | None = None,
-    recent: int = 0,
 ) -> Isolated:
     """The checked form of what :meth:`isotrain.lstm.LSTM.isolate` was asked for; raises :class:`InputError`."""
     layers = frozenset([layer] if isinstance(layer, int) else layer)
@@ -114,9 +105,10 @@ def isolated(
         raise InputError(f"mode {mode!r} is unknown: use one of {', '.join(MODES)}")
     if steps is not None and steps < 1:
         raise InputError(f"steps = {steps}: the backward needs at least 1 time step")
-    if recent < 0 or (recent and mode != "cut"):
+    if steps is not None and mode == "autonomous" and not _any(units):
         raise InputError(
-            f"recent = {recent}: a number of time steps, 0 or more, for mode 'cut' only (mode is {mode!r})"
+            "mode 'autonomous' is a mode of units: earlier time steps are left out of the backward (steps=...) with "
+            "mode 'exact'"
         )
     by_layer = units if isinstance(units, Mapping) else dict.fromkeys(range(num_layers), units)
     if not set(by_layer) <= set(range(num_layers)):
@@ -127,10 +119,14 @@ def isolated(
     trains = [k for k in range(num_layers) if k not in layers and len(chosen[k]) < hidden]
     if not trains and mode != "masked":
         raise InputError("every unit of every layer isolated: nothing of the LSTM would train")
-    asked = Isolated(layers, chosen if any(chosen) else (), mode, steps, recent)
+    asked = Isolated(layers, chosen if any(chosen) else (), mode, steps)
     if asked.autonomous:
         _require_inputs(asked.constants(num_layers, hidden))
     return asked
+
+
+def _any(units: Units | Mapping[int, Units]) -> bool:
+    return any(len(some) for some in units.values()) if isinstance(units, Mapping) else len(units) > 0
 
 
 def _checked(units: Units, layer: int, hidden: int) -> tuple[int, ...]:

@@ -124,42 +124,36 @@ def step_backward(
     return dsums, f * dc  # the epsilon_S(t-1) of (6.1), where f = 1
 
 
-def weight_gradient(dsums: Tensor, inputs: Tensor, active: Tensor, isolated_from: int) -> Tensor:
+def weight_gradient(dsums: Tensor, inputs: Tensor, rows: Tensor) -> Tensor:
     """(4H, N) gradient of a weight matrix: (6.3) to (6.5), transposed, summed over steps and sequences.
 
     Args:
         dsums: (S, B, 4, H) of S steps; ``inputs`` (S, B, N) what the matrix multiplied in them.
-        active: (H,) bool; the rows of the others are computed from step ``isolated_from`` on, S = not at all.
+        rows: (H,) bool, the units whose rows are computed; those of the others are 0.
     """
     gradient = inputs.new_zeros(*dsums.shape[2:], inputs.shape[-1])
-    for units, since in ((active, 0), (~active, isolated_from)):
-        if since < len(dsums):
-            gradient[:, units] = torch.tensordot(dsums[since:, :, :, units], inputs[since:], ([0, 1], [0, 1]))
+    if rows.any():
+        gradient[:, rows] = torch.tensordot(dsums[:, :, :, rows], inputs, ([0, 1], [0, 1]))
     return gradient.flatten(0, 1)
 
 
 @dataclass(frozen=True)
 class _Reach:
-    """A plan on T steps: the first step, counted from 0, in which something exists; T = never."""
+    """What a plan leaves of the backward of a layer."""
 
-    active: Tensor  # (H,) bool
-    first: int  # any gate gradient
-    isolated_gates: int  # gate gradients of the isolated units
-    isolated_rows: int  # contributions to the weight gradient of their rows
+    first: int  # the first step, counted from 0, with a gate gradient
+    gates: Tensor  # (H,) bool, the units whose gates get a gradient
+    rows: Tensor  # (H,) bool, the units whose rows of the weights get one
 
     @classmethod
     def of(cls, plan: Plan, steps: int, like: Tensor) -> "_Reach":
         """``like``: (…, H), for the number of units and the device."""
         first = 0 if plan.steps is None else max(steps - plan.steps, 0)
-        recent = max(steps - plan.recent, first)
+        everyone = torch.ones(like.shape[-1], dtype=torch.bool, device=like.device)
         if plan.active is None or plan.mode == "masked":
-            return cls(torch.ones(like.shape[-1], dtype=torch.bool, device=like.device), first, first, first)
-        gates, rows = {
-            "exact": (first, steps),
-            "cut": (recent, recent),
-            "autonomous": (steps, steps),
-        }[plan.mode]
-        return cls(plan.active.to(like.device), first, gates, rows)
+            return cls(first, everyone, everyone)
+        active = plan.active.to(like.device)
+        return cls(first, everyone if plan.mode == "exact" else active, active)
 
 
 class _Layer(torch.autograd.Function):
@@ -189,8 +183,7 @@ class _Layer(torch.autograd.Function):
         backwards = []
         for t in reversed(range(reach.first, len(x))):
             dh = dh + dy[t]
-            if t < reach.isolated_gates:  # nothing arrives at isolated units, so their gates send nothing on
-                dh, dc = dh.where(reach.active, 0), dc.where(reach.active, 0)
+            dh, dc = dh.where(reach.gates, 0), dc.where(reach.gates, 0)  # where nothing arrives, gates send nothing on
             d, dc = step_backward(dh, dc, values[t], cells[t], cells[t + 1], ctx.gates)
             dh = d.flatten(1) @ weight_hh  # (6.2), the components of H(t-1)
             backwards.append(d)
@@ -198,20 +191,19 @@ class _Layer(torch.autograd.Function):
         if reach.first > 0:
             dh, dc = torch.zeros_like(dh), torch.zeros_like(dc)
         elif plan.active is not None and plan.mode == "autonomous":
-            dh = dh.where(reach.active, 0)  # isolated units are constants, before the first step too
+            dh = dh.where(reach.gates, 0)  # isolated units are constants, before the first step too
         return _wanted(ctx, dsums, dh, dc, reach, x, weight_ih, outputs)
 
 
 def _wanted(
     ctx: Any, dsums: Tensor, dh0: Tensor, dc0: Tensor, reach: _Reach, x: Tensor, weight_ih: Tensor, outputs: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """The gradients that somebody asked for, in the order of the arguments of ``forward``; None for the others."""
+    """The gradients that were asked for, in the order of the arguments of ``forward``; None for the others."""
     wants = ctx.needs_input_grad
     weights = [ctx.plan.weights and want for want in wants[3:7]]
-    since = reach.isolated_rows - reach.first
 
     def rows(inputs: Tensor) -> Tensor:
-        return weight_gradient(dsums, inputs, reach.active, since)
+        return weight_gradient(dsums, inputs, reach.rows)
 
     dx = None
     if wants[0]:
@@ -230,7 +222,7 @@ def _wanted(
 
 
 def _forward_weights(weight_ih: Tensor, weight_hh: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-    """(4H, I) and (4H, H): both weights, without the arcs that an autonomous zone must not see."""
+    """(4H, I) and (4H, H): both weights, less those by which an autonomous zone would see active units."""
     if plan.active is None or plan.mode != "autonomous":
         return weight_ih, weight_hh
     active = plan.active.to(weight_hh.device)
@@ -257,10 +249,8 @@ def _check(tensors: tuple[Tensor, ...], plan: Plan, gates: str) -> None:
         raise InputError(f"gates {gates!r} do not exist: use one of {', '.join(get_args(Gates))}")
     if plan.mode not in MODES:
         raise InputError(f"mode {plan.mode!r} is unknown: use one of {', '.join(MODES)}")
-    if (plan.steps is not None and plan.steps < 1) or plan.recent < 0:
-        raise InputError(
-            f"steps = {plan.steps}, recent = {plan.recent}: use at least 1 step, and 0 or more recent ones"
-        )
+    if plan.steps is not None and plan.steps < 1:
+        raise InputError(f"steps = {plan.steps}: the backward needs at least 1 time step")
     for name, flags, size in (("active", plan.active, hidden), ("autonomous_inputs", plan.autonomous_inputs, inputs)):
         if flags is not None and (flags.dtype != torch.bool or tuple(flags.shape) != (size,)):
             raise InputError(f"{name} is {flags.dtype} of shape {tuple(flags.shape)}: use booleans of shape ({size},)")

@@ -1,5 +1,4 @@
-"""A stack of LSTM layers in which some units are constants: isolated, fed by nothing that trains, and so known
-before the pass through the units that do.
+"""Layers of which some units are constants: isolated and fed by nothing that trains, so known beforehand.
 
 Such units are those of ``autonomous`` zones, and of whole layers isolated below the lowest active one. What is left
 is a smaller LSTM with more inputs: with Z the constants and A the other units of a layer, the sums into A's gates are
@@ -16,11 +15,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from isotrain.lstm.backends import run_layer
+from isotrain.lstm.backends import Backend, Weights
+from isotrain.lstm.memory import columns, recall
 from isotrain.lstm.plan import Plan
 
-Weights = tuple[Tensor | None, ...]  # weight_ih (4H, I), weight_hh (4H, H), bias_ih and bias_hh (4H) or None
-States = tuple[Tensor, Tensor]  # h and c, (B, H)
+LayerStates = tuple[Tensor, Tensor]  # h and c of one layer, (B, H)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,26 +52,11 @@ def _split(constants: set[int], hidden: int) -> Split:
     return Split(is_constant.nonzero().flatten(), (~is_constant).nonzero().flatten())
 
 
-def remembered(layers: Sequence[Split]) -> list[slice | None]:
-    """The columns of the memory that hold the constants of each layer; None where nobody needs them.
-
-    A layer of constants only, below another such layer, need not be remembered.
-    """
-    columns: list[slice | None] = []
-    first = 0
-    for k, split in enumerate(layers):
-        idle = not len(split.others) and k + 1 < len(layers) and not len(layers[k + 1].others)
-        columns.append(None if idle else slice(first, first + len(split.constants)))
-        first += 0 if idle else len(split.constants)
-    return columns
-
-
 @dataclass(frozen=True, eq=False)
 class Stack:
     """The layers of an LSTM and how to run them; time comes first everywhere."""
 
-    backend: str
-    bf16: bool
+    backend: Backend
     weights: Sequence[Weights]
     plans: Sequence[Plan]
     splits: Sequence[Split]
@@ -83,9 +67,9 @@ class Stack:
         """x (T, B, I), h0 and c0 (L, B, H); ``memory`` (T + 1, B, W): the constants from before the first step on.
 
         Returns y (T, B, H), and the last h and c (L, B, H). What is remembered is not computed: the last c of such
-        units, and both states of a layer that nobody needs, are NaN.
+        units, and both states of a layer that is not needed, are NaN.
         """
-        columns = remembered(self.splits)
+        where = columns(self.splits)
         from_active, from_constants = x, x[..., :0]
         undropped = x.detach()
         last_h, last_c = [], []
@@ -96,7 +80,7 @@ class Stack:
                 z, h_z, c_z = self._constants(k, undropped, states)
                 before = torch.cat([states[0][None, :, split.constants].to(z.dtype), z])[:-1]
             else:
-                z, before, h_z, c_z = _recalled(memory, columns[k], x, len(split.constants))
+                z, before, h_z, c_z = recall(memory, where[k], x, len(split.constants))
             a, h_a, c_a = self._others(k, from_active, from_constants, before, states)
             last_h.append(split.merge(h_z, h_a))
             last_c.append(split.merge(c_z, c_a))
@@ -110,30 +94,29 @@ class Stack:
     def trajectory(self, x: Tensor) -> Tensor:
         """(T + 1, B, W): the memory of one continuous run over x (T, B, I) from a zero state."""
         kept = []
-        for k, (split, columns) in enumerate(zip(self.splits, remembered(self.splits), strict=True)):
+        for k, (split, at) in enumerate(zip(self.splits, columns(self.splits), strict=True)):
             hidden = len(split.constants) + len(split.others)
             zero = x.new_zeros(x.shape[1], hidden)
             x, *_ = self._constants(k, x, (zero, zero))
-            if columns is not None:
+            if at is not None:
                 kept.append(torch.cat([x.new_zeros(1, *x.shape[1:]), x]))
         return torch.cat(kept, -1)
 
     @torch.no_grad()
-    def _constants(self, k: int, x: Tensor, states: States) -> tuple[Tensor, Tensor, Tensor]:
+    def _constants(self, k: int, x: Tensor, states: LayerStates) -> tuple[Tensor, Tensor, Tensor]:
         """Z of layer k over x: the network's input, or Z of the layer below."""
         units = self.splits[k].constants
         if not len(units):
             nothing = x.new_empty(x.shape[1], 0)
             return nothing.expand(len(x), -1, 0), nothing, nothing
         w_ih, w_hh, *biases = self._rows(k, units)
-        assert w_ih is not None and w_hh is not None
         if k > 0:
             w_ih = w_ih[:, self.splits[k - 1].constants]
         weights = (w_ih, w_hh[:, units], *biases)
-        return run_layer(self.backend, x, states[0][:, units], states[1][:, units], weights, bf16=self.bf16)
+        return self.backend.run_layer(x, states[0][:, units], states[1][:, units], weights)
 
     def _others(
-        self, k: int, active: Tensor, constants: Tensor, before: Tensor, states: States
+        self, k: int, active: Tensor, constants: Tensor, before: Tensor, states: LayerStates
     ) -> tuple[Tensor, Tensor, Tensor]:
         """A of layer k. ``active``, ``constants``: from below; ``before``: Z of this layer, one step earlier."""
         units = self.splits[k].others
@@ -143,33 +126,22 @@ class Stack:
         weights, h0, c0 = self.weights[k], *states
         if len(units) < h0.shape[1] or constants.shape[-1]:
             w_ih, w_hh, *biases = self._rows(k, units)
-            assert w_ih is not None and w_hh is not None
             if k > 0:
                 below = self.splits[k - 1]
                 w_ih = w_ih[:, torch.cat([below.others, below.constants])]
             weights = (torch.cat([w_ih, w_hh[:, self.splits[k].constants]], 1), w_hh[:, units], *biases)
             h0, c0 = h0[:, units], c0[:, units]
         inputs = [part for part in (active, constants, before) if part.shape[-1]]
-        return run_layer(
-            self.backend, inputs[0], h0, c0, weights, self.plans[k],
-            constants=tuple(inputs[1:]), bf16=self.bf16, batch_first=self.batch_first and k == len(self.splits) - 1,
+        return self.backend.run_layer(
+            inputs[0], h0, c0, weights, self.plans[k],
+            constants=tuple(inputs[1:]), batch_first=self.batch_first and k == len(self.splits) - 1,
         )  # fmt: skip
 
     def _rows(self, k: int, units: Tensor) -> Weights:
         """The rows of the four gates of ``units``, in all weights of layer k."""
         hidden = len(self.splits[k].constants) + len(self.splits[k].others)
         rows = (torch.arange(4)[:, None] * hidden + units).flatten()
-        return tuple(None if w is None else w[rows.to(w.device)] for w in self.weights[k])
+        return tuple(w[rows.to(w.device)] for w in self.weights[k])
 
     def _drop(self, x: Tensor) -> Tensor:
         return nn.functional.dropout(x, self.dropout) if self.dropout else x
-
-
-def _recalled(memory: Tensor, columns: slice | None, x: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Z at every step, Z one step earlier, and the last h and c of Z; NaN where not known."""
-    unknown = x.new_full((x.shape[1], units), torch.nan)
-    if columns is None:
-        nothing = x.new_empty(*x.shape[:2], 0)
-        return nothing, nothing, unknown, unknown
-    part = memory[..., columns]
-    return part[1:], part[:-1], part[-1], unknown

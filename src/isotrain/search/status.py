@@ -144,10 +144,10 @@ def _worker(asked: argparse.Namespace) -> None:
     own_cores(at.space.settings({}).runtime.threads)  # torch, imported below, must find its cores chosen
 
     from isotrain.search.objective import objective
-    from isotrain.search.outbox import Outbox
+    from isotrain.search.tracking import TrialTracking
     from isotrain.search.worker import work
 
-    work(at, objective(at), on_finished=Outbox(at))
+    work(at, objective(at), on_finished=TrialTracking(at))
 
 
 def _status(asked: argparse.Namespace) -> None:
@@ -164,7 +164,7 @@ def _confirm(asked: argparse.Namespace) -> None:
 
 
 def _sync(asked: argparse.Namespace) -> None:
-    from isotrain.search.outbox import sync
     from isotrain.search.study import place
+    from isotrain.search.tracking import sync
 
     print(sync(place(asked.params)))

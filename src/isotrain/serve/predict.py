@@ -1,4 +1,4 @@
-"""From a file or a table of the series to the forecast of the hours after its last one. Pandas in, pandas out."""
+"""From a file or a table of the series to the forecast of the hours after its last one."""
 
 import logging
 from dataclasses import dataclass
@@ -15,13 +15,14 @@ from isotrain.data.repair import repair
 from isotrain.data.schema import TIME, Flag, flag_column
 from isotrain.data.source import read_hourly
 from isotrain.data.windowing import NEXT, apply_statistics
+from isotrain.data.windows import Provenance
 from isotrain.errors import InputError
 from isotrain.forecast.bundle import Bundle
 from isotrain.forecast.intervals import working_hours
 
 log = logging.getLogger(__name__)
 HOUR = pd.Timedelta(hours=1)
-COVERAGE = 0.8  # of the interval, where none is asked for
+COVERAGE = 0.8  # of the interval, by default
 Ends = NDArray[np.float64]
 
 
@@ -42,7 +43,7 @@ def read_series(bundle: Bundle, path: Path) -> pd.DataFrame:
 
 
 def use_one_thread() -> None:
-    """Torch on one core, for the whole process: at a single window several only wait for each other."""
+    """Torch on one core, for the whole process: at a single window several cores only wait for each other."""
     torch.set_num_threads(1)
 
 
@@ -72,7 +73,7 @@ def next_hours(bundle: Bundle, table: pd.DataFrame) -> NextHours:
 
     Raises :class:`InputError` if a column is missing or the history too short.
     """
-    facts = {
+    facts: Provenance = {
         "source": table.attrs.get("source", "the table"),
         "simulated": False,
         "rows": len(table),
@@ -98,7 +99,10 @@ def predict(bundle: Bundle, table: pd.DataFrame, coverage: float = COVERAGE) -> 
     answer = next_hours(bundle, table)
     low, high = answer.interval(bundle, coverage)
     if bundle.residuals is None:
-        log.warning("no intervals: this forecaster was trained on the validation part, so no errors are left to take")
+        log.warning(
+            "no intervals: this forecaster was trained on the validation part, so it has no validation errors; take "
+            "those of the same method trained without that part (--errors-of)"
+        )
     return pd.DataFrame(
         {
             "time_utc": [stamp.isoformat() for stamp in answer.time],
@@ -123,7 +127,7 @@ def _unit(ingest: Ingest, key: str) -> str:
 
 
 def _warn_of_what_is_missing(table: pd.DataFrame, bundle: Bundle) -> None:
-    """Say which of the last hours are repairs: a forecast that starts from them is worth less."""
+    """Warn of the last hours that are repaired values: a forecast that starts from them is less certain."""
     for key in bundle.ingest.columns:
         good = np.flatnonzero(table[flag_column(key)].isin([Flag.OK, Flag.OFFSET]))
         missing = len(table) - 1 - int(good[-1]) if len(good) else len(table)

@@ -2,8 +2,6 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -16,7 +14,8 @@ from isotrain.config.sections import Tracking
 from isotrain.errors import InputError
 from isotrain.forecast.bundle import ABOUT, RESIDUALS, WEIGHTS, Bundle
 from isotrain.serve.predict import COVERAGE, predict, read_series
-from isotrain.training.tracking import tracked, tracking_uri
+from isotrain.training.outbox import open_store
+from isotrain.training.tracking import tracking_uri
 
 SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 NEEDS = ["isotrain[study]", "mlflow", "numpy", "pandas", "torch"]  # what serves it must have installed
@@ -48,10 +47,12 @@ def log_model(bundle: Bundle, csv: Path, tracking: Tracking, name: str | None = 
     example = input_example(bundle, csv)
     answer = predict(bundle, read_series(bundle, csv))
     tags = {"kind": "model", "method": bundle.settings.method}
+    store = tracking_uri(tracking.uri)
+    _, experiment = open_store(store, tracking.experiment)
+    mlflow.set_tracking_uri(store)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        tracked(tracking.experiment, tracking.uri, f"model-{bundle.folder.name}", tags) as run,
-        _active(run.id, tracking_uri(tracking.uri)),
+        mlflow.start_run(experiment_id=experiment, run_name=f"model-{bundle.folder.name}", tags=tags),
     ):
         logged = mlflow.pyfunc.log_model(
             name="forecaster",
@@ -97,11 +98,3 @@ def _download(model: str) -> str:
     if kind == "runs" and "/" not in name.strip("/"):  # MLflow takes no bare run for an address
         return str(mlflow.artifacts.download_artifacts(run_id=name.strip("/")))
     return str(mlflow.artifacts.download_artifacts(model))
-
-
-@contextmanager
-def _active(run_id: str, store: str) -> Iterator[None]:
-    """Make the run the one that MLflow's own functions log to."""
-    mlflow.set_tracking_uri(store)
-    with mlflow.start_run(run_id=run_id):
-        yield

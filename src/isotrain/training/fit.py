@@ -217,7 +217,7 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "key": fit_key(s, job.seed, job.windows.meta["sha256"]),
-        "data": {key: job.windows.meta[key] for key in SERIES},
+        "data": {key: value for key, value in job.windows.meta.items() if key in SERIES},
         "hardware": hardware(),
         "params": decisive(s),
         "parameters": sum(p.numel() for p in module.parameters()),

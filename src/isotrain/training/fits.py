@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 WIDTHS = 8  # the widths that a budget chooses from are multiples of it
 TIMED_STEPS = 24  # of a width, the first quarter left out
+SEND_EVERY_SECONDS = 20.0  # to MLflow, while there are more fits to come
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -49,13 +50,20 @@ def run_fits(
         log.info("all %d fits are there already", len(names) * len(chosen))
         return
     _import_everything()
-    began = time.monotonic()
-    for done, (name, seed) in enumerate(waiting):
-        left = (time.monotonic() - began) / done * (len(waiting) - done) if done else None
-        about = "" if left is None else f", about {left:.0f} s left"
-        log.info("fit %d of %d: %s, seed %d%s", done + 1, len(waiting), name, seed, about)
-        settings, budget = budgets.settings(name)
-        in_child(partial(_fit, settings, seed, series, budgets.folder(name, seed), budget))
+    from isotrain.training.outbox import send
+
+    began = sent = time.monotonic()
+    try:
+        for done, (name, seed) in enumerate(waiting):
+            left = f", about {(time.monotonic() - began) / done * (len(waiting) - done):.0f} s left" if done else ""
+            log.info("fit %d of %d: %s, seed %d%s", done + 1, len(waiting), name, seed, left)
+            settings, budget = budgets.settings(name)
+            in_child(partial(_fit, settings, seed, series, budgets.folder(name, seed), budget))
+            if time.monotonic() - sent > SEND_EVERY_SECONDS:
+                send()
+                sent = time.monotonic()
+    finally:
+        send()
 
 
 def fit_key(settings: Settings, seed: int, data: str) -> str:

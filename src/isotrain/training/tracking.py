@@ -1,175 +1,211 @@
-"""All that a fit knows of MLflow: one flat run a fit, sent in batches while the training clock stands still."""
+"""The first half of the road to MLflow: every run is written to disk as a pending run, without importing MLflow.
+
+``tracked(...)`` opens a run and yields a :class:`Run` that takes parameters, metrics, tags and artifacts. All of it
+goes into the folder ``pending_runs/<name>-<key>/`` of the project: ``run.json`` and ``artifacts/``. Nothing here asks
+a server, so no state of MLflow can cost a finished fit, and a fit spends milliseconds on being tracked.
+
+:func:`isotrain.training.outbox.send` is the second half. It takes a second to import, because MLflow does, and sends
+all that is pending. A process that waits for fits calls it when they have ended; called while a fit runs, it also shows
+in MLflow what the fit has written so far (a run writes its file again every 30 s).
+"""
 
 import contextlib
-import fcntl
 import logging
+import math
 import os
+import shutil
 import signal
 import socket
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import psutil
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read by mlflow at import
-
+from isotrain.files import read_json, sha256_text, write_json
 
 log = logging.getLogger(__name__)
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on the runs, not on traces
 SERIES = ("source", "simulated", "rows", "sha256", "target", "unit")  # what :meth:`Run.dataset` reads of a series
 EXPERIMENTS = (".dvc", "tmp", "exps")  # where DVC runs queued experiments
+EVERY_SECONDS = 30.0  # between two times that an open run is written
+RUN, ARTIFACTS = "run.json", "artifacts"
+
+
+@dataclass
+class PendingRun:
+    """A run on its way to MLflow: what ``run.json`` holds. Moments are milliseconds since 1970.
+
+    Attributes:
+        name: shown in MLflow.
+        experiment: the experiment of MLflow that it belongs to.
+        uri: the store that it is sent to.
+        key: the tags that no other run has: by them a run that was sent half is found again, and never sent twice.
+        began: when it began.
+        ended: when it ended; None while it runs.
+        status: RUNNING, FINISHED, FAILED (an exception) or KILLED (a signal, or the process is gone).
+        tags: its other tags.
+        params: dotted path -> value, as text.
+        metrics: (name, value, step, moment); a value that is no number of JSON is text: nan, inf, -inf.
+        series: what :data:`SERIES` names of the series behind it.
+        process: the machine, the process and when it started, to tell whether it still runs.
+        taken_up: the run of MLflow that ``mlflow run`` opened for it.
+    """
+
+    name: str
+    experiment: str
+    uri: str
+    key: dict[str, str]
+    began: int
+    ended: int | None = None
+    status: str = "RUNNING"
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: list[tuple[str, float | str, int, int]] = field(default_factory=list)
+    series: dict[str, Any] | None = None
+    process: dict[str, Any] | None = None
+    taken_up: str | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> "PendingRun":
+        """The run in ``folder``; ``FileNotFoundError`` if it was sent meanwhile, ``ValueError`` if it is damaged."""
+        try:
+            return cls(**read_json(folder / RUN))
+        except TypeError as problem:
+            raise ValueError(f"{folder / RUN} is no pending run: {problem}") from None
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder below ``pending_runs``."""
+        return f"{self.name.replace('/', '-')}-{sha256_text(repr(sorted(self.key.items())))[:8]}"
+
+    def metric(self, name: str, value: float, step: int, moment: int) -> None:
+        """Add a metric."""
+        self.metrics.append((name, float(value) if math.isfinite(value) else str(float(value)), step, moment))
+
+    def write(self, outbox: Path) -> Path:
+        """Write it whole below ``outbox``, over what was written of it before; returns its folder."""
+        write_json(outbox / self.folder / RUN, asdict(self))
+        return outbox / self.folder
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it is open and its process, one of this machine, is gone."""
+        process = self.process or {}
+        ours = self.status == "RUNNING" and process.get("host") == socket.gethostname()
+        return ours and _born(int(process["pid"])) != process["born"]
 
 
 class Run:
-    """An open MLflow run."""
+    """An open run, kept on disk until it is sent."""
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
-        self._client, self.id = client, run_id
+    def __init__(self, pending: PendingRun, outbox: Path) -> None:
+        self._pending, self._outbox = pending, outbox
+        self._write()
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters under their dotted paths."""
-        items = [Param(key, str(value)) for key, value in values.items()]
-        for start in range(0, len(items), 100):  # MLflow's limit a batch
-            self._client.log_batch(self.id, params=items[start : start + 100])
+        """Parameters under their dotted paths."""
+        self._pending.params |= {key: str(value) for key, value in values.items()}
+        self._write()
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Log metrics at ``step``, with the machine's and the process's load beside them."""
-        now = int(time.time() * 1000)
-        items = [Metric(key, float(value), now, step) for key, value in {**values, **_system()}.items()]
-        self._client.log_batch(self.id, metrics=items)
+        """Metrics at ``step``, with the machine's and the process's load beside them."""
+        now = now_ms()
+        for name, value in {**values, **_system()}.items():
+            self._pending.metric(name, value, step, now)
+        if time.monotonic() - self._written > EVERY_SECONDS:
+            self._write()
 
     def history(self, rows: Iterable[Mapping[str, Any]], prefix: str) -> None:
-        """Log the numbers of rows that each have a ``step``, as metrics ``prefix/name``."""
-        now = int(time.time() * 1000)
-        items = [
-            Metric(f"{prefix}/{key}", float(value), now, row["step"])
-            for row in rows
-            for key, value in row.items()
-            if key != "step" and isinstance(value, int | float)
-        ]
-        for start in range(0, len(items), 1000):  # MLflow's limit a batch
-            self._client.log_batch(self.id, metrics=items[start : start + 1000])
+        """The numbers of rows that each have a ``step``, as metrics ``prefix/name``."""
+        now = now_ms()
+        for row in rows:
+            for name, value in row.items():
+                if name != "step" and isinstance(value, int | float):
+                    self._pending.metric(f"{prefix}/{name}", value, row["step"], now)
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags."""
-        self._client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in values.items()])
+        """Tags besides those that the run was opened with."""
+        self._pending.tags |= {key: str(value) for key, value in values.items()}
 
     def dataset(self, meta: Mapping[str, Any]) -> None:
         """Name the series behind the run: source, digest (sha256), rows."""
-        name = "simulated" if meta["simulated"] else Path(meta["source"]).name
-        data = Dataset(
-            name=name,
-            digest=meta["sha256"][:32],
-            source_type="simulated" if meta["simulated"] else "file",
-            source=str(meta["source"]),
-            profile=f'{{"rows": {meta["rows"]}, "target": "{meta["target"]}", "unit": "{meta["unit"]}"}}',
-        )
-        self._client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+        self._pending.series = {key: meta[key] for key in SERIES}
 
     def artifacts(self, path: Path, folder: str | None = None) -> None:
-        """Store a file, or every file of a folder."""
-        send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-        send(self.id, str(path), folder)
+        """Keep a copy of a file, or of every file of a folder, below ``folder`` in the run's artifacts.
+
+        A copy, because the folder of a fit may be written anew, or removed with a temporary copy of the project, before
+        the run is sent.
+        """
+        goal = self._outbox / self._pending.folder / ARTIFACTS / (folder or "")
+        if path.is_dir():
+            shutil.copytree(path, goal, dirs_exist_ok=True)
+        else:
+            goal.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, goal)
+
+    def end(self, status: str) -> None:
+        """Close the run with ``status``."""
+        self._pending.status, self._pending.ended = status, now_ms()
+        self._write()
+
+    def _write(self) -> None:
+        self._pending.write(self._outbox)
+        self._written = time.monotonic()
 
 
 @contextmanager
 def tracked(
     experiment: str, uri: str | None, name: str, tags: Mapping[str, str], *, whole_pipeline: bool = False
 ) -> Iterator[Run]:
-    """Open a run called ``name``; it ends FINISHED, FAILED (an exception) or KILLED (a signal), never RUNNING.
+    """Open a pending run called ``name``; it ends FINISHED, FAILED (an exception) or KILLED (a signal).
 
-    ``uri = None`` takes ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the project's root. Runs that a killed
-    process of this machine left RUNNING are marked KILLED first: nobody else can. The run that ``mlflow run`` opened
-    is taken up by the fit that it was asked for, or, ``whole_pipeline``, by the report of the pipeline.
+    Args:
+        experiment: the experiment of MLflow that it belongs to.
+        uri: of the store that it will be sent to, read by :func:`tracking_uri`.
+        name: shown in MLflow.
+        tags: of the run.
+        whole_pipeline: the run that ``mlflow run`` opened is taken up by the fit that it was asked for, or, with True,
+            by the report of the pipeline.
     """
-    uri = tracking_uri(uri)
-    with _first_come(uri):
-        client = MlflowClient(uri)
-        experiment_id = _experiment(client, experiment, uri)
-        _bury_the_dead(client, experiment_id)
-    run_id = _open_run(client, experiment_id, name, {**tags, **_process_tags()}, whole_pipeline)
-    log.info("MLflow run %s in %s", run_id, uri)
+    run = Run(
+        PendingRun(
+            name=name,
+            experiment=experiment,
+            uri=tracking_uri(uri),
+            key={"isotrain.run": uuid.uuid4().hex},
+            began=now_ms(),
+            tags={key: str(value) for key, value in tags.items()},
+            process={"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())},
+            taken_up=None if "DVC_STAGE" in os.environ and not whole_pipeline else os.environ.get("MLFLOW_RUN_ID"),
+        ),
+        outbox_folder(),
+    )
     status = "FAILED"
     try:
         with _terminable():
-            yield Run(client, run_id)
+            yield run
         status = "FINISHED"
     except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
         raise
     finally:
-        client.set_terminated(run_id, status)
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """A run as a whole, to be logged when it is over. ``metrics``: (name, value, step); times in ms since 1970."""
-
-    name: str
-    key: Mapping[str, str]  # the tags that no other run has
-    tags: Mapping[str, str]
-    series: Mapping[str, Any]  # as :meth:`Run.dataset` takes it
-    params: Mapping[str, Any]
-    metrics: Sequence[tuple[str, float, int]]
-    status: str  # FINISHED | FAILED
-    began: int
-    ended: int
-
-
-class TrackingError(OSError):
-    """The store of runs does not answer; or, ``refused``, answers that it does not want what it was given."""
-
-    def __init__(self, message: str, refused: bool) -> None:
-        super().__init__(message)
-        self.refused = refused
-
-
-def log_parcel(experiment: str, uri: str | None, parcel: Parcel) -> str:
-    """Log ``parcel`` as one flat run and return its id; done twice, or half and then again, it is there once.
-
-    One caller at a time: two could both find that it is not there. Raises :class:`TrackingError`, within seconds.
-    """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # by default a dead server is asked for minutes
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    uri = tracking_uri(uri)
-    try:
-        with _first_come(uri):
-            client = MlflowClient(uri)
-            experiment_id = _experiment(client, experiment, uri)
-        query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in parcel.key.items())
-        known = client.search_runs([experiment_id], query, max_results=1)
-        run_id = known[0].info.run_id if known else _new_run(client, experiment_id, parcel)
-        run = Run(client, run_id)
-        run.dataset(parcel.series)
-        run.params(parcel.params)
-        items = [Metric(name, value, parcel.ended, step) for name, value, step in parcel.metrics]
-        for start in range(0, len(items), 1000):  # MLflow's limit a batch
-            client.log_batch(run_id, metrics=items[start : start + 1000])
-        client.set_terminated(run_id, parcel.status, parcel.ended)
-    except MlflowException as problem:
-        refused = problem.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
-        raise TrackingError(str(problem).splitlines()[0], refused) from problem
-    return str(run_id)
-
-
-def _new_run(client: MlflowClient, experiment_id: str, parcel: Parcel) -> str:
-    tags = {**parcel.tags, **parcel.key, "mlflow.source.name": "isotrain"}
-    run = client.create_run(experiment_id, start_time=parcel.began, run_name=parcel.name, tags=tags)
-    return str(run.info.run_id)
+        run.end(status)
 
 
 def tracking_uri(uri: str | None = None) -> str:
     """Where runs are kept: ``MLFLOW_TRACKING_URI``, else ``uri``, else ``mlflow.db`` in the project's root."""
     return os.environ.get("MLFLOW_TRACKING_URI") or uri or f"sqlite:///{project_root() / 'mlflow.db'}"
+
+
+def outbox_folder() -> Path:
+    """Where the project keeps its pending runs."""
+    return project_root() / "pending_runs"
 
 
 def project_root() -> Path:
@@ -179,44 +215,13 @@ def project_root() -> Path:
     return Path(*here.parts[: inside[0]]) if inside else here
 
 
-def _experiment(client: MlflowClient, name: str, uri: str) -> str:
-    known = client.get_experiment_by_name(name)
-    if known is not None:
-        return str(known.experiment_id)
-    local = uri.startswith("sqlite:")
-    location = (project_root() / "mlruns").as_uri() if local else None
-    return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
-
-
-def _open_run(
-    client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str], whole_pipeline: bool
-) -> str:
-    """A new run, or the one that ``mlflow run`` opened for this very work."""
-    given = os.environ.get("MLFLOW_RUN_ID")
-    if given and (whole_pipeline or "DVC_STAGE" not in os.environ):
-        for key, value in {**tags, "mlflow.runName": name}.items():
-            client.set_tag(given, key, value)
-        return given
-    run = client.create_run(experiment_id, run_name=name, tags={**tags, "mlflow.source.name": "isotrain"})
-    return str(run.info.run_id)
-
-
-def _bury_the_dead(client: MlflowClient, experiment_id: str) -> None:
-    query = f"attributes.status = 'RUNNING' and tags.`isotrain.host` = '{socket.gethostname()}'"
-    for run in client.search_runs([experiment_id], query):
-        pid, born = run.data.tags.get("isotrain.pid", "0"), run.data.tags.get("isotrain.pid_born", "")
-        if _born(int(pid)) != born:
-            log.warning("MLflow run %s: its process %s is gone, marked KILLED", run.info.run_id, pid)
-            client.set_terminated(run.info.run_id, "KILLED")
-
-
-def _process_tags() -> dict[str, str]:
-    pid = os.getpid()
-    return {"isotrain.host": socket.gethostname(), "isotrain.pid": str(pid), "isotrain.pid_born": _born(pid)}
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
 
 
 def _born(pid: int) -> str:
-    """When the process started: a reused pid is another process."""
+    """When the process started: a number that is used again is another process."""
     try:
         return f"{psutil.Process(pid).create_time():.2f}"
     except psutil.NoSuchProcess:
@@ -233,17 +238,6 @@ def _system() -> dict[str, float]:
 
 
 @contextmanager
-def _first_come(uri: str) -> Iterator[None]:
-    """One process at a time makes a new sqlite store: several at once crash in its migrations."""
-    if not uri.startswith("sqlite:"):
-        yield
-        return
-    with (Path(tempfile.gettempdir()) / "isotrain-mlflow.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
 def _terminable() -> Iterator[None]:
     """SIGTERM unwinds the stack like an exit, so that the run is closed on the way out."""
 
@@ -251,7 +245,7 @@ def _terminable() -> Iterator[None]:
         raise SystemExit(128 + number)
 
     before = signal.getsignal(signal.SIGTERM)
-    with contextlib.suppress(ValueError):  # not the main thread: signals are not ours
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers
         signal.signal(signal.SIGTERM, leave)
     try:
         yield

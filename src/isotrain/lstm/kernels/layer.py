@@ -1,4 +1,8 @@
-"""How a layer's units lie in the kernels' memory: active ones first, each kind filling whole blocks."""
+"""One LSTM layer on the compiled kernels, as an autograd function: units packed, forward, backward, gradients unpacked.
+
+The units lie in the kernels' memory with the active ones first, the active and the isolated each filling whole blocks
+of :data:`LANES`, so that what is isolated is left out by a shorter loop.
+"""
 
 import functools
 from dataclasses import dataclass
@@ -17,11 +21,13 @@ LANES = 16  # units in a block of the kernels
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Attributes:
-    order: (P,) the unit in each place, or -1 in an empty one; P is a multiple of LANES.
-    active: the first so many places hold the active units.
-    place: (H,) the place of each unit.
-    natural: the units lie in their own order without gaps.
+    """Where each unit lies in the kernels' memory.
+
+    Attributes:
+        order: (P,) the unit in each place, or -1 in an empty one; P is a multiple of LANES.
+        active: the first so many places hold the active units.
+        place: (H,) the place of each unit.
+        natural: the units lie in their own order without gaps.
     """
 
     order: Tensor
@@ -70,14 +76,14 @@ def lstm_layer(
         x: (T, B, I), any strides. ``constants``: more inputs (T, B, I_n) beside it, which get no gradient; the
             columns of ``weight_ih`` are those of x, then theirs.
         h0, c0: (B, H). weight_ih: (4H, I + ...), weight_hh: (4H, H), rows i, f, g, o. The biases: (4H,).
-        plan: what is left out of the backward: exact and cut units, steps, weights. ``autonomous`` is not this
-            function's business (:mod:`isotrain.lstm.stack` turns it into a smaller layer).
+        plan: what is left out of the backward: exact and cut units, steps, weights. Mode ``autonomous`` is refused
+            here: :mod:`isotrain.lstm.stack` turns it into a smaller layer.
         batch_first: how y lies in memory; its shape is (T, B, H) either way.
 
     Returns y (T, B, H), the last h and c (B, H). The backward may run once more after ``retain_graph=True`` (it then
     computes the forward again); it is not itself differentiable.
 
-    Raises :class:`InputError` for shapes, precisions and plans that do not fit: the kernels would read past the ends.
+    Raises :class:`InputError` for shapes, precisions and plans that do not fit, and where the kernels are not built.
     """
     _check((x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh), constants, plan)
     build.load()
@@ -85,17 +91,6 @@ def lstm_layer(
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     y, h, c = _Layer.apply(plan, bf16, batch_first, keep, *tensors)
     return y, h, c
-
-
-def layer_states(x: Tensor, weights: tuple[Tensor | None, ...], bf16: bool) -> tuple[Tensor, Tensor]:
-    """h and c after every step, each (T, B, H), over x (T, B, I) from a zero state; without a backward."""
-    build.load()
-    w_hh = weights[1]
-    assert w_hh is not None
-    hidden = w_hh.shape[1]
-    zero = w_hh.new_zeros(x.shape[1], hidden)
-    y, _, _, _, _, cells = _run((zero, zero, *weights, x), EVERYTHING, bf16, batch_first=False, keep=True)
-    return y, cells[1:, :, :hidden]
 
 
 class _Layer(torch.autograd.Function):
@@ -139,7 +134,7 @@ def _check(tensors: tuple[Tensor | None, ...], constants: tuple[Tensor, ...], pl
     if plan.active is None:
         return
     if plan.mode == "autonomous":
-        raise InputError("mode 'autonomous' is not the kernels' business: isotrain.lstm.stack makes a smaller layer")
+        raise InputError("the kernels do not know mode 'autonomous': isotrain.lstm.stack makes it a smaller layer")
     if plan.active.dtype != torch.bool or tuple(plan.active.shape) != (hidden,):
         raise InputError(f"active is {plan.active.dtype} {tuple(plan.active.shape)}: use booleans of shape ({hidden},)")
 
@@ -166,19 +161,21 @@ def _gradients(
     plan, units, hidden, steps = ctx.plan, layout(ctx.plan, h0.shape[1]), h0.shape[1], x.shape[0]
     rows, gates, cells = kept
     first = 0 if plan.steps is None else max(steps - plan.steps, 0)
-    cut_before = max(steps - plan.recent, 0) if plan.active is not None and plan.mode == "cut" else 0
-    wanted = units.active if cut_before >= steps and not need_h0 else len(units.order)  # places whose dh is read
+    cut = plan.active is not None and plan.mode == "cut"
+    places = units.active if cut else len(units.order)  # that take part in the backward
+    wanted = len(units.order) if need_h0 else places  # whose dh is read
     inputs = x.shape[2] if need_x else 0
     panels = torch.ops.isotrain.pack_backward(
         w_ih.contiguous(), w_hh.contiguous(), units.order, wanted, inputs, ctx.bf16
     )
     dx, dh0, dc0 = torch.ops.isotrain.backward(
-        rows, gates, cells, panels, units.order, _unit_stride(dy), _unit_stride(dh), _unit_stride(dc), hidden, inputs,
-        ctx.batch_first, first, units.active, cut_before, build.has_brgemm(ctx.bf16),
+        gates, cells, panels, units.order, _unit_stride(dy), _unit_stride(dh), _unit_stride(dc), hidden, inputs,
+        ctx.batch_first, first, places, build.has_brgemm(ctx.bf16),
     )  # fmt: skip
     weights: tuple[Tensor | None, ...] = (None, None, None, None)
     if plan.weights and any(ctx.needs_input_grad[6:10]):
-        packed = _weight_gradients(plan, units, rows, gates, first, cut_before)
+        everyone = plan.active is None or plan.mode == "masked"
+        packed = _product(rows, gates, len(units.order) if everyone else units.active, first)
         weights = _unpack(packed, units, hidden, w_ih.shape[1])
         if b_ih is None:
             weights = (*weights[:2], None, None)
@@ -197,21 +194,10 @@ def _unit_stride(gradient: Tensor | None) -> Tensor | None:
     return gradient.contiguous()
 
 
-def _weight_gradients(plan: Plan, units: Layout, rows: Tensor, gates: Tensor, first: int, cut_before: int) -> Tensor:
-    """(4P', K): one product for the places with a gradient in all steps, one for those with it in the last few."""
-    if plan.active is None or plan.mode == "masked":
-        return _product(rows, gates, 0, len(units.order), first)
-    always = _product(rows, gates, 0, units.active, first)
-    if plan.mode == "exact" or plan.recent == 0:
-        return always
-    return torch.cat([always, _product(rows, gates, units.active, len(units.order), max(first, cut_before))])
-
-
-def _product(rows: Tensor, gates: Tensor, begin: int, end: int, first: int) -> Tensor:
-    """(4 (end - begin), K): gradients of these places' weights from step ``first`` on."""
-    steps = gates.shape[0]
-    dg = gates[first:].flatten(0, 1)[:, 4 * begin : 4 * end]
-    return torch.mm(dg.t(), rows[first:steps].flatten(0, 1)).float()
+def _product(rows: Tensor, gates: Tensor, places: int, first: int) -> Tensor:
+    """(4 places, K): gradients of the weights of the first ``places``, summed from step ``first`` on."""
+    dg = gates[first:].flatten(0, 1)[:, : 4 * places]
+    return torch.mm(dg.t(), rows[first : len(gates)].flatten(0, 1)).float()
 
 
 def _unpack(packed: Tensor, units: Layout, hidden: int, inputs: int) -> tuple[Tensor, ...]:

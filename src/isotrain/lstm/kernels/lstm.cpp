@@ -15,6 +15,9 @@
 // The batch is shared out over the threads once; no thread waits for another before the end. An isolated zone is a
 // run of blocks at the end of the places, so that leaving it out is a shorter loop. Empty places have no weights:
 // their h and c stay 0 and so do their gradients.
+//
+// The registered operators check all that they are given (section "checks"), so that a wrong call from Python is an
+// error and never reads or writes past the end of a tensor.
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -167,7 +170,10 @@ bool try_brgemm() {
   return c[0] == 16.f;
 }
 
-bool has_brgemm(bool bf16) { return bf16 ? try_brgemm<BFloat16>() : try_brgemm<float>(); }
+bool has_brgemm(bool bf16) {
+  static const bool whole = try_brgemm<float>(), half = try_brgemm<BFloat16>();  // tried once
+  return bf16 ? half : whole;
+}
 
 // One contiguous part of the batch for each thread.
 template <typename F>
@@ -180,6 +186,77 @@ void share_batch(int64_t batch, bool brgemm, bool bf16, const F& work) {
       if (q * each < batch) work(q * each, std::min(each, batch - q * each));
     if (brgemm) at::native::cpublas::brgemm_release(bf16);
   });
+}
+
+// ---- checks ------------------------------------------------------------------------------------------------------
+
+void check_dense(const char* name, const Tensor& t) {
+  TORCH_CHECK(t.defined() && t.device().is_cpu() && t.layout() == at::kStrided && !t.is_neg(), name,
+              " must be a dense tensor on the CPU");
+}
+
+// A tensor of this type and these sizes, without gaps.
+void check(const char* name, const Tensor& t, at::ScalarType type, at::IntArrayRef sizes) {
+  check_dense(name, t);
+  TORCH_CHECK(t.scalar_type() == type, name, " is ", t.scalar_type(), ", must be ", type);
+  TORCH_CHECK(t.sizes() == sizes, name, " has sizes ", t.sizes(), ", must have ", sizes);
+  TORCH_CHECK(t.is_contiguous(), name, " must be contiguous");
+}
+void check(const char* name, const optional<Tensor>& t, at::ScalarType type, at::IntArrayRef sizes) {
+  if (t) check(name, *t, type, sizes);
+}
+
+// A batch-by-time tensor (steps, batch, width) of floats, whose rows lie anywhere, each without gaps.
+void check_rows(const char* name, const Tensor& t, int64_t steps, int64_t batch, int64_t width) {
+  check_dense(name, t);
+  TORCH_CHECK(t.scalar_type() == at::kFloat, name, " is ", t.scalar_type(), ", must be ", at::kFloat);
+  TORCH_CHECK(t.dim() == 3 && t.size(0) == steps && t.size(1) == batch && t.size(2) == width, name, " has sizes ",
+              t.sizes(), ", must have [", steps, ", ", batch, ", ", width, "]");
+  TORCH_CHECK(t.stride(2) == 1 || width <= 1, name, " must have neighbouring columns side by side");
+}
+
+void check_range(const char* name, int64_t value, int64_t low, int64_t high) {
+  TORCH_CHECK(low <= value && value <= high, name, " is ", value, ", must be from ", low, " to ", high);
+}
+
+// Each of the units 0..hidden-1 in one place of whole blocks, the empty places at the end of their block.
+void check_order(const Tensor& order, int64_t hidden) {
+  TORCH_CHECK(order.dim() == 1 && order.numel() % LANES == 0, "order must be one row of whole blocks of ", LANES,
+              " places, has sizes ", order.sizes());
+  check("order", order, at::kLong, {order.numel()});
+  const int64_t* unit = order.const_data_ptr<int64_t>();
+  std::vector<bool> placed(hidden);
+  int64_t count = 0;
+  for (int64_t p = 0; p < order.numel(); p++) {
+    TORCH_CHECK(-1 <= unit[p] && unit[p] < hidden, "order has unit ", unit[p], " in place ", p, ", units are 0 to ",
+                hidden - 1, " and an empty place is -1");
+    TORCH_CHECK(unit[p] < 0 || p % LANES == 0 || unit[p - 1] >= 0, "order has unit ", unit[p],
+                " behind an empty place of its block");
+    if (unit[p] < 0) continue;
+    TORCH_CHECK(!placed[unit[p]], "order has unit ", unit[p], " twice");
+    placed[unit[p]] = true;
+    count++;
+  }
+  TORCH_CHECK(count == hidden, "order has ", count, " of ", hidden, " units");
+}
+
+// The weights, and the number of hidden units that they are for.
+int64_t check_weights(const Tensor& w_ih, const Tensor& w_hh, const Tensor& order) {
+  TORCH_CHECK(w_ih.defined() && w_hh.defined() && w_ih.dim() == 2 && w_hh.dim() == 2, "w_ih and w_hh must be matrices");
+  const int64_t H = w_hh.size(1);
+  check("w_hh", w_hh, at::kFloat, {4 * H, H});
+  check("w_ih", w_ih, at::kFloat, {4 * H, w_ih.size(1)});
+  check_order(order, H);
+  return H;
+}
+
+// What the kernels read (float or bf16) as panels of that many rows.
+void check_panels(const Tensor& panels, int64_t count, int64_t rows, int64_t columns, bool brgemm) {
+  const bool bf16 = panels.defined() && panels.scalar_type() == at::kBFloat16;
+  check("panels", panels, bf16 ? at::kBFloat16 : at::kFloat, {count, rows, columns});
+  TORCH_CHECK(!bf16 || rows % 2 == 0, "panels in bf16 have an even number of rows, not ", rows);
+  TORCH_CHECK(!brgemm || has_brgemm(bf16), "brgemm must be false: this processor has no such products");
+  TORCH_CHECK(!bf16 || brgemm, "panels in bf16 need brgemm, which this processor may not have: see has_brgemm");
 }
 
 // ---- weights into panels -----------------------------------------------------------------------------------------
@@ -244,12 +321,21 @@ Tensor pack_backward_as(const Weights& w, const Tensor& order, int64_t columns, 
 
 Tensor pack_forward(const Tensor& w_ih, const Tensor& w_hh, const optional<Tensor>& b_ih, const optional<Tensor>& b_hh,
                     const Tensor& order, int64_t K, bool bf16) {
+  const int64_t H = check_weights(w_ih, w_hh, order);
+  TORCH_CHECK(b_ih.has_value() == b_hh.has_value(), "b_ih and b_hh must both be given, or neither");
+  check("b_ih", b_ih, at::kFloat, {4 * H});
+  check("b_hh", b_hh, at::kFloat, {4 * H});
+  TORCH_CHECK(K > order.numel() + w_ih.size(1) && K % 2 == 0, "K is ", K, ", must be even and at least ",
+              order.numel() + w_ih.size(1) + 1);
   const Weights w(w_ih, w_hh, b_ih, b_hh);
   return bf16 ? pack_forward_as<BFloat16>(w, order, K) : pack_forward_as<float>(w, order, K);
 }
 
 Tensor pack_backward(const Tensor& w_ih, const Tensor& w_hh, const Tensor& order, int64_t columns, int64_t inputs,
                      bool bf16) {
+  check_weights(w_ih, w_hh, order);
+  check_range("columns", columns, 0, order.numel());
+  check_range("inputs", inputs, 0, w_ih.size(1));
   const Weights w(w_ih, w_hh, std::nullopt, std::nullopt);
   return bf16 ? pack_backward_as<BFloat16>(w, order, columns, inputs)
               : pack_backward_as<float>(w, order, columns, inputs);
@@ -341,7 +427,20 @@ void forward_as(const std::vector<Rows>& inputs, const Tensor& h0, const Tensor&
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward(
     at::TensorList inputs, const Tensor& h0, const Tensor& c0, const Tensor& panels, const Tensor& order, bool keep,
     bool batch_first, bool brgemm) {
+  TORCH_CHECK(!inputs.empty() && inputs[0].dim() == 3, "inputs must be at least one tensor (steps, batch, inputs)");
+  TORCH_CHECK(h0.dim() == 2 && panels.dim() == 3, "h0 must be (batch, hidden) and panels (blocks, rows, ", PANEL, ")");
   const int64_t T = inputs[0].size(0), B = inputs[0].size(1), P = order.numel(), K = panels.size(1), H = h0.size(1);
+  int64_t seen = 0;
+  for (const Tensor& x : inputs) {
+    TORCH_CHECK(x.dim() == 3, "inputs must all be (steps, batch, inputs)");
+    check_rows("inputs", x, T, B, x.size(2));
+    seen += x.size(2);
+  }
+  check("h0", h0, at::kFloat, {B, H});
+  check("c0", c0, at::kFloat, {B, H});
+  check_order(order, H);
+  check_panels(panels, P / LANES, K, PANEL, brgemm);
+  TORCH_CHECK(K > P + seen, "panels have ", K, " rows, must have at least ", P + seen + 1, " for these inputs");
   std::vector<Rows> xs(inputs.begin(), inputs.end());
   const auto plain = h0.options();
   Tensor y = batch_first ? at::empty({B, T, H}, plain).transpose(0, 1) : at::empty({T, B, H}, plain);
@@ -385,13 +484,12 @@ void gate_gradients(S* gates, const float* c_before, const float* c_after, const
 }
 
 struct Backward {
-  const Tensor &rows, &gates, &cells, &panels;  // panels: those of pack_backward
+  const Tensor &gates, &cells, &panels;  // panels: those of pack_backward
   std::vector<Block> blocks;
   Rows dy, dx;                // dy.data, dx.data may be null
   float *dh, *dc;             // (B, P): in the gradients of the last states, out those of the first
   int64_t first_step;         // gate gradients exist from this step on
-  int64_t active;             // places that keep taking part in steps before `full_from`
-  int64_t full_from;
+  int64_t places;             // the first so many take part; the others are cut
 };
 
 template <typename S>
@@ -404,13 +502,12 @@ void backward_as(const Backward& w, bool brgemm) {
   const float* cells = w.cells.const_data_ptr<float>();
 
   share_batch(B, brgemm, std::is_same_v<S, BFloat16>, [&](int64_t b0, int64_t n) {
-    const int64_t ldh = h_panels * COLUMNS;  // whole panels: the last may reach beyond P
+    const int64_t places = w.places, ldh = h_panels * COLUMNS;  // whole panels: the last may reach beyond P
     const int64_t wide = std::max(ldh, P);
     std::vector<float> dh_buffer(n * wide);
     float *dh = dh_buffer.data(), dy_block[LANES];
     for (int64_t b = 0; b < n; b++) std::copy(w.dh + (b0 + b) * P, w.dh + (b0 + b + 1) * P, dh + b * wide);
     for (int64_t t = T - 1; t >= w.first_step; t--) {
-      const int64_t places = t < w.full_from ? w.active : P;
       S* at_t = gates + (t * B + b0) * ldg;
       for (int64_t b = 0; b < n; b++) {
         const float *c_before = cells + (t * B + b0 + b) * P, *c_after = c_before + B * P;
@@ -425,8 +522,7 @@ void backward_as(const Backward& w, bool brgemm) {
                          w.dc + (b0 + b) * P + p);
         }
       }
-      const int64_t live = t - 1 < w.full_from ? w.active : P;  // whose dh the step before reads
-      int64_t needed = std::min(h_panels, ceil_div(live, COLUMNS));
+      int64_t needed = ceil_div(places, COLUMNS);  // panels of dh that the step before reads
       if (t == w.first_step) needed = t == 0 ? h_panels : 0;  // the first states, or nobody
       const auto send = [&](int64_t q, int64_t columns, float* to, int64_t stride) {  // through panel q
         if (places > 0)
@@ -444,14 +540,32 @@ void backward_as(const Backward& w, bool brgemm) {
   });
 }
 
-// Overwrites `gates` by their gradients from `first_step` on (the first `active` places only before `full_from`)
-// and returns dx (T, B, inputs), dh0 (B, H), dc0 (B, H). Places beyond `active` that take no part get no dh0, dc0.
-std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& rows, const Tensor& gates, const Tensor& cells,
-                                            const Tensor& panels, const Tensor& order, const optional<Tensor>& dy,
+// Overwrites `gates` by their gradients from `first_step` on, those of the first `places` only, and returns
+// dx (T, B, inputs), dh0 (B, H), dc0 (B, H). The other places get no dc0, and dh0 if panels for them were packed.
+std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& gates, const Tensor& cells, const Tensor& panels,
+                                            const Tensor& order, const optional<Tensor>& dy,
                                             const optional<Tensor>& dh_last, const optional<Tensor>& dc_last, int64_t H,
-                                            int64_t inputs, bool batch_first, int64_t first_step, int64_t active,
-                                            int64_t full_from, bool brgemm) {
-  const int64_t T = gates.size(0), B = gates.size(1), P = cells.size(2);
+                                            int64_t inputs, bool batch_first, int64_t first_step, int64_t places,
+                                            bool brgemm) {
+  TORCH_CHECK(gates.dim() == 3 && panels.dim() == 3, "gates must be (steps, batch, columns), panels (n, rows, ", COLUMNS,
+              ")");
+  const int64_t T = gates.size(0), B = gates.size(1), P = order.numel();
+  check_range("H", H, 0, P);
+  check_order(order, H);
+  check_panels(panels, panels.size(0), 4 * P, COLUMNS, brgemm);
+  check("gates", gates, panels.scalar_type(), {T, B, gates.size(2)});
+  TORCH_CHECK(gates.size(2) >= 4 * P, "gates have ", gates.size(2), " columns, must have at least ", 4 * P);
+  check("cells", cells, at::kFloat, {T + 1, B, P});
+  if (dy) check_rows("dy", *dy, T, B, H);
+  check("dh_last", dh_last, at::kFloat, {B, H});
+  check("dc_last", dc_last, at::kFloat, {B, H});
+  check_range("first_step", first_step, 0, T);
+  check_range("places", places, 0, P);
+  TORCH_CHECK(places % LANES == 0, "places is ", places, ", must be whole blocks of ", LANES);
+  check_range("inputs", inputs, 0, panels.size(0) * COLUMNS);
+  const int64_t h_panels = panels.size(0) - ceil_div(inputs, COLUMNS);
+  TORCH_CHECK(ceil_div(places, COLUMNS) <= h_panels && h_panels <= ceil_div(P, COLUMNS), "panels are ", panels.size(0),
+              ": ", h_panels, " for h, must be from ", ceil_div(places, COLUMNS), " to ", ceil_div(P, COLUMNS));
   const auto plain = cells.options();
   Tensor dx = batch_first ? at::empty({B, T, inputs}, plain).transpose(0, 1) : at::empty({T, B, inputs}, plain);
   if (first_step > 0) dx.narrow(0, 0, first_step).zero_();
@@ -465,11 +579,11 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& rows, const Tensor& ga
   };
   into_places(dh_last, dh);
   into_places(dc_last, dc);
-  const Backward work{rows, gates, cells, panels, blocks, dy ? Rows(*dy) : Rows(), inputs ? Rows(dx) : Rows(),
-                      dh.data_ptr<float>(), dc.data_ptr<float>(), first_step, active, full_from};
+  const Backward work{gates, cells, panels, blocks, dy ? Rows(*dy) : Rows(), inputs ? Rows(dx) : Rows(),
+                      dh.data_ptr<float>(), dc.data_ptr<float>(), first_step, places};
   if (gates.scalar_type() == at::kBFloat16) backward_as<BFloat16>(work, brgemm);
   else backward_as<float>(work, brgemm);
-  if (full_from > 0) dc.narrow(1, active, P - active).zero_();
+  dc.narrow(1, places, P - places).zero_();
   Tensor dh0 = at::zeros({B, H}, plain), dc0 = at::zeros({B, H}, plain);
   if (first_step == 0)
     for (int64_t b = 0; b < B; b++)
@@ -490,7 +604,7 @@ TORCH_LIBRARY(isotrain, m) {
         "-> Tensor", pack_backward);
   m.def("forward(Tensor[] inputs, Tensor h0, Tensor c0, Tensor panels, Tensor order, bool keep, bool batch_first, "
         "bool brgemm) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", forward);
-  m.def("backward(Tensor rows, Tensor(a!) gates, Tensor cells, Tensor panels, Tensor order, Tensor? dy, "
-        "Tensor? dh_last, Tensor? dc_last, int H, int inputs, bool batch_first, int first_step, int active, "
-        "int full_from, bool brgemm) -> (Tensor, Tensor, Tensor)", backward);
+  m.def("backward(Tensor(a!) gates, Tensor cells, Tensor panels, Tensor order, Tensor? dy, "
+        "Tensor? dh_last, Tensor? dc_last, int H, int inputs, bool batch_first, int first_step, int places, "
+        "bool brgemm) -> (Tensor, Tensor, Tensor)", backward);
 }

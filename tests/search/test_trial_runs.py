@@ -5,11 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,25 +13,27 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial
+from tests.mlflow_server import server
 from tests.search.real_study import tiny_place
 
 from isotrain.data.windows import Windows
 from isotrain.files import write_json
-from isotrain.search import outbox as parcels
-from isotrain.search.outbox import Outbox, sync
-from isotrain.search.study import Place, open_study, place
+from isotrain.search import tracking
+from isotrain.search.study import Place, open_study
+from isotrain.search.tracking import TrialTracking, sync
+from isotrain.training.outbox import pending
 
 SENDER = """
 import sys
-from isotrain.search.outbox import Outbox
 from isotrain.search.study import open_study, place
+from isotrain.search.tracking import TrialTracking
 here = place(sys.argv[1])
-outbox = Outbox(here)
+tracking = TrialTracking(here)
 trials = open_study(here, create=False).get_trials()
 print("ready", flush=True)
 sys.stdin.readline()
 for trial in trials[int(sys.argv[2]) :: int(sys.argv[3])]:
-    outbox(trial)
+    tracking(trial)
 """
 
 
@@ -78,9 +75,9 @@ def runs(uri: str) -> dict[str, Run]:
 
 
 def test_a_trial_is_one_flat_run_that_sorts_by_what_matters(here: Place) -> None:
-    outbox = Outbox(here)
+    track = TrialTracking(here)
     for trial in finished(here):
-        outbox(trial)
+        track(trial)
     stored = runs(str(here.tracking.uri))
     assert set(stored) == {"isolation-0", "isolation-1", "isolation-2"}
     good, failed = stored["isolation-2"], stored["isolation-1"]
@@ -91,14 +88,13 @@ def test_a_trial_is_one_flat_run_that_sorts_by_what_matters(here: Place) -> None
     expected = {"study": "isolation", "trial": "2", "seed": "2", "method": "search", "state": "COMPLETE"}
     assert expected.items() <= good.data.tags.items() and good.data.tags["data.simulated"] == "yes"
     assert failed.data.tags["why"] == "told to fail"
-    assert not outbox.waiting() and sync(here) == "0 runs sent, 0 left"
-    assert parcels.read_json(here.folder / "sent" / "2.json")["run"] == good.info.run_id
+    assert not pending() and sync(here) == "0 runs sent, 0 left"
 
 
 def test_what_was_sent_half_and_is_sent_again_is_there_once(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sender dies between the run and the note that it is sent, and in the middle of the run."""
     trials = finished(here)
-    outbox = Outbox(here)
+    track = TrialTracking(here)
     send = MlflowClient.log_batch
     for dies_at in (1, 2, 3):
         calls = 0
@@ -113,8 +109,8 @@ def test_what_was_sent_half_and_is_sent_again_is_there_once(here: Place, monkeyp
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(MlflowClient, "log_batch", dying)
             for trial in trials:
-                outbox(trial)
-    (here.folder / "sent" / "0.json").unlink(missing_ok=True)
+                track(trial)
+    (here.folder / "trials" / "0" / "tracked").unlink()
     assert sync(here).endswith(" 0 left")
     stored = runs(str(here.tracking.uri))
     assert set(stored) == {"isolation-0", "isolation-1", "isolation-2"}
@@ -123,58 +119,38 @@ def test_what_was_sent_half_and_is_sent_again_is_there_once(here: Place, monkeyp
     assert [run.info.status for run in stored.values()].count("FINISHED") == 2
 
 
-def test_sync_knows_the_trials_whose_worker_wrote_no_parcel(here: Place) -> None:
+def test_sync_finds_the_trials_whose_worker_wrote_no_pending_run(here: Place) -> None:
     finished(here)
     assert sync(here) == "3 runs sent, 0 left"
 
 
-def test_a_parcel_that_is_refused_does_not_stop_the_others(here: Place, caplog: pytest.LogCaptureFixture) -> None:
-    trials = finished(here)
+def test_a_run_that_is_refused_does_not_stop_the_others(
+    here: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    finished(here)
     write_json(here.folder / "trials" / "0" / "result.json", {"params": {"not/../a key?": "x"}, "history": []})
-    assert sync(here) == f"2 runs sent, 1 left in {here.folder / 'outbox'}"
-    assert "MLflow refuses" in caplog.text and f"{trials[0].number}.json" in caplog.text
-
-
-@contextmanager
-def server(port: int, folder: Path) -> Iterator[str]:
-    uri = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "kept")]
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen([*command, *store], stdout=log, stderr=log, start_new_session=True)
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=5).close()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert process.poll() is None, (folder / "server.log").read_text()
-                time.sleep(0.2)
-        yield uri
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
+    assert sync(here) == f"2 runs sent, 1 left in {tmp_path / 'pending_runs'}"
+    assert "MLflow refuses" in caplog.text and "isolation-0-" in caplog.text
 
 
 def test_a_server_that_is_down_loses_nothing_and_is_complained_of_once(
     here: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr(parcels, "PAUSE", 0.0)
+    monkeypatch.setattr(tracking, "PAUSE", 0.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     away = replace(here, tracking=here.tracking.model_copy(update={"uri": f"http://127.0.0.1:{port}"}))
     trials = finished(away)
-    outbox = Outbox(away)
+    track = TrialTracking(away)
     for trial in trials[:2]:
-        outbox(trial)
-    assert len(outbox.waiting()) == 2
-    assert [record.getMessage() for record in caplog.records if "cannot be sent" in record.getMessage()] != []
-    assert caplog.text.count("cannot be sent") == 1 and "isotrain search sync" in caplog.text
+        track(trial)
+    assert len(pending()) == 2
+    assert caplog.text.count("takes no runs") == 1 and "isotrain search sync" in caplog.text
     with server(port, tmp_path) as uri:
-        outbox(trials[2])
-        assert not outbox.waiting()
+        track(trials[2])
+        assert not pending()
         assert set(runs(uri)) == {"isolation-0", "isolation-1", "isolation-2"}
         assert sync(away) == "0 runs sent, 0 left"
         assert len(runs(uri)) == 3
@@ -198,5 +174,5 @@ def test_many_processes_send_to_one_store(here: Place, tmp_path: Path) -> None:
         process.stdin.write("\n")
         process.stdin.close()
     assert [process.wait(120) for process in processes] == [0] * senders
-    assert not Outbox(place(tmp_path / "params.yaml")).waiting()
+    assert not pending()
     assert set(runs(str(here.tracking.uri))) == {f"isolation-{trial.number}" for trial in trials}

@@ -1,0 +1,188 @@
+"""The second half of the road to MLflow: :func:`send` sends all pending runs of a project, each exactly once.
+
+A server that is down, a store that is full or damaged, a file that is refused: each is said in one line, the pending
+run stays on disk, and the next call sends it. Importing this module imports MLflow, which takes a second.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read by mlflow at import
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # by default a dead server is asked for minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+from alembic.util import CommandError
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
+
+from isotrain.files import machine_lock
+from isotrain.training.tracking import ARTIFACTS, RUN, PendingRun, now_ms, outbox_folder, project_root
+
+log = logging.getLogger(__name__)
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on the runs, not on traces
+REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # of this run, by a store that answers
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its tracebacks: send says what failed
+STORE_ERRORS = (MlflowException, SQLAlchemyError, CommandError, OSError)
+_said: set[str] = set()  # stores that failed in the last call: each is complained of once
+
+
+def send(folder: Path | None = None) -> list[str]:
+    """Send every pending run of ``folder``, by default :func:`~isotrain.training.tracking.outbox_folder`.
+
+    Returns the ids of the runs that are now in MLflow and no longer pending. Runs whose process was killed are sent as
+    KILLED. A run that still goes on is sent as far as it is written, and stays. One process sends at a time: if
+    another is at it, that one sends these runs too and nothing is returned. It never raises for what a store does.
+    """
+    folder = folder or outbox_folder()
+    done: list[str] = []
+    passed: set[Path] = set()  # refused, or still running: not tried again in this call
+    unreachable: dict[str, str] = {}  # store -> why
+    while todo := [path for path in pending(folder) if path not in passed]:
+        with _turn(folder) as mine:
+            if not mine:
+                return done
+            for path in todo:
+                if (run_id := _send(path, unreachable)) is None:
+                    passed.add(path)
+                else:
+                    done.append(run_id)
+    for uri, reason in unreachable.items():
+        if uri not in _said:
+            log.warning(
+                "MLflow at %s takes no runs (%s): they wait in %s; the next fit or `isotrain search sync` sends them",
+                uri,
+                reason,
+                folder,
+            )
+    _said.clear()
+    _said.update(unreachable)
+    return done  # asked once more after the turn: what came meanwhile was left to this process
+
+
+def pending(folder: Path | None = None) -> list[Path]:
+    """The folders of the pending runs in ``folder``, by default the project's."""
+    return sorted(path.parent for path in (folder or outbox_folder()).glob(f"*/{RUN}"))
+
+
+def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
+    """The store at ``uri``, made if it is a new file, and the id of ``experiment`` in it, made too if it is new."""
+    with _one_at_a_time(uri):
+        client = MlflowClient(uri)
+        known = client.get_experiment_by_name(experiment)
+        if known is not None:
+            return client, str(known.experiment_id)
+        location = (project_root() / "mlruns").as_uri() if uri.startswith("sqlite:") else None
+        return client, str(client.create_experiment(experiment, artifact_location=location, tags=EXPERIMENT_TAGS))
+
+
+def _send(path: Path, unreachable: dict[str, str]) -> str | None:
+    """Send the run in the folder ``path`` and remove it; None if it stays, which is said, or was sent meanwhile."""
+    try:
+        run = PendingRun.read(path)
+        if run.is_abandoned:
+            run = PendingRun.read(path)  # its process wrote its last word before it went
+    except FileNotFoundError:
+        return None
+    except ValueError as problem:
+        log.error("%s is damaged and stays there, remove it when it is of no use: %s", path / RUN, problem)
+        return None
+    if run.is_abandoned:
+        log.warning("run %s: its process is gone, so it is marked KILLED", run.name)
+        run.status, run.ended = "KILLED", _last_sign(run)
+    if run.uri in unreachable or (run.ended is None and not run.metrics):  # it has just begun
+        return None
+    try:
+        run_id = _deliver(run, path / ARTIFACTS)
+    except STORE_ERRORS as problem:
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        if getattr(problem, "error_code", "") in REFUSED and not isinstance(problem.__cause__, SQLAlchemyError):
+            log.error("MLflow refuses the run in %s, which stays there: %s", path, reason)
+        else:
+            unreachable[run.uri] = reason
+        return None
+    if run.ended is None:
+        return None
+    log.info("MLflow run %s: %s in %s", run.name, run_id, run.uri)
+    (path / RUN).unlink()  # first: a folder without it is no pending run
+    shutil.rmtree(path)
+    return run_id
+
+
+def _deliver(run: PendingRun, artifacts: Path) -> str:
+    """Put ``run`` into its store and return its id there; done twice, or half and then again, it is there once."""
+    client, experiment_id = open_store(run.uri, run.experiment)
+    run_id = run.taken_up or _found(client, experiment_id, run) or _created(client, experiment_id, run)
+    tags = {**run.tags, **run.key, "mlflow.runName": run.name, "mlflow.source.name": "isotrain"}
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    params = [Param(key, value) for key, value in run.params.items()]
+    for start in range(0, len(params), 100):  # MLflow's limit a batch
+        client.log_batch(run_id, params=params[start : start + 100])
+    metrics = [Metric(name, float(value), moment, step) for name, value, step, moment in run.metrics]
+    for start in range(0, len(metrics), 1000):  # MLflow's limit a batch
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+    if run.series is not None:
+        client.log_inputs(run_id, [DatasetInput(_dataset(run.series), [InputTag("mlflow.data.context", "training")])])
+    if run.ended is not None:
+        if artifacts.exists():
+            client.log_artifacts(run_id, str(artifacts))
+        client.set_terminated(run_id, run.status, run.ended)
+    return run_id
+
+
+def _found(client: MlflowClient, experiment_id: str, run: PendingRun) -> str | None:
+    query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in run.key.items())
+    known = client.search_runs([experiment_id], query, max_results=1)
+    return str(known[0].info.run_id) if known else None
+
+
+def _created(client: MlflowClient, experiment_id: str, run: PendingRun) -> str:
+    created = client.create_run(experiment_id, start_time=run.began, run_name=run.name, tags=run.key)
+    return str(created.info.run_id)
+
+
+def _dataset(series: dict[str, object]) -> Dataset:
+    return Dataset(
+        name="simulated" if series["simulated"] else Path(str(series["source"])).name,
+        digest=str(series["sha256"])[:32],
+        source_type="simulated" if series["simulated"] else "file",
+        source=str(series["source"]),
+        profile=json.dumps({key: series[key] for key in ("rows", "target", "unit")}),
+    )
+
+
+def _last_sign(run: PendingRun) -> int:
+    return max([run.began, *(moment for *_, moment in run.metrics)]) if run.metrics else now_ms()
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[bool]:
+    """Whether it is this process's turn to send; the kernel drops the lock of a process that dies."""
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+@contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """One process of this machine at a time makes a new sqlite store: several at once crash in its migrations."""
+    if not uri.startswith("sqlite:"):
+        yield
+        return
+    lock = machine_lock("isotrain-mlflow.lock")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
