@@ -31,7 +31,9 @@ RISE = "search.space.training.rise"
         ("search.space.isolation.zone.choices", ["unit", "brick"], ("space.isolation.zone", "'brick'")),
         ("search.space.isolation.mode.when", {"isolation.zoen": ["unit"]}, ("isolation.zoen", "did you mean zone")),
         ("search.space.isolation.mode.when", {"isolation.zone": ["brick"]}, ("isolation.mode.when", "'brick'")),
-        ("search.space.isolation.zone.when", {"isolation.mode": ["exact"]}, ("isolation.mode", "must stand before")),
+        ("search.space.isolation.zone.when", {"isolation.mode": ["exact"]}, ("isolation.mode -> isolation", "circle")),
+        ("search.space.training.rise.when", {"training.rise": [0.1]}, ("training.rise -> training.rise", "circle")),
+        ("search.space", {"model": {"hidden": {"value": 8}}, "model.hidden": {"value": 9}}, ("written twice",)),
         (
             "search.space.isolation.criterion",
             [{"choices": ["random"]}, {"value": "depth", "when": {"isolation.zone": ["layer"]}}],

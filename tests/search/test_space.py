@@ -1,12 +1,17 @@
 """The space: what a trial may be, and where known methods lie in it."""
 
+import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+import yaml
 
 from isotrain.config import flatten
-from isotrain.search.space import Space, path_of
+from isotrain.config.search import Dimension
+from isotrain.search.space import Space, parameter_name, path_of
 from isotrain.search.study import place
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -59,3 +64,37 @@ def test_a_known_point_asked_for_gives_back_its_method(space: Space, method: str
 
 def test_a_fraction_of_nothing_isolates_nothing(space: Space) -> None:
     assert space.settings({"isolation.zone": "unit", "isolation.schedule.fraction": 0.0}).isolation is None
+
+
+def reordered(value: Any, order: Callable[[list[str]], list[str]]) -> Any:
+    """``value`` with the keys of every mapping in it, lists included, in another order."""
+    if isinstance(value, dict):
+        return {key: reordered(value[key], order) for key in order(list(value))}
+    return [reordered(inner, order) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2, 3])
+def test_the_order_of_keys_decides_nothing(space: Space, tmp_path: Path, seed: int | None) -> None:
+    """Sorted, and shuffled: the same names, asked in the same order, with the same draws."""
+    draw = random.Random(seed)
+    order = sorted if seed is None else lambda keys: draw.sample(keys, len(keys))
+    values = reordered(yaml.safe_load(PARAMS.read_text()), order)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    other = place(tmp_path / "params.yaml").space
+    assert other.describe() == space.describe()
+    for (one, overrides), (again, same) in zip(trials(space, 40), trials(other, 40), strict=True):
+        assert list(one.params.items()) == list(again.params.items())
+        assert overrides == same
+
+
+def test_several_conditions_name_a_parameter_by_their_values_in_one_order(space: Space) -> None:
+    """``when`` is a mapping too: whichever of its keys stands first, it is the same parameter."""
+    names = set()
+    for keys in (["training.regime", "isolation.zone"], ["isolation.zone", "training.regime"]):
+        allowed = {"training.regime": ["streamed"], "isolation.zone": ["unit", "layer"]}
+        variants = [
+            Dimension.model_validate({"low": 0.0, "high": 0.9, "when": {key: allowed[key] for key in keys}}),
+            Dimension.model_validate({"value": 0.5, "when": {"isolation.zone": ["step"]}}),
+        ]
+        names.add(parameter_name("isolation.schedule.fraction", variants[0], alone=False))
+    assert names == {"isolation.schedule.fraction@unit+layer,streamed"}

@@ -3,7 +3,8 @@
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
@@ -143,10 +144,26 @@ def _as_paths(written: Any, prefix: str = "") -> Any:
     for key, inner in written.items():
         path = f"{prefix}{key}"
         nested = isinstance(inner, Mapping) and not {*FORMS, "high"} & {*inner}
-        flat |= (
+        found = (
             _as_paths(inner, f"{path}.") if nested else {path: inner if isinstance(inner, list | tuple) else [inner]}
         )
+        if twice := sorted(flat.keys() & found.keys()):
+            raise ValueError(f"space.{twice[0]} is written twice, nested and with dots: leave one")
+        flat |= found
     return flat
+
+
+def in_order(space: Mapping[str, Sequence[Dimension]]) -> list[str]:
+    """The paths of ``space``, each after those that its conditions read, else by the alphabet.
+
+    So the order of keys in the file decides nothing. ValueError, naming the paths, for conditions in a circle.
+    """
+    reads = {path: sorted({read for one in space[path] for read in one.when}) for path in sorted(space)}
+    try:
+        return [path for path in TopologicalSorter(reads).static_order() if path in space]
+    except CycleError as problem:
+        circle = " -> ".join(problem.args[1])
+        raise ValueError(f"space: conditions go in a circle, {circle}: remove one `when` of them") from None
 
 
 Dimensions = Annotated[dict[str, list[Dimension]], BeforeValidator(_as_paths)]
@@ -198,17 +215,11 @@ class Search(Section):
                 for end in variant.ends:
                     check_value(path, field, end)
                 for condition, allowed in variant.when.items():
-                    self._check_condition(path, condition, allowed)
+                    for value in allowed:
+                        check_value(f"{path}.when.{condition}", field_at(condition), value)
             _check_exclusive(path, variants)
+        in_order(self.space)
         return self
-
-    def _check_condition(self, path: str, condition: str, allowed: list[Scalar]) -> None:
-        field = field_at(condition)
-        for value in allowed:
-            check_value(f"{path}.when.{condition}", field, value)
-        paths = list(self.space)
-        if condition in paths and paths.index(condition) >= paths.index(path):
-            raise ValueError(f"space.{path}: when {condition}, which must stand before it")
 
 
 def _check_exclusive(path: str, variants: list[Dimension]) -> None:

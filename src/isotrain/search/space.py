@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from isotrain.config import Settings, flatten
 from isotrain.config.params import MethodsView
-from isotrain.config.search import Dimension, is_whole
+from isotrain.config.search import Dimension, in_order, is_whole
 from isotrain.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ class Space:
     Attributes:
         methods: the sections and methods of params.yaml.
         base: the method whose values hold wherever no dimension does.
-        dimensions: dotted path -> variants, of which at most one holds at a time; in the order of sampling.
+        dimensions: dotted path -> variants, of which at most one holds at a time. They are sampled by
+            :func:`~isotrain.config.search.in_order`, whatever their order here.
     """
 
     methods: MethodsView
@@ -30,7 +31,7 @@ class Space:
     dimensions: Mapping[str, list[Dimension]]
 
     def suggest(self, trial: "optuna.Trial") -> dict[str, Any]:
-        """Values by dotted path, asked of ``trial`` in the order of the file; a fixed value is included."""
+        """Values by dotted path, asked of ``trial``; a fixed value is included."""
 
         def ask(name: str, path: str, dimension: Dimension) -> Any:
             if not dimension.is_range:
@@ -87,7 +88,8 @@ class Space:
     def _walk(self, choose: Choose) -> tuple[dict[str, Any], dict[str, Any]]:
         """Values by dotted path, and those that were chosen by their name in the study."""
         values, overrides, asked = self._base(), {}, {}
-        for path, variants in self.dimensions.items():
+        for path in in_order(self.dimensions):
+            variants = self.dimensions[path]
             for variant in variants:
                 if not variant.holds(values):
                     continue
@@ -110,7 +112,7 @@ def parameter_name(path: str, variant: Dimension, *, alone: bool) -> str:
     """Optuna's name: the dotted path; of one variant of several ``path@condition``, as each has its distribution."""
     if alone:
         return path
-    return f"{path}@" + ",".join("+".join(map(str, allowed)) for allowed in variant.when.values())
+    return f"{path}@" + ",".join("+".join(map(str, variant.when[read])) for read in sorted(variant.when))
 
 
 def path_of(parameter: str) -> str:
