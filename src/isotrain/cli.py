@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
     forecast.add_argument(
         "--model", metavar="MODEL", help="result folder of a fit, runs:/... or models:/... (default: the newest result)"
     )
-    forecast.add_argument("--coverage", type=_share, default=0.8, help="coverage of the interval, between 0 and 1 (0.8)")
+    forecast.add_argument(
+        "--coverage", type=_share, default=0.8, help="coverage of the interval, between 0 and 1 (0.8)"
+    )
     forecast.add_argument("--errors-of", metavar="FOLDER", help=ERRORS_OF)
     forecast.set_defaults(command=_forecast)
 
