@@ -12,21 +12,21 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[1]
 
-# Every package is refused whose distribution is not among the arguments, as if it were not installed.
+# No package is found whose distribution is not among the arguments, as if it were not installed.
 ALONE = """
-import importlib.abc, importlib.metadata, re, sys
+import importlib.metadata, re, sys
+from importlib.machinery import PathFinder
 
 core = set(sys.argv[1:])
 owners = importlib.metadata.packages_distributions()
 
-class Refuse(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        owned = owners.get(name.partition(".")[0], [])
-        if owned and not core & {re.sub(r"[-_.]+", "-", owner).lower() for owner in owned}:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return None
+class Core(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        owned = {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners.get(name.partition(".")[0], [])}
+        return super().find_spec(name, path, target) if not owned or core & owned else None
 
-sys.meta_path.insert(0, Refuse())
+sys.meta_path[sys.meta_path.index(PathFinder)] = Core
 """
 
 TRAINING = """

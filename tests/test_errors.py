@@ -1,4 +1,4 @@
-"""How a command ends: one line for what its user can mend, a traceback for what is our defect."""
+"""How a command ends: one line for what its user can correct, a traceback for a defect of the program."""
 
 import errno
 import json

@@ -5,7 +5,7 @@
 
 A round is a fit of the trees, then one of the network with the round's number as seed, on the same core, alone on the
 machine. The network's goal is the trees' validation error of that round at the origins that a fit validates at; it is
-looked at every 10 steps, with the clock standing still, and a fit that never gets there counts as infinite.
+checked every 10 steps, with the clock standing still, and a fit that never gets there counts as infinite.
 """
 
 import argparse

@@ -1,12 +1,12 @@
 """Set aggregates of the real series beside the simulator's, and put the table into docs/simulator.md.
 
-    ISOTRAIN_REAL_SERIES=path/to/series.csv python experiments/simulator_aggregates/run.py [--write]
+    ISOTRAIN_REAL_SERIES=path/to/series.csv python -m experiments.simulator_aggregates.run [--write]
 
 Without --write the table is printed only. Both series pass through the same ingest first.
 """
 
+import argparse
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -86,15 +86,17 @@ def table() -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
 
 
-def main(*arguments: str) -> None:
-    """Print the table; with --write also put it into docs/simulator.md."""
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="put the table into docs/simulator.md")
+    asked = parser.parse_args()
     text = table()
     print(text)
-    if "--write" in arguments:
+    if asked.write:
         page = PROJECT / "docs" / "simulator.md"
         start, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
         files.write_text(page, f"{start}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

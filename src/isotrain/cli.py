@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from isotrain.forecast.bundle import Bundle
 
 PARAMS = "params.yaml"
-ERRORS_OF = "of a refit: the result folder of its like that was not, whose errors on validation make the intervals"
+ERRORS_OF = (
+    "for a refit: the result folder of the same method trained without the validation part, whose errors there make "
+    "the interval"
+)
 
 
 def main() -> None:
@@ -32,13 +35,15 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     forecast = commands.add_parser("forecast", help="forecast the hours after the last row of a CSV")
-    forecast.add_argument("--csv", type=Path, required=True, help="recent history, written as the training file")
-    forecast.add_argument("--out", type=Path, required=True, help="the forecast, a CSV: a row an hour, kW")
-    forecast.add_argument("--plot", type=_figure, help="a figure besides, .png or .svg")
+    forecast.add_argument("--csv", type=Path, required=True, help="recent history, in the form of the training file")
+    forecast.add_argument("--out", type=Path, required=True, help="the CSV to write: a row an hour, kW")
+    forecast.add_argument("--plot", type=_figure, help="a figure to write too, .png or .svg")
     forecast.add_argument(
-        "--model", metavar="MODEL", help="result folder of a fit, runs:/... or models:/...; else the newest result"
+        "--model", metavar="MODEL", help="result folder of a fit, runs:/... or models:/... (default: the newest result)"
     )
-    forecast.add_argument("--coverage", type=_share, default=0.8, help="of the interval, between 0 and 1 (0.8)")
+    forecast.add_argument(
+        "--coverage", type=_share, default=0.8, help="coverage of the interval, between 0 and 1 (0.8)"
+    )
     forecast.add_argument("--errors-of", metavar="FOLDER", help=ERRORS_OF)
     forecast.set_defaults(command=_forecast)
 
@@ -57,7 +62,7 @@ def _forecast(asked: argparse.Namespace) -> None:
     from isotrain.files import replacing
     from isotrain.serve.predict import predict, read_series, use_one_thread
 
-    logging.getLogger("isotrain.lstm").setLevel(logging.WARNING)  # which kernels it takes is of no interest here
+    logging.getLogger("isotrain.lstm").setLevel(logging.WARNING)  # do not report which kernels compute it
     use_one_thread()
     bundle = _bundle(_folder(asked.model), asked.errors_of)
     logging.info("forecaster: %s, method %s", asked.model or bundle.folder, bundle.settings.method)
@@ -90,7 +95,7 @@ def _bundle(folder: Path, errors_of: str | None) -> "Bundle":
 
 
 def _folder(model: str | None) -> Path:
-    """Where the forecaster meant lies."""
+    """The folder of the forecaster that ``--model`` names."""
     from isotrain.config import load
 
     if model is None:

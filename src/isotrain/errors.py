@@ -1,4 +1,4 @@
-"""The one exception that means "mend your input", and how a command shows it."""
+"""The exception for input that a user can correct, and how a command ends with it."""
 
 import errno
 import gc
@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 
 class InputError(ValueError):
-    """A file, a setting or an argument cannot be used; the message names it and the remedy."""
+    """A file, a setting or an argument that cannot be used; the message names it and the remedy."""
 
 
 def run_as_command(main: Callable[..., None]) -> None:
-    """Call ``main`` with the command line's words; an :class:`InputError` or a full disk ends in one line, status 2.
+    """Call ``main`` with the words of the command line.
 
-    Every other exception keeps its traceback: it is our defect, not the user's.
+    An :class:`InputError` or a full disk ends the command with one line and status 2. Every other exception is a defect
+    of the program and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -24,8 +25,8 @@ def run_as_command(main: Callable[..., None]) -> None:
     except OSError as problem:
         if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        sys.exit(_refusal(f"{problem}: free some space and run the same command again; nothing was left half-written"))
-    gc.freeze()  # at exit Python would tidy up every object of torch and Lightning, for over a second a stage
+        sys.exit(_refusal(f"{problem}: free some space and run the same command again"))
+    gc.freeze()  # else Python examines every object of torch and Lightning once more at exit: a second a stage
 
 
 def _refusal(problem: InputError | str) -> int:

@@ -128,7 +128,7 @@ def test_a_refit_may_take_the_errors_of_its_like(plain: Fitted) -> None:
     np.testing.assert_array_equal(refit.with_errors_of(like).intervals(0.8).low, like.intervals(0.8).low)
     with pytest.raises(InputError, match="so it has no validation errors"):
         like.with_errors_of(refit)
-    with pytest.raises(InputError, match="target T7"):
+    with pytest.raises(InputError, match="T7 24 h ahead"):
         refit.with_errors_of(replace(like, meta={**like.meta, "target": "T7"}))
 
 
