@@ -1,6 +1,7 @@
 """Pictures of isolation: what was active when, by what scores, how steady the choice was and what it left out."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -364,3 +365,8 @@ def _left_out(layers: Sequence[str], most: int) -> list[str]:
 def _note(figure: Figure, lines: Sequence[str]) -> None:
     if lines:
         figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8.5, color=GREY)
+
+
+def draw_run(folder: str | Path) -> Figure | None:
+    """PLACEHOLDER until the owner's version arrives."""
+    return None
