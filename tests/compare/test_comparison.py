@@ -64,7 +64,7 @@ def test_roles_and_settings_decide_what_a_method_is_and_never_its_name() -> None
     plain = {"model.hidden": 64, "training.steps": 9}
     masked = {"isolation.zone": "unit", "isolation.mode": "masked"}
     cut = {"isolation.zone": "unit", "isolation.mode": "cut"}
-    budgets = {"a": Budget("step", "small"), "b": Budget("time", "small")}
+    budgets = {"a": Budget("step", "small", 0.1), "b": Budget("time", "small", 1.0)}
     runs = [
         a_run((1, 5.0), method="tuned", role="reference", **plain),
         a_run((1, 5.0), method="small", **plain, **cut),  # under test, whatever it is called

@@ -15,7 +15,7 @@ from isotrain.forecast.forecasts import read_forecasts
 RESULT: dict[str, Any] = {
     "method": "layer",
     "role": "tested",
-    "budget": {"step": "other", "hidden": 8},
+    "budget": {"step": "other", "goal_ms": 12.5, "hidden": 8},
     "seed": 3,
     "regime": "streamed",
     "started_at": "2026-03-01T10:00:00+00:00",
@@ -70,7 +70,7 @@ def test_a_whole_result_is_read(tmp_path: Path) -> None:
     assert not runs[0].diverged
     assert runs[0].role == "tested"
     assert runs[0].isolation == Isolated("unit", "cut")
-    assert runs[0].budget == Budget("step", "other")
+    assert runs[0].budget == Budget("step", "other", 0.0125)
     assert runs[0].params["model.hidden"] == 8
 
 
@@ -96,6 +96,7 @@ def test_a_diverged_fit_has_infinite_errors(tmp_path: Path) -> None:
         (None, {"phase_seconds": {"forward": 1}}, "backward"),
         (None, {"role": "master"}, "reference, control, tested"),
         (None, {"budget": {"money": "layer"}}, "step"),
+        (None, {"budget": {"time": "layer"}}, "seconds"),
     ],
 )
 def test_a_bad_result_is_refused_by_name(tmp_path: Path, text: str | None, changes: dict[str, Any], words: str) -> None:

@@ -41,13 +41,23 @@ class MadeUp:
     encoder: str = "lstm"
 
 
+STEP = {"step": "layer", "goal_ms": 27.0, "hidden": 48}
+TIME = {"time": "layer", "seconds": 8.1, "steps": 190}
 METHODS = {
     "stock": MadeUp("streamed", 160, 4.98, role="reference"),
     "tuned": MadeUp("streamed", 42, 5.02, role="reference"),
     "masked-unit-50": MadeUp("streamed", 43, 5.04, isolated=0.5, role="control", mode="masked"),
     "layer": MadeUp("streamed", 27, 4.97, isolated=0.45, ramp=True),
-    "small": MadeUp("streamed", 27, 5.06, decay=75, role="control", budget={"step": "layer", "hidden": 48}),
-    "short": MadeUp("streamed", 42, 5.10, decay=45, steps=190, role="control", budget={"time": "layer", "steps": 190}),
+    "small": MadeUp("streamed", 27, 5.06, decay=75, role="control", budget=STEP),
+    "short": MadeUp(
+        "streamed",
+        42,
+        5.10,
+        decay=45,
+        steps=190,
+        role="control",
+        budget=TIME,
+    ),
     "state-zeroed": MadeUp("streamed", 18, 5.60, role="control", encoder="zeroed"),
     "stock-windowed": MadeUp("windowed", 640, 4.98, role="reference"),
     "tuned-windowed": MadeUp("windowed", 170, 5.04, role="reference"),

@@ -40,12 +40,12 @@ class Isolated:
 class Budget:
     """What limited a control: the training ``time`` of the method ``of``, or the cost of its mean ``step``.
 
-    ``seconds``: the measured seconds that the limit was derived from, if the fit recorded them.
+    ``seconds``: that time, or that cost, as it was measured when the study ran.
     """
 
     kind: Literal["time", "step"]
     of: str
-    seconds: float | None = None
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -299,9 +299,9 @@ def _run(folder: Path, result: dict[str, Any]) -> Run:
 def _budget(budget: Mapping[str, Any] | None) -> Budget | None:
     if budget is None:
         return None
-    kind: Literal["time", "step"] = "time" if "time" in budget else "step"
-    seconds = budget.get("seconds")
-    return Budget(kind, str(budget[kind]), None if seconds is None else _finite(seconds))
+    if "time" in budget:
+        return Budget("time", str(budget["time"]), _finite(budget["seconds"]))
+    return Budget("step", str(budget["step"]), _finite(budget["goal_ms"]) / 1000)
 
 
 def read_baselines(folder: str | Path) -> list[Baseline]:

@@ -144,28 +144,22 @@ def masked_lines(comparison: Comparison) -> list[str]:
 def budget_lines(comparison: Comparison) -> list[str]:
     """For each control with a budget: the measured seconds that it was derived from, and how near its own came."""
     return [
-        f"{_budget(comparison, method, method.budget)}{mark(comparison)}"
+        f"{_budget(method, method.budget)}{mark(comparison)}"
         for method in comparison.methods
         if method.budget is not None
     ]
 
 
-def _budget(comparison: Comparison, method: Method, budget: Budget) -> str:
-    other, name = comparison.find(budget.of), f"`{method.name}`"
-    what = "training time" if budget.kind == "time" else "mean step"
-
-    def cost(run: Run) -> float:
-        return run.train_seconds if budget.kind == "time" else run.train_seconds / run.steps
-
-    limit = budget.seconds if budget.seconds or other is None else median(cost(run) for run in other.runs)
-    start = f"The budget of {name} is the {what} of `{budget.of}`"
-    if limit is None:
-        return f"{start}, which was not run."
-    own = median(cost(run) for run in method.runs)
-    off = own / limit - 1
+def _budget(method: Method, budget: Budget) -> str:
+    seconds = [run.train_seconds / (1 if budget.kind == "time" else run.steps) for run in method.runs]
+    off = median(seconds) / budget.seconds - 1
+    near = f"{100 * abs(off):.0f} % {'more' if off > 0 else 'less'}" if round(100 * off) else "as much"
     far = " **That is no control of equal cost.**" if abs(off) > CLOSE else ""
-    how = f"{100 * abs(off):.0f} % {'more' if off > 0 else 'less'}" if round(100 * off) else "as much"
-    return f"{start}, {_duration(limit)}; its own is {_duration(own)}, {how}.{far}"
+    what = "training time" if budget.kind == "time" else "mean step"
+    return (
+        f"The budget of `{method.name}` is the {what} of `{budget.of}`, measured as {_duration(budget.seconds)}; "
+        f"its own is {_duration(median(seconds))}, {near}.{far}"
+    )
 
 
 def _duration(seconds: float) -> str:
