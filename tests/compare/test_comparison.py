@@ -126,7 +126,7 @@ def test_different_data_or_hardware_are_refused_by_name_with_the_remedy(changes:
     [
         ({"commit": "d"}, "several commits", r"2 commits \(c, d\)"),
         ({"commit": None}, "several commits", r"2 commits \(unknown, c\)"),
-        ({"commit": "c+"}, "uncommitted changes", r"commit \(c, c\+\)"),
+        ({"commit": "c+"}, "uncommitted changes", r"commit \(c\+\)"),
         ({"machine_seconds": 1.16}, "speed changed 1.16-fold", "speed changed during the comparison"),
         ({"diverged": True}, "1 diverged", "Diverged.*layer-0"),
     ],

@@ -203,8 +203,8 @@ def cautions(runs: Sequence[Run]) -> list[Caution]:
     if len({commit.removesuffix("+") for commit in commits}) > 1:
         text = f"The fits come from {len(commits)} commits ({shown}): a difference may be the code's, not the method's."
         found.append(Caution("several commits", text))
-    if any(commit.endswith("+") for commit in commits):
-        text = f"Some files differed from the commit ({shown}) when the fits were made: it alone is not what ran."
+    if dirty := [short_commit(commit) for commit in commits if commit.endswith("+")]:
+        text = f"For some fits files differed from the commit ({', '.join(dirty)}): it alone is not what ran."
         found.append(Caution("uncommitted changes", text))
     if (drift := machine_drift(runs)) > DRIFT:
         text = (

@@ -153,7 +153,7 @@ def budget_lines(comparison: Comparison) -> list[str]:
 def _budget(method: Method, budget: Budget) -> str:
     seconds = [run.train_seconds / (1 if budget.kind == "time" else run.steps) for run in method.runs]
     off = median(seconds) / budget.seconds - 1
-    near = f"{100 * abs(off):.0f} % {'more' if off > 0 else 'less'}" if round(100 * off) else "as much"
+    near = f"{100 * abs(off):.0f} % {'more' if off > 0 else 'less'}" if round(100 * off) else "the same"
     far = " **That is no control of equal cost.**" if abs(off) > CLOSE else ""
     what = "training time" if budget.kind == "time" else "mean step"
     return (
