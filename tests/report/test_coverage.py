@@ -17,6 +17,7 @@ from isotrain.config.sections import Tracking
 from isotrain.data.windows import Windows
 from isotrain.report.tables import coverage_table
 from isotrain.training.baselines import on_cores, run_baselines
+from isotrain.training.outbox import send
 
 NAMES = ["same-day-type", "ridge", "ridge-refit"]
 
@@ -26,7 +27,9 @@ def rows(windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> l
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tracking = Tracking(experiment="test", uri=f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
-    return run_baselines(NAMES, windows, tmp_path / "baselines", tracking, threads=1)
+    found = run_baselines(NAMES, windows, tmp_path / "baselines", tracking, threads=1)
+    send()
+    return found
 
 
 def test_baselines_leave_rows_forecasts_and_runs(rows: list[dict[str, Any]], tmp_path: Path) -> None:
