@@ -339,8 +339,3 @@ def _left_out(layers: Sequence[str], most: int) -> list[str]:
 def _note(figure: Figure, lines: Sequence[str]) -> None:
     if lines:
         figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8.5, color=GREY)
-
-
-def draw_run(folder: str | Path) -> Figure | None:
-    """PLACEHOLDER until the owner's version arrives."""
-    return None
