@@ -3,7 +3,7 @@
     python benchmarks/isolation_overhead.py [--hidden 256] [--rounds 200] [--threads 1]
 
 Times one optimiser step of an LSTM layer's parameters, gradients given, with torch.optim.Adam and with
-MaskedAdam (all active; half of the units isolated; half of the arcs isolated), preceded by the isolator's
+MaskedAdam (all active; half of the units isolated; half of the weights isolated), preceded by the isolator's
 hook where there is one. Conditions take turns step by step, so that whatever else the machine does falls on all of
 them; the medians are compared with a whole training step of the stock LSTM (T=168, B=64), timed in turn too.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from isotrain.isolation import SCHEDULES, Isolator, MaskedAdam, Policy
+from isotrain.isolation import Isolator, MaskedAdam, Policy, Schedule
 
 EVERY = 20
 
@@ -32,12 +32,12 @@ def parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
 def isolator_of(module: torch.nn.Module, kind: str, criterion: str) -> Isolator:
     for p in module.parameters():
         p.grad = torch.randn_like(p)
-    policy = Policy(kind, criterion, SCHEDULES["constant"](fraction=0.5, start=0.0), every=EVERY)
+    policy = Policy(kind, "masked", criterion, Schedule("constant", fraction=0.5, start=0.0), every=EVERY)
     return Isolator(module, MaskedAdam(module.parameters()), policy)
 
 
 def masked(module: torch.nn.Module, kind: str | None) -> Callable[[], Any]:
-    """One step of MaskedAdam, the isolator asked before it, at a step that is no look."""
+    """One step of MaskedAdam, the isolator asked before it, at a step without a selection."""
     isolator = isolator_of(module, kind or "unit", "random")
     if kind is not None:
         isolator.before_step(0, 100)
@@ -49,14 +49,14 @@ def masked(module: torch.nn.Module, kind: str | None) -> Callable[[], Any]:
     return step
 
 
-def look_ms(module: torch.nn.Module, kind: str, looks: int = 9) -> float:
-    """Median milliseconds of a look that chooses anew by update norm: scores, choice, optimiser told, record."""
+def selection_ms(module: torch.nn.Module, kind: str, selections: int = 9) -> float:
+    """Median milliseconds of a selection by update norm: scores, choice, active sets, record."""
     isolator = isolator_of(module, kind, "update_norm")
-    for look in range(looks):
+    for number in range(selections):
         for p in module.parameters():
             p.grad = torch.randn_like(p)
         isolator.optimiser.step()
-        isolator.before_step(look * EVERY, 10**6)
+        isolator.before_step(number * EVERY, 10**6)
     return 1e3 * statistics.median(entry["seconds"] for entry in isolator.history)
 
 
@@ -92,7 +92,7 @@ def main() -> None:
         "torch.optim.Adam": torch.optim.Adam(parameters(module)).step,
         "MaskedAdam, all active": masked(copy.deepcopy(module), None),
         "MaskedAdam, half the units": masked(copy.deepcopy(module), "unit"),
-        "MaskedAdam, half the arcs": masked(copy.deepcopy(module), "arc"),
+        "MaskedAdam, half the weights": masked(copy.deepcopy(module), "weight"),
     }
     whole = stock_step(torch.nn.LSTM(7, settings.hidden))
     times: dict[str, list[float]] = {name: [] for name in conditions}
@@ -110,10 +110,10 @@ def main() -> None:
         print(
             f"{name:28s} {ms:7.3f} ms   x{ms / adam_ms:5.2f} Adam   {100 * (ms - adam_ms) / step_ms:+6.2f} % of a step"
         )
-    for kind, layers in (("unit", 1), ("arc", 1), ("layer", 2)):
-        ms = look_ms(torch.nn.LSTM(7, settings.hidden, layers), kind)
+    for kind, layers in (("unit", 1), ("weight", 1), ("layer", 2)):
+        ms = selection_ms(torch.nn.LSTM(7, settings.hidden, layers), kind)
         share = 100 * ms / EVERY / step_ms
-        print(f"one look, {kind}s of {layers} layer(s) {ms:12.3f} ms   {share:6.2f} % of {EVERY} steps")
+        print(f"a selection, {kind}s of {layers} layer(s) {ms:12.3f} ms   {share:6.2f} % of {EVERY} steps")
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ HEAD = """\
 
 `python -m experiments.search_failures.run`, {day}, {system}, two workers a study, a budget of 12 trials (4 or 6 in
 some); storage out of reach for {outage:g} s. A trial and its repeats are one trial. *asked*: trials; *again*: repeats;
-*open*: running, queued or to be queued; *twice*: finished more than once. None was lost: each trial that a worker began,
-by its own account, is in the study. What is to be repeated when the budget is reached is run to its end.
+*open*: running, queued or to be queued; *twice*: finished more than once. None was lost: each trial that a worker
+began, by its own account, is in the study. What is to be repeated when the budget is reached is run to its end.
 
 | failure | where | when it came | at the end | a line of the log |
 | --- | --- | --- | --- | --- |

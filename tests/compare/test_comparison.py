@@ -8,7 +8,7 @@ import pytest
 from test_target import a_run
 
 from isotrain.compare.comparison import Comparison, Settings
-from isotrain.compare.results import check_comparable
+from isotrain.compare.results import Budget, Run, cautions, check_comparable
 from isotrain.compare.statistics import Interval
 from isotrain.errors import InputError
 
@@ -60,25 +60,37 @@ def test_a_method_is_judged_by_the_reference_of_its_own_regime() -> None:
     assert comparison.speedup(method, comparison.find("tuned")) is None
 
 
-def test_controls_and_references_are_not_methods_under_test() -> None:
-    names = [
-        "tuned",
-        "stock",
-        "masked-unit-50",
-        "small",
-        "short",
-        "state-zeroed",
-        "random-50",
-        "layer",
-        "arc",
+def test_roles_and_settings_decide_what_a_method_is_and_never_its_name() -> None:
+    plain = {"model.hidden": 64, "training.steps": 9}
+    masked = {"isolation.zone": "unit", "isolation.mode": "masked"}
+    cut = {"isolation.zone": "unit", "isolation.mode": "cut"}
+    budgets = {"a": Budget("step", "small", 0.1), "b": Budget("time", "small", 1.0)}
+    runs = [
+        a_run((1, 5.0), method="tuned", role="reference", **plain),
+        a_run((1, 5.0), method="small", **plain, **cut),  # under test, whatever it is called
+        a_run((1, 5.0), method="masked-none", role="control", **plain),
+        a_run((1, 5.0), method="layer", role="control", **plain, **masked),
+        a_run((1, 5.0), method="a", role="control", budget=budgets["a"], **plain | {"model.hidden": 8}),
+        a_run((1, 5.0), method="b", role="control", budget=budgets["b"], **plain | {"training.steps": 4}),
+        a_run((1, 5.0), method="zeroed", role="control", **plain, **{"model.encoder": "zeroed"}),
+        a_run((1, 5.0), method="arc", role="control", **plain, **cut),
     ]
-    comparison = Comparison([a_run((1, 5.0), method=name) for name in names], SETTINGS)
-    assert [m.name for m in comparison.isolated()] == ["layer", "arc"]
-    assert [m.name for m in comparison.masked()] == ["masked-unit-50"]
-    assert [m.name for m in comparison.methods[:2]] == [
-        "tuned",
-        "layer",
-    ]  # the order of `about`, then by name
+    comparison = Comparison(runs, SETTINGS)
+    assert [m.name for m in comparison.isolated()] == ["small"]
+    assert [m.name for m in comparison.masked()] == ["layer"]
+    rivals = {kind: method.name for kind, method in comparison.rivals("streamed")}
+    assert rivals == {"smaller": "a", "shorter": "b", "kernels": "masked-none"}
+    assert len(comparison.rivals("streamed")) == 3
+    assert comparison.rivals("windowed") == []
+    assert [m.name for m in comparison.methods[:2]] == ["tuned", "layer"]  # the order of `about`, then by name
+
+
+def test_a_method_is_not_compared_with_itself() -> None:
+    comparison = Comparison(TUNED, Settings({"streamed": "tuned"}, {"streamed": "tuned"}))
+    tuned = comparison.find("tuned")
+    assert tuned is not None and comparison.targets["streamed"] == 5.0
+    assert comparison.speedup(tuned, comparison.tuned("streamed")) is None
+    assert comparison.isolated() == []  # although it isolates: nothing is left to compare it with
 
 
 def test_one_name_in_two_regimes_is_refused() -> None:
@@ -86,16 +98,15 @@ def test_one_name_in_two_regimes_is_refused() -> None:
         _ = Comparison([TUNED[0], a_run((1, 5.0), seed=2, regime="windowed")], SETTINGS).methods
 
 
-def alike(**changes: object) -> list[object]:
+def alike(**changes: object) -> list[Run]:
     """Two fits alike but for ``changes`` of the second."""
-    data = {"source": "simulated", "sha256": "a" * 64, "rows": 1, "simulated": True}
-    run = dataclasses.replace(TUNED[0], data=data, hardware={"cpu": "A", "memory_gb": 7.9})
+    run = dataclasses.replace(TUNED[0], hardware={"cpu": "A", "memory_gb": 7.9})
     return [run, dataclasses.replace(run, **({"method": "layer"} | changes))]  # type: ignore[arg-type]
 
 
 def test_equal_fits_are_comparable_without_a_warning() -> None:
-    assert check_comparable(alike()) == []  # type: ignore[arg-type]
-    assert check_comparable(alike(hardware={"cpu": "A", "memory_gb": 8.1})) == []  # type: ignore[arg-type]
+    assert check_comparable(alike()) == []
+    assert check_comparable(alike(hardware={"cpu": "A", "memory_gb": 8.1})) == []
 
 
 @pytest.mark.parametrize(
@@ -107,17 +118,23 @@ def test_equal_fits_are_comparable_without_a_warning() -> None:
 )
 def test_different_data_or_hardware_are_refused_by_name_with_the_remedy(changes: dict[str, object], what: str) -> None:
     with pytest.raises(InputError, match=rf"different {what}.*tuned-0.*layer-0.*dvc repro"):
-        check_comparable(alike(**changes))  # type: ignore[arg-type]
+        check_comparable(alike(**changes))
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "mark", "words"),
     [
-        ({"commit": "d"}, "2 commits"),
-        ({"machine_seconds": 1.16}, "speed changed during the comparison"),
-        ({"diverged": True}, "Diverged.*layer-0"),
+        ({"commit": "d"}, "several commits", r"2 commits \(c, d\)"),
+        ({"commit": None}, "several commits", r"2 commits \(unknown, c\)"),
+        ({"commit": "c+"}, "uncommitted changes", r"commit \(c\+\)"),
+        ({"machine_seconds": 1.16}, "speed changed 1.16-fold", "speed changed during the comparison"),
+        ({"diverged": True}, "1 diverged", "Diverged.*layer-0"),
     ],
 )
-def test_what_weakens_a_comparison_is_said(changes: dict[str, object], words: str) -> None:
-    (warning,) = check_comparable(alike(**changes))  # type: ignore[arg-type]
-    assert re.search(words, warning)
+def test_what_weakens_a_comparison_is_said_at_length_and_in_a_mark(
+    changes: dict[str, object], mark: str, words: str
+) -> None:
+    (caution,) = cautions(alike(**changes))
+    assert mark in caution.mark
+    assert re.search(words, caution.text)
+    assert check_comparable(alike(**changes)) == [caution.text]

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from isotrain.compare.results import read_runs
+from isotrain.compare.results import Baseline, Budget, Isolated, read_baselines, read_runs, short_commit
 from isotrain.errors import InputError
 from isotrain.forecast.forecasts import read_forecasts
 
 RESULT: dict[str, Any] = {
     "method": "layer",
+    "role": "tested",
+    "budget": {"step": "other", "goal_ms": 12.5, "hidden": 8},
     "seed": 3,
     "regime": "streamed",
     "started_at": "2026-03-01T10:00:00+00:00",
@@ -28,7 +30,7 @@ RESULT: dict[str, Any] = {
         "unit": "kW",
     },
     "hardware": {"cpu": "A", "memory_gb": 8.0},
-    "params": {"model.hidden": 8},
+    "params": {"model.hidden": 8, "isolation.zone": "unit", "isolation.mode": "cut"},
     "parameters": 10,
     "steps": 20,
     "train_seconds": 12.5,
@@ -66,6 +68,10 @@ def test_a_whole_result_is_read(tmp_path: Path) -> None:
     assert runs[0].phase_seconds["backward"] == 6.0
     assert runs[0].mae_by_lead == (4.0,) * 24
     assert not runs[0].diverged
+    assert runs[0].role == "tested"
+    assert runs[0].isolation == Isolated("unit", "cut")
+    assert runs[0].budget == Budget("step", "other", 0.0125)
+    assert runs[0].params["model.hidden"] == 8
 
 
 def test_a_diverged_fit_has_infinite_errors(tmp_path: Path) -> None:
@@ -88,6 +94,9 @@ def test_a_diverged_fit_has_infinite_errors(tmp_path: Path) -> None:
         (None, {"machine_seconds": 0}, "machine_seconds"),
         (None, {"data": {"source": "simulated"}}, "data.rows"),
         (None, {"phase_seconds": {"forward": 1}}, "backward"),
+        (None, {"role": "master"}, "reference, control, tested"),
+        (None, {"budget": {"money": "layer"}}, "step"),
+        (None, {"budget": {"time": "layer"}}, "seconds"),
     ],
 )
 def test_a_bad_result_is_refused_by_name(tmp_path: Path, text: str | None, changes: dict[str, Any], words: str) -> None:
@@ -98,10 +107,10 @@ def test_a_bad_result_is_refused_by_name(tmp_path: Path, text: str | None, chang
     assert "dvc repro" in str(refusal.value)
 
 
-@pytest.mark.parametrize("key", sorted(set(RESULT) - {"params", "best_val_mae"}))
+@pytest.mark.parametrize("key", sorted(set(RESULT) - {"best_val_mae"}))
 def test_every_key_that_is_used_must_be_there(tmp_path: Path, key: str) -> None:
     write(tmp_path, json.dumps({k: v for k, v in RESULT.items() if k != key}))
-    with pytest.raises(InputError, match=f"lacks the key '{key}'"):
+    with pytest.raises(InputError, match=f"layer-3/result.json lacks the key '{key}'.*too old.*dvc repro train"):
         read_runs(tmp_path)
 
 
@@ -153,3 +162,49 @@ def test_damaged_forecasts_are_refused_by_name(tmp_path: Path, damage: str) -> N
         path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"layer-3/forecasts.npz"):
         read_forecasts(run.folder)
+
+
+ROW: dict[str, Any] = {
+    "name": "ridge",
+    "seconds": 0.5,
+    "parameters": 10,
+    "refit": False,
+    "val_mae": 5.0,
+    "test_mae": 4.0,
+    "test_rmse": 6.0,
+    "test_mase": 0.7,
+    "mae_by_lead": [4.0, 4.5],
+}
+
+
+def test_baselines_are_read_in_their_order(tmp_path: Path) -> None:
+    refit = ROW | {"name": "ridge-refit", "refit": True, "val_mae": None}
+    (tmp_path / "baselines.json").write_text(json.dumps({"baselines": [refit, ROW]}))
+    first, second = read_baselines(tmp_path)
+    assert (first.name, first.refit, first.val_mae) == ("ridge-refit", True, None)
+    assert second == Baseline("ridge", tmp_path / "ridge", 0.5, 10, False, 5.0, 4.0, 6.0, 0.7, (4.0, 4.5))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "does not exist"),
+        ("{", "is not JSON"),
+        ("{}", "lacks the key 'baselines'"),
+        (json.dumps({"baselines": [{k: v for k, v in ROW.items() if k != "refit"}]}), "lacks the key 'refit'"),
+        (json.dumps({"baselines": [ROW | {"val_mae": None}]}), "float"),
+        (json.dumps({"baselines": [ROW | {"test_mae": "low"}]}), "low"),
+    ],
+)
+def test_bad_baselines_are_refused_by_name_with_the_remedy(tmp_path: Path, text: str | None, words: str) -> None:
+    if text is not None:
+        (tmp_path / "baselines.json").write_text(text)
+    with pytest.raises(InputError, match=rf"baselines\.json.*{words}.*dvc repro baselines"):
+        read_baselines(tmp_path)
+
+
+def test_the_mark_of_a_dirty_commit_is_never_cut_off() -> None:
+    assert short_commit("0123456789abcdef") == "0123456789"
+    assert short_commit("0123456789abcdef+") == "0123456789+"
+    assert short_commit("012345+") == "012345+"
+    assert short_commit(None) == "unknown"

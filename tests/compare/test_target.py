@@ -2,13 +2,16 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from isotrain.compare.comparison import Comparison, Settings, best_validation, reference_target, seconds_to_target
-from isotrain.compare.results import Run, Validation
+from isotrain.compare.results import Budget, Role, Run, Source, Validation
+
+DATA: Source = {"source": "simulated", "sha256": "a" * 64, "rows": 1, "simulated": True}
 
 
 def history(*pairs: tuple[float, float]) -> tuple[Validation, ...]:
@@ -22,11 +25,15 @@ def a_run(
     seed: int = 0,
     regime: str = "streamed",
     diverged: bool = False,
+    role: Role = "tested",
+    budget: Budget | None = None,
+    **params: Any,
 ) -> Run:
     """A fit of which only the history matters."""
     return Run(
-        folder=Path("nowhere"), method=method, seed=seed, regime=regime, started_at="", finished_at="",
-        commit="c", diverged=diverged, data={}, hardware={}, parameters=1, steps=len(pairs), train_seconds=1,
+        folder=Path("nowhere"), method=method, role=role, budget=budget, params=params, seed=seed,
+        regime=regime, started_at="", finished_at="",
+        commit="c", diverged=diverged, data=DATA, hardware={}, parameters=1, steps=len(pairs), train_seconds=1,
         phase_seconds={}, step_ms_median=1.0, machine_seconds=1.0, isolated_fraction=0.5, val_mae=1.0,
         test_mae=1.0, test_rmse=1.0, test_mase=1.0, history=history(*pairs), mae_by_lead=(),
     )  # fmt: skip

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from isotrain.errors import InputError
-from isotrain.isolation.optimisers import CORRECTIONS, MOMENTS, VARIANTS, MaskedAdam, MaskedAdamW
+from isotrain.isolation.optimisers import MaskedAdam, MaskedAdamW
+from isotrain.isolation.settings import CORRECTIONS, MOMENTS, VARIANTS
 
 SHAPES = ((8, 5), (8,), (3, 2, 4))
 COMMON = {"lr": 1e-2, "betas": (0.8, 0.95)}
@@ -320,5 +321,5 @@ def test_bad_use_is_refused_by_name() -> None:
     with pytest.raises(InputError, match=r"shape \(3,\) does not broadcast to a parameter of shape \(8, 5\)"):
         optimiser.set_active(weights[0], torch.ones(3, dtype=torch.bool))
     for name in ("moments", "correction", "variant"):
-        with pytest.raises(InputError, match=f"{name}='no' is unknown; choose one of"):
+        with pytest.raises(InputError, match=f"{name}='no' is unknown: choose one of"):
             MaskedAdam(weights, **{name: "no"})  # type: ignore[arg-type]

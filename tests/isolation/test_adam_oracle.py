@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.isolation.oracle import Oracle
 
-from isotrain.isolation.optimisers import CORRECTIONS, MOMENTS, VARIANTS, MaskedAdam
+from isotrain.isolation.optimisers import MaskedAdam
+from isotrain.isolation.settings import CORRECTIONS, MOMENTS, VARIANTS
 
 SHAPE = (4, 6)
 ADAM: dict[str, Any] = {"lr": 1e-2, "betas": (0.8, 0.95), "eps": 1e-3}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from isotrain.errors import InputError
-from isotrain.isolation import AdaptiveHorizon
+from isotrain.isolation import AdaptiveHorizon, Policy
 from isotrain.lstm import LSTM
 
 TIME = 16
@@ -39,6 +39,11 @@ class Forecaster(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=1e-2)
 
 
+def horizon(tolerance: float = 0.1, ladder: tuple[int, ...] = (2, 4), every: int = 20) -> AdaptiveHorizon:
+    policy = Policy("step", "exact", "neglected", steps=1, tolerance=tolerance, every=every)
+    return AdaptiveHorizon(policy, window=TIME, ladder=ladder)
+
+
 def fit(model: Forecaster, *callbacks: pl.Callback, steps: int = 8, resume: Path | None = None, **more: Any) -> None:
     quiet = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing")
     settings: dict[str, Any] = dict.fromkeys(quiet, False) | {"accelerator": "cpu", "max_steps": steps} | more
@@ -48,7 +53,7 @@ def fit(model: Forecaster, *callbacks: pl.Callback, steps: int = 8, resume: Path
 
 
 def test_it_measures_on_time_and_isolates_what_it_found_in_between() -> None:
-    model, callback = Forecaster(), AdaptiveHorizon(TIME, tolerance=0.3, ladder=(2, 4, 8), every=3)
+    model, callback = Forecaster(), horizon(0.3, (2, 4, 8), 3)
     fit(model, callback)
     assert [entry["step"] for entry in callback.history] == [0, 3, 6]
     chosen = [entry["steps"] for entry in callback.history]
@@ -64,13 +69,13 @@ def test_it_measures_on_time_and_isolates_what_it_found_in_between() -> None:
 def test_tolerance_0_is_ordinary_training() -> None:
     plain, measured = Forecaster(lag=3), Forecaster(lag=3)
     fit(plain)
-    fit(measured, AdaptiveHorizon(TIME, tolerance=0.0, ladder=(2, 4), every=2))
+    fit(measured, horizon(0.0, (2, 4), 2))
     for a, b in zip(plain.parameters(), measured.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_with_accumulation_it_measures_whole_optimiser_steps() -> None:
-    model, callback = Forecaster(), AdaptiveHorizon(TIME, tolerance=0.5, ladder=(2, 4), every=2)
+    model, callback = Forecaster(), horizon(0.5, (2, 4), 2)
     fit(model, callback, steps=3, accumulate_grad_batches=2)
     assert [entry["step"] for entry in callback.history] == [0, 2]
     assert model.steps_seen[:2] == [None, None]
@@ -80,7 +85,7 @@ def test_with_accumulation_it_measures_whole_optimiser_steps() -> None:
 
 def test_resumed_in_the_middle_it_is_the_same_run(tmp_path: Path) -> None:
     def callback() -> AdaptiveHorizon:
-        return AdaptiveHorizon(TIME, tolerance=0.4, ladder=(2, 4, 8), every=3)
+        return horizon(0.4, (2, 4, 8), 3)
 
     whole, first = Forecaster(lag=2), callback()
     keep = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=5, save_top_k=-1, filename="{step}")
@@ -98,11 +103,18 @@ def test_a_failing_step_leaves_the_lstm_as_it_was() -> None:
 
     model = Failing()
     with pytest.raises(RuntimeError, match="on purpose"):
-        fit(model, AdaptiveHorizon(TIME))
+        fit(model, horizon())
     assert "forward" not in vars(model.lstm)
 
 
 def test_other_lstms_are_refused_by_name() -> None:
     model = Forecaster(lstm=nn.LSTM(2, 8, batch_first=True))
     with pytest.raises(InputError, match=r"'lstm' is a LSTM: an adaptive horizon needs isotrain\.lstm\.LSTM"):
-        fit(model, AdaptiveHorizon(TIME))
+        fit(model, horizon())
+
+
+def test_no_horizon_is_shorter_than_asked() -> None:
+    policy = Policy("step", "exact", "neglected", steps=3)
+    assert AdaptiveHorizon(policy, window=8, ladder=(2, 3, 6, 12)).horizon.ladder == (3, 6, 8)
+    with pytest.raises(InputError, match="criterion='depth' measures no horizon"):
+        AdaptiveHorizon(Policy("step"), window=8)

@@ -1,4 +1,4 @@
-"""The callback in real Lightning training: what moves, what is told to whom, and resuming bit for bit."""
+"""The callback in real Lightning training: what moves, what the modules are asked to do, and resuming bit for bit."""
 
 import logging
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from isotrain.errors import InputError
-from isotrain.isolation import CRITERIA, SCHEDULES, Isolation, MaskedAdam
-from isotrain.isolation.zones import KINDS
+from isotrain.isolation import CRITERIA, Isolation, MaskedAdam, Policy, Schedule
+from isotrain.isolation.settings import ZONES
 from isotrain.lstm import LSTM
 
 TIME, INPUTS, HIDDEN = 6, 3, 4
@@ -30,10 +30,10 @@ class Stack(nn.LSTM):
 
     def __init__(self) -> None:
         super().__init__(INPUTS, HIDDEN, 2, batch_first=True)
-        self.told: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
 
     def isolate(self, layer: Sequence[int] = (), steps: int | None = None) -> None:
-        self.told.append({"layer": tuple(layer), "steps": steps})
+        self.asked.append({"layer": tuple(layer), "steps": steps})
         for name, p in self.named_parameters():
             p.requires_grad_(int(name[-1]) not in layer)
 
@@ -69,19 +69,24 @@ def fit(
 
 
 def constant(fraction: float = 0.5, start: float = 0.0) -> Any:
-    return SCHEDULES["constant"](fraction=fraction, start=start)
+    return Schedule("constant", fraction=fraction, start=start)
 
 
-def weights(model: nn.Module) -> dict[str, Tensor]:
+def isolating(zone: str, criterion: Any, schedule: Schedule, mode: str = "masked", **settings: Any) -> Isolation:
+    window = TIME if zone == "step" else None
+    return Isolation(Policy(zone, mode, criterion, schedule, **settings), window=window)
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
 @pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.1, "fused": True}, {"moments": "decay"}])
-@pytest.mark.parametrize("zone", ["arc", "gate", "unit", "layer"])
-def test_isolated_arcs_stay_and_active_ones_move(zone: str, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("zone", ["weight", "gate", "unit", "layer"])
+def test_isolated_weights_stay_and_active_ones_move(zone: str, settings: dict[str, Any]) -> None:
     model = Forecaster(**settings)
-    before = weights(model)
-    isolation = Isolation(zone, "random", constant(), every=1, reselect=False)
+    before = weights_of(model)
+    isolation = isolating(zone, "random", constant(), every=1, churn=0.0)
     trainer = fit(model, isolation)
     (optimiser,) = trainer.optimizers
     isolated = 0
@@ -90,8 +95,8 @@ def test_isolated_arcs_stay_and_active_ones_move(zone: str, settings: dict[str, 
         assert torch.equal(p[~active], before[name][~active])
         assert (p[active] != before[name][active]).all()
         isolated += int((~active).sum())
-    arcs = sum(p.numel() for p in model.lstm.parameters())
-    assert isolation.isolated_share == pytest.approx(isolated / arcs)
+    weights = sum(p.numel() for p in model.lstm.parameters())
+    assert isolation.isolated_share == pytest.approx(isolated / weights)
     assert 0.4 < isolation.isolated_share < 0.6
     assert [entry["step"] for entry in isolation.history] == [0]
     assert isolation.history[0]["churn"] == 0.5
@@ -99,25 +104,25 @@ def test_isolated_arcs_stay_and_active_ones_move(zone: str, settings: dict[str, 
 
 
 def test_nothing_isolated_is_the_same_training_as_without() -> None:
-    plain, isolating = Forecaster(optimiser=torch.optim.Adam), Forecaster()
+    plain, isolated = Forecaster(optimiser=torch.optim.Adam), Forecaster()
     fit(plain)
-    isolation = Isolation("unit", "update_norm", constant(0.5, start=1.0), every=1)
-    fit(isolating, isolation)
-    assert all(torch.equal(p, weights(plain)[name]) for name, p in isolating.named_parameters())
+    isolation = isolating("unit", "update_norm", constant(0.5, start=1.0), every=1)
+    fit(isolated, isolation)
+    assert all(torch.equal(p, weights_of(plain)[name]) for name, p in isolated.named_parameters())
     assert isolation.history == []
     assert isolation.isolated_share == 0
 
 
 def test_a_linear_schedule_grows_and_looks_only_every_so_often() -> None:
-    isolation = Isolation("unit", "update_norm", SCHEDULES["linear"](fraction=0.5, start=0.0, stop=0.8), every=5)
+    isolation = isolating("unit", "update_norm", Schedule("linear", fraction=0.5, start=0.0, stop=0.8), every=5)
     fit(Forecaster(), isolation, steps=20)
     assert [entry["step"] for entry in isolation.history] == [5, 10, 15]
     assert [entry["fraction"] for entry in isolation.history] == pytest.approx([0.15625, 0.3125, 0.46875])
     assert [entry["share"] for entry in isolation.history] == [0.25, 0.25, 0.5]  # 1, 1, 2 of 4 units a layer
 
 
-def test_reselection_draws_anew_and_its_absence_does_not() -> None:
-    again, once = (Isolation("arc", "random", constant(), every=1, reselect=flag) for flag in (True, False))
+def test_selections_draw_again_unless_no_zone_may_change_place() -> None:
+    again, once = (isolating("weight", "random", constant(), every=1, churn=churn) for churn in (1.0, 0.0))
     for isolation in (again, once):
         fit(Forecaster(), isolation, steps=4)
     assert len(again.history) == 4
@@ -127,7 +132,7 @@ def test_reselection_draws_anew_and_its_absence_does_not() -> None:
 
 def test_global_scope_follows_depth() -> None:
     model = Forecaster()
-    trainer = fit(model, Isolation("unit", CRITERIA["depth"], constant(), every=1, scope="global"))
+    trainer = fit(model, isolating("unit", CRITERIA["depth"], constant(), every=1, scope="global"))
     active = {name: trainer.optimizers[0].active(p) for name, p in model.lstm.named_parameters()}
     assert not any(mask.any() for name, mask in active.items() if name.endswith("l0"))
     assert all(mask.all() for name, mask in active.items() if name.endswith("l1"))
@@ -135,49 +140,49 @@ def test_global_scope_follows_depth() -> None:
 
 def test_exact_layers_give_the_same_weights_as_masked_ones() -> None:
     exact, masked = Forecaster(weight_decay=0.1), Forecaster(weight_decay=0.1)
-    isolation = Isolation("layer", "depth", constant(start=0.4), mode="exact", every=1)
+    isolation = isolating("layer", "depth", constant(start=0.4), mode="exact", every=1)
     fit(exact, isolation, steps=10)
-    fit(masked, Isolation("layer", "depth", constant(start=0.4), every=1), steps=10)
-    assert all(torch.equal(p, weights(masked)[name]) for name, p in exact.named_parameters())
+    fit(masked, isolating("layer", "depth", constant(start=0.4), every=1), steps=10)
+    assert all(torch.equal(p, weights_of(masked)[name]) for name, p in exact.named_parameters())
     assert isinstance(exact.lstm, Stack)
     thaw = {"layer": (), "steps": None}
-    assert exact.lstm.told == [thaw, {"layer": (0,), "steps": None}, thaw]  # at the start, chosen, at the end
-    assert masked.lstm.told == []
+    assert exact.lstm.asked == [thaw, {"layer": (0,), "steps": None}, thaw]  # at the start, chosen, at the end
+    assert masked.lstm.asked == []
     assert isolation.isolated_share == pytest.approx(4 * 4 * (3 + 4 + 2) / (4 * 4 * (3 + 4 + 2 + 4 + 4 + 2)))
 
 
-def test_the_projects_own_lstm_understands_what_it_is_told() -> None:
+def test_the_projects_own_lstm_isolates_what_it_is_asked_to() -> None:
     def model() -> Forecaster:
         torch.manual_seed(0)
         return Forecaster(lstm=LSTM(INPUTS, HIDDEN, 2, batch_first=True))
 
     exact, masked, short = model(), model(), model()
-    fit(exact, Isolation("layer", "depth", constant(start=0.4), mode="exact", every=1), steps=10)
-    fit(masked, Isolation("layer", "depth", constant(start=0.4), every=1), steps=10)
+    fit(exact, isolating("layer", "depth", constant(start=0.4), mode="exact", every=1), steps=10)
+    fit(masked, isolating("layer", "depth", constant(start=0.4), every=1), steps=10)
     for name, p in exact.named_parameters():
-        torch.testing.assert_close(p.detach(), weights(masked)[name])
-    isolation = Isolation("step", "depth", constant(), mode="exact", every=1, window=TIME)
+        torch.testing.assert_close(p.detach(), weights_of(masked)[name])
+    isolation = isolating("step", "depth", constant(), mode="exact", every=1, steps=3)
     fit(short, isolation, steps=10)
     assert isolation.isolated_share == 0.5
 
 
-def test_steps_are_told_to_the_module_and_need_no_masking_optimiser() -> None:
+def test_steps_are_for_the_module_and_need_no_masking_optimiser() -> None:
     model = Forecaster(optimiser=torch.optim.Adam)
-    isolation = Isolation("step", "depth", constant(0.75), mode="exact", every=1, window=TIME)
+    isolation = isolating("step", "depth", constant(), mode="exact", every=1, steps=1)
     fit(model, isolation)
     assert isinstance(model.lstm, Stack)
-    assert [order["steps"] for order in model.lstm.told] == [None, 1, None]  # 6 - round(4.5)
+    assert [order["steps"] for order in model.lstm.asked] == [None, 1, None]
     assert isolation.isolated_share == pytest.approx(5 / 6)
 
 
 def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "isotrain.isolation")
-    fit(Forecaster(), Isolation("unit", "random", constant(start=0.4), every=1), steps=5)
-    fit(Forecaster(), Isolation("layer", "depth", constant(), mode="exact"), steps=2)
-    fit(Forecaster(), Isolation("step", "depth", constant(), mode="exact", window=TIME), steps=2)
+    fit(Forecaster(), isolating("unit", "random", constant(start=0.4), every=1), steps=5)
+    fit(Forecaster(), isolating("layer", "depth", constant(), mode="exact"), steps=2)
+    fit(Forecaster(), isolating("step", "depth", constant(), mode="exact", steps=3), steps=2)
     assert [record.message for record in caplog.records if record.name.startswith("isotrain")] == [
-        "step 2: 4 of 8 units isolated, 50 % of the arcs of their layers: saves nothing: masked",
-        "step 0: 1 of 2 layers (lstm.l0) isolated, 47 % of the arcs of their layers: their weight gradients are not "
+        "step 2: 4 of 8 units isolated, 50 % of the weights of their layers: saves nothing: masked",
+        "step 0: 1 of 2 layers (lstm.l0) isolated, 47 % of the weights of their layers: their weight gradients are not "
         "computed; at best 16 % of their layers' multiply-adds saved",
         "step 0: backward over the last 3 of 6 time steps; at best 33 % of their layers' multiply-adds saved",
     ]
@@ -188,7 +193,7 @@ def test_units_left_out_exactly_train_as_masked_ones() -> None:
     for mode in ("exact", "masked"):
         torch.manual_seed(0)
         models.append(Forecaster(LSTM(INPUTS, HIDDEN, 2, batch_first=True), weight_decay=0.1))
-        isolation = Isolation("unit", "random", constant(start=0.4), mode=mode, every=1, reselect=False)
+        isolation = isolating("unit", "random", constant(start=0.4), mode=mode, every=1, churn=0.0)
         fit(models[-1], isolation, steps=10)
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
@@ -197,35 +202,35 @@ def test_units_left_out_exactly_train_as_masked_ones() -> None:
 def test_a_zone_thawed_in_a_step_that_did_not_compute_its_gradient_stands_still_in_that_step() -> None:
     torch.manual_seed(0)
     model = Forecaster(LSTM(INPUTS, HIDDEN, 2, batch_first=True))
-    told: list[dict[str, Tensor]] = []
+    seen: list[dict[str, Tensor]] = []
 
     class Watch(pl.Callback):
         def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-            told.append({name: trainer.optimizers[0].active(p).clone() for name, p in model.lstm.named_parameters()})
+            seen.append({name: trainer.optimizers[0].active(p).clone() for name, p in model.lstm.named_parameters()})
 
-    fit(model, Isolation("unit", "random", constant(), mode="exact", every=2), Watch(), steps=4)
-    for name in told[0]:
-        assert torch.equal(told[2][name], told[1][name] & told[3][name])  # chosen anew in step 2
-    assert any((told[3][name] & ~told[2][name]).any() for name in told[0])
+    fit(model, isolating("unit", "random", constant(), mode="exact", every=2), Watch(), steps=4)
+    for name in seen[0]:
+        assert torch.equal(seen[2][name], seen[1][name] & seen[3][name])  # chosen anew in step 2
+    assert any((seen[3][name] & ~seen[2][name]).any() for name in seen[0])
 
 
 def test_autonomous_units_are_chosen_once_fed_by_nothing_that_moves_and_stay() -> None:
     torch.manual_seed(0)
     model = Forecaster(LSTM(INPUTS, HIDDEN, 2, batch_first=True))
-    isolation = Isolation("unit", "random", constant(), mode="autonomous", every=1)
+    isolation = isolating("unit", "random", constant(), mode="autonomous", every=1)
     trainer = fit(model, isolation, steps=1)
-    after_one = weights(model)
+    after_one = weights_of(model)
     active = {name: trainer.optimizers[0].active(p) for name, p in model.lstm.named_parameters()}
     into_isolated = {
         name: ~active[name] & active[f"weight_hh_{below}"].any(1)[:HIDDEN]
         for name, below in (("weight_hh_l0", "l0"), ("weight_hh_l1", "l1"), ("weight_ih_l1", "l0"))
     }
-    for name, arcs in into_isolated.items():
-        assert arcs.any()
-        assert (model.lstm.get_parameter(name)[arcs] == 0).all()
+    for name, weights in into_isolated.items():
+        assert weights.any()
+        assert (model.lstm.get_parameter(name)[weights] == 0).all()
     torch.manual_seed(0)
     longer = Forecaster(LSTM(INPUTS, HIDDEN, 2, batch_first=True))
-    again = Isolation("unit", "random", constant(), mode="autonomous", every=1)
+    again = isolating("unit", "random", constant(), mode="autonomous", every=1)
     fit(longer, again, steps=4)
     assert len(again.history) == 1
     for name, p in longer.lstm.named_parameters():
@@ -251,9 +256,9 @@ def test_mixed_precision_parameter_groups_and_early_stopping(mode: str) -> None:
             return loss
 
     model = Watched(LSTM(INPUTS, HIDDEN, 2, batch_first=True))
-    before = weights(model)
+    before = weights_of(model)
     stop = EarlyStopping("flat", patience=1, check_on_train_epoch_end=True)
-    isolation = Isolation("unit", "random", constant(), mode=mode, every=1, reselect=False)
+    isolation = isolating("unit", "random", constant(), mode=mode, every=1, churn=0.0)
     more: dict[str, Any] = {"precision": "bf16-mixed", "gradient_clip_val": 0.1}
     trainer = fit(model, isolation, stop, steps=100, **more)
     assert trainer.global_step == 16  # two epochs of eight steps
@@ -277,7 +282,7 @@ def test_a_fit_that_fails_leaves_a_thawed_model() -> None:
 
     model = Failing(LSTM(INPUTS, HIDDEN, 2, batch_first=True))
     with pytest.raises(RuntimeError, match="made to fail"):
-        fit(model, Isolation("unit", "random", constant(), mode="exact", every=1))
+        fit(model, isolating("unit", "random", constant(), mode="exact", every=1))
     assert model.lstm.isolated.nothing
 
 
@@ -291,7 +296,7 @@ def test_several_optimisers_are_refused() -> None:
             return [MaskedAdam(self.lstm.parameters()), MaskedAdam(self.head.parameters())]
 
     with pytest.raises(InputError, match="isolation needs one optimiser, there are 2"):
-        fit(Two(), Isolation("unit", "random", constant()))
+        fit(Two(), isolating("unit", "random", constant()))
 
 
 # 6. Resuming --------------------------------------------------------------------------------------------
@@ -301,7 +306,7 @@ def test_several_optimisers_are_refused() -> None:
     ("isolation", "settings"),
     [
         (("unit", "random", "masked"), {"moments": "reset", "correction": "per_weight"}),
-        (("arc", "update_norm", "masked"), {"moments": "decay", "variant": "tf15"}),
+        (("weight", "update_norm", "masked"), {"moments": "decay", "variant": "tf15"}),
         (("gate", "update_norm", "masked"), {"weight_decay": 0.1, "amsgrad": True}),
         (("layer", "random", "exact"), {"fused": True}),
     ],
@@ -314,8 +319,8 @@ def test_resuming_in_the_middle_of_an_epoch_is_the_same_run(
     more: dict[str, Any] = {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1}
 
     def start() -> tuple[Forecaster, Isolation]:
-        schedule = SCHEDULES["linear"](fraction=0.5, start=0.1, stop=0.6)
-        return Forecaster(**settings), Isolation(zone, criterion, schedule, mode=mode, every=2)
+        schedule = Schedule("linear", fraction=0.5, start=0.1, stop=0.6)
+        return Forecaster(**settings), isolating(zone, criterion, schedule, mode=mode, every=2)
 
     whole, whole_isolation = start()
     keep = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=6, save_top_k=-1, filename="{step}")
@@ -324,7 +329,7 @@ def test_resuming_in_the_middle_of_an_epoch_is_the_same_run(
     two = fit(resumed, resumed_isolation, steps=14, resume=tmp_path / "step=6.ckpt", **more)
 
     assert one.global_step == two.global_step == 14
-    assert all(torch.equal(p, weights(whole)[name]) for name, p in resumed.named_parameters())
+    assert all(torch.equal(p, weights_of(whole)[name]) for name, p in resumed.named_parameters())
     left, right = one.optimizers[0].state_dict()["state"], two.optimizers[0].state_dict()["state"]
     assert left.keys() == right.keys()
     for key in left:
@@ -340,7 +345,7 @@ def test_resuming_in_the_middle_of_an_epoch_is_the_same_run(
     if mode == "exact":
         assert isinstance(whole.lstm, Stack)
         assert isinstance(resumed.lstm, Stack)
-        assert resumed.lstm.told == whole.lstm.told[-len(resumed.lstm.told) :]
+        assert resumed.lstm.asked == whole.lstm.asked[-len(resumed.lstm.asked) :]
 
 
 # Errors -------------------------------------------------------------------------------------------------
@@ -349,30 +354,33 @@ def test_resuming_in_the_middle_of_an_epoch_is_the_same_run(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"zone": "brick"}, f"zone='brick' is unknown; choose one of {', '.join(KINDS)}"),
-        ({"criterion": "best"}, f"criterion='best' is unknown; choose one of {', '.join(CRITERIA)}"),
-        ({"count": "weights"}, "count='weights' is unknown; choose one of zones, arcs, flops"),
-        ({"per": "day"}, "per='day' is unknown; choose one of step, epoch"),
-        ({"churn": 1.5}, "churn=1.5 is outside [0, 1]; give the share of zones that may change place"),
-        ({"mode": "some"}, "mode='some' is unknown; choose one of masked, exact, cut, autonomous"),
-        ({"scope": "layer"}, "scope='layer' is unknown; choose one of local, global"),
-        ({"mode": "cut", "zone": "gate"}, "mode='cut' has no zone='gate', only unit; use mode='masked' for it"),
+        ({"zone": "colum"}, f"zone='colum' is unknown: did you mean 'column'? The choices are {', '.join(ZONES)}"),
+        ({"criterion": "best"}, f"criterion='best' is unknown: choose one of {', '.join(CRITERIA)}, neglected"),
+        ({"count": "arcs"}, "count='arcs' is unknown: choose one of zones, weights, flops"),
+        ({"churn": 1.5}, "churn=1.5 is outside [0, 1]"),
+        ({"mode": "some"}, "mode='some' is unknown: choose one of masked, exact, cut, autonomous"),
+        ({"scope": "layer"}, "scope='layer' is unknown: choose one of local, global"),
+        ({"mode": "cut", "zone": "gate"}, "mode='cut' does not exist for zone='gate', only for unit: use mode masked"),
         (
             {"mode": "autonomous", "scope": "global"},
-            "mode='autonomous' needs scope='local': each layer's zone is fed by that of the layer below",
+            "mode='autonomous' needs scope='local': each layer's units are fed by those of the layer below",
         ),
         (
             {"zone": "step"},
-            "mode='masked' has no zone='step', only arc, row, column, tile, gate, unit, channel, kernel, layer; "
-            "use mode='exact' or 'autonomous' for it",
+            "mode='masked' does not exist for zone='step', only for weight, row, column, tile, gate, unit, channel, "
+            "kernel, layer: use mode exact",
         ),
-        ({"every": 0}, "every=0: give a number of optimiser steps or epochs, 1 or more"),
+        ({"criterion": "neglected"}, "criterion='neglected' does not exist for zone='unit': use zone step"),
+        ({"every": 0}, "every=0 is too small: give 1 or more"),
+        ({"steps": 0}, "steps=0 is too small: give 1 or more"),
+        ({"tile": (4, 0)}, "tile=(4, 0) is too small: give 1 or more"),
+        ({"moments": "forget"}, "moments='forget' is unknown: choose one of hold, decay, reset, mean"),
     ],
 )
 def test_settings_that_do_not_go_together(arguments: dict[str, Any], message: str) -> None:
-    settings = {"zone": "unit", "criterion": "random", "schedule": constant()} | arguments
+    settings: dict[str, Any] = {"zone": "unit", "mode": "masked", "criterion": "random", "schedule": constant()}
     with pytest.raises(InputError) as raised:
-        Isolation(**settings)
+        Policy(**settings | arguments)
     assert str(raised.value) == message
 
 
@@ -390,13 +398,8 @@ def test_settings_that_do_not_go_together(arguments: dict[str, Any], message: st
             {},
             "fraction=1.0 would isolate all of the 8 zones of kind 'unit': nothing",
         ),
-        (
-            {"zone": "step", "mode": "exact", "window": 6, "schedule": constant(0.95)},
-            {},
-            "fraction=0.95 would isolate all of the 6 zones of kind 'step': nothing would train",
-        ),
         ({"modules": ["encoder"]}, {}, "Forecaster has no submodule 'encoder'"),
-        ({"zone": "step", "mode": "exact"}, {}, "zone='step' needs window="),
+        ({"zone": "step", "mode": "exact", "criterion": "neglected"}, {}, "is measured: use .*AdaptiveHorizon"),
     ],
 )
 def test_what_cannot_work_is_refused_when_the_fit_starts(
@@ -404,16 +407,16 @@ def test_what_cannot_work_is_refused_when_the_fit_starts(
 ) -> None:
     settings: dict[str, Any] = {"zone": "unit", "criterion": "random", "schedule": constant()} | arguments
     with pytest.raises(InputError, match=message):
-        fit(Forecaster(**model), Isolation(**settings))
+        fit(Forecaster(**model), isolating(**settings))
 
 
 def test_a_training_without_an_end_and_a_checkpoint_of_another_network_are_refused() -> None:
     with pytest.raises(InputError, match="the schedule needs the length of training"):
-        fit(Forecaster(), Isolation("unit", "random", constant()), steps=-1, max_epochs=-1)
-    stranger = Isolation("unit", "random", constant())
-    fit(Forecaster(lstm=nn.LSTM(INPUTS, HIDDEN, 1, batch_first=True)), stranger)
-    isolation = Isolation("unit", "random", constant())
-    isolation.load_state_dict(stranger.state_dict())  # as Lightning does, before the fit starts
+        fit(Forecaster(), isolating("unit", "random", constant()), steps=-1, max_epochs=-1)
+    other = isolating("unit", "random", constant())
+    fit(Forecaster(lstm=nn.LSTM(INPUTS, HIDDEN, 1, batch_first=True)), other)
+    isolation = isolating("unit", "random", constant())
+    isolation.load_state_dict(other.state_dict())  # as Lightning does, before the fit starts
     with pytest.raises(InputError, match="the checkpoint isolates in other zones than"):
         fit(Forecaster(), isolation)
 
@@ -423,4 +426,4 @@ def test_a_diverged_training_is_named() -> None:
         return view.mean(view.weight / 0 - view.weight / 0)
 
     with pytest.raises(InputError, match=r"zones 'lstm.l0': a score is not a number"):
-        fit(Forecaster(), Isolation("unit", poisoned, constant()))
+        fit(Forecaster(), isolating("unit", poisoned, constant()))

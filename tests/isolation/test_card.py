@@ -2,7 +2,6 @@
 
 import re
 from importlib.resources import files
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +25,3 @@ def test_the_loop_without_lightning() -> None:
     optimiser = names["optimiser"]
     for p in names["model"].parameters():
         assert float(optimiser.active(p).float().mean()) == 0.5
-
-
-def test_the_loop_of_the_readme() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (loop,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "for step" in code]
-    names = {"model": Model(), "loss": loss, "batches": torch.randn(25, 5, 3, 2)}
-    exec(loop, names)
-    isolator = names["isolator"]
-    assert isolator.isolated_share == 0.5
-    assert isolator.history[-1]["step"] == 20

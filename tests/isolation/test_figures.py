@@ -1,4 +1,4 @@
-"""Pictures of isolation show what the record holds: looked up in the drawn panels, not in pixels."""
+"""Pictures of isolation show what the record holds: read from the drawn panels, not in pixels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,17 +14,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from isotrain.errors import InputError
-from isotrain.isolation.record import QUANTILES, Record
+from isotrain.files import write_json
+from isotrain.isolation.record import QUANTILES, Record, load
 from isotrain.isolation.zones import zones
 from isotrain.report.drawing import save
-from isotrain.report.isolation import HEAT, draw, folded, picture
+from isotrain.report.isolation import HEAT, draw, draw_run, folded
 
 LSTM = {"lstm.l0": (4, 8), "lstm.l1": (4, 8)}
 
 
 def made_up(layers: Mapping[str, tuple[int, int]], steps: Sequence[int], maps: Sequence[str] = ()) -> Record:
-    """Shares drawn by lot, one choice at each of ``steps``; score maps are the layers unless given."""
+    """Random shares, one choice at each of ``steps``; score maps are the layers unless given."""
     draws = torch.Generator().manual_seed(0)
     record = Record([])
     for step in steps:
@@ -241,28 +241,6 @@ def test_active_is_light_and_isolated_dark() -> None:
     assert light > half + 0.5 > dark + 1
 
 
-def test_a_picture_is_the_choice_itself() -> None:
-    heat = {"lstm.l0": torch.rand(4, 8).double(), "head": torch.rand(1, 24).double()}
-    figure = picture(heat)
-    assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == list(heat)
-    for axes, shares in zip(figure.axes, heat.values(), strict=False):
-        assert np.array_equal(axes.images[0].get_array(), shares)
-        for gate, unit in ((0, 0), (len(shares) - 1, 5)):
-            assert shown(axes, unit + 0.5, gate + 0.5) == shares[gate, unit]
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["i", "f", "g", "o"]
-
-
-def test_a_picture_of_time_counts_back_from_the_end() -> None:
-    axes = picture({"time": (torch.arange(168) >= 100).double()[None]}).axes[0]
-    assert axes.get_xlim() == (168, 0)
-    assert shown(axes, 68.5, 0.5) == 0 and shown(axes, 67.5, 0.5) == 1
-
-
-def test_a_picture_of_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match=r"no layer to draw: hand in what ZoneMap\.heat gives"):
-        picture({})
-
-
 @pytest.mark.parametrize(("kind", "names"), [("unit", ["l0", "l1"]), ("layer", [""]), ("step", ["time"])])
 def test_what_a_record_takes_down_can_be_drawn(kind: str, names: list[str], tmp_path: Path) -> None:
     maps = zones(nn.LSTM(3, 8, num_layers=2), kind, window=12 if kind == "step" else None)
@@ -276,6 +254,22 @@ def test_what_a_record_takes_down_can_be_drawn(kind: str, names: list[str], tmp_
         save(draw(record, history(record), 20, kind), tmp_path / name)
     written = (tmp_path / "one.png").read_bytes()
     assert written.startswith(b"\x89PNG") and written == (tmp_path / "two.png").read_bytes()
-    for zone_map in maps:
-        pictured = picture(zone_map.heat(torch.ones(zone_map.count, dtype=torch.bool)))
-        assert all((axes.images[0].get_array() == 1).all() for axes in pictured.axes[:-1])
+
+
+def test_a_run_is_drawn_from_its_folder(tmp_path: Path) -> None:
+    maps = zones(nn.LSTM(3, 8), "unit")
+    record = Record(maps)
+    record.add(0, {"l0": torch.arange(8) >= 4}, {"l0": torch.arange(8.0)})
+    assert draw_run(tmp_path) is None
+    record.save(tmp_path / "isolation.npz")
+    again = load(tmp_path / "isolation.npz")
+    assert [entry["step"] for entry in again.entries] == [0]
+    for kind in ("active", "scores"):
+        assert torch.equal(again.entries[0][kind]["l0"], record.entries[0][kind]["l0"])
+    params = {"isolation.zone": "unit", "isolation.criterion": "snip", "training.steps": 20}
+    result = {"method": "cut", "seed": 3, "params": params, "selections": history(record)}
+    write_json(tmp_path / "result.json", result)
+    figure = draw_run(tmp_path)
+    assert figure is not None
+    assert panels(figure, "heat") == ["heat l0"]
+    assert panel(figure, "churn").get_xlim() == (0, 20)

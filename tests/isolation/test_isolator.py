@@ -1,4 +1,4 @@
-"""The isolator in plain PyTorch loops: on any network, at no cost between looks, and what it keeps of the past."""
+"""The isolator in plain PyTorch loops: on any network, at no cost between selections, and what it keeps of the past."""
 
 import copy
 import io
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from isotrain.errors import InputError
-from isotrain.isolation import CRITERIA, MASKED, SCHEDULES, Isolator, MaskedAdam, Policy
+from isotrain.isolation import CRITERIA, MASKED, Isolator, MaskedAdam, Policy, Schedule, isolate
 from isotrain.isolation.isolator import saving
 from isotrain.lstm import LSTM
 
@@ -22,7 +22,7 @@ def network(seed: int = 0) -> nn.Module:
 
 
 def constant(fraction: float = 0.5, start: float = 0.0) -> Any:
-    return SCHEDULES["constant"](fraction=fraction, start=start)
+    return Schedule("constant", fraction=fraction, start=start)
 
 
 def batches(count: int) -> Tensor:
@@ -34,11 +34,15 @@ def train(isolator: Isolator, model: nn.Module, data: Tensor, first: int = 0, of
         isolator.optimiser.zero_grad()
         loss = (model(x).squeeze(-1) - x.sum(-1).sin()).square().mean()
         loss.backward()
-        isolator.before_step(step, of or len(data), epoch=step // 4, loss=loss)
+        isolator.before_step(step, of or len(data), loss=loss)
         isolator.optimiser.step()
 
 
-def isolate(model: nn.Module, policy: Policy, optimiser: Any = None) -> Isolator:
+def policy_of(zone: str, criterion: str, schedule: Schedule, mode: str = "masked", **settings: Any) -> Policy:
+    return Policy(zone, mode, criterion, schedule, **settings)
+
+
+def isolator_of(model: nn.Module, policy: Policy, optimiser: Any = None) -> Isolator:
     return Isolator(model, optimiser or MaskedAdam(model.parameters(), lr=1e-2), policy)
 
 
@@ -54,13 +58,12 @@ class Count(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("criterion", ["random", "update_norm", "movement", "plateau"])
-def test_between_looks_nothing_is_computed(criterion: str) -> None:
+@pytest.mark.parametrize("criterion", ["random", "update_norm", "plateau"])
+def test_between_selections_nothing_is_computed(criterion: str) -> None:
     model = network()
-    isolator = isolate(model, Policy("arc", criterion, constant(), every=4))
+    isolator = isolator_of(model, policy_of("weight", criterion, constant(), every=4))
     train(isolator, model, batches(5))
     with Count() as count:
-        isolator.before_batch(5)
         isolator.before_step(5, 20)
     assert count.calls == 0
     with Count() as count:
@@ -68,17 +71,17 @@ def test_between_looks_nothing_is_computed(criterion: str) -> None:
     assert count.calls > 0
 
 
-@pytest.mark.parametrize("zone", ["arc", "row", "column", "tile", "unit", "layer"])
+@pytest.mark.parametrize("zone", ["weight", "row", "column", "tile", "unit", "layer"])
 @pytest.mark.parametrize("scope", ["local", "global"])
-@pytest.mark.parametrize("count", ["zones", "arcs", "flops"])
+@pytest.mark.parametrize("count", ["zones", "weights", "flops"])
 def test_isolated_weights_of_a_plain_network_stay(zone: str, scope: str, count: str) -> None:
     model = network()
     before = copy.deepcopy(model)
-    policy = Policy(zone, "magnitude", constant(), scope=scope, count=count, tile=(2, 2), reselect=False)
-    isolator = isolate(model, policy)
+    policy = policy_of(zone, "magnitude", constant(), scope=scope, count=count, tile=(2, 2), churn=0.0)
+    isolator = isolator_of(model, policy)
     train(isolator, model, batches(6))
     still = sum(int((p == q).sum()) for p, q in zip(model.parameters(), before.parameters(), strict=True))
-    assert still == sum(m.isolated_arcs(isolator.active[m.name]) for m in isolator.maps)
+    assert still == sum(m.isolated_weights(isolator.active[m.name]) for m in isolator.maps)
     assert 0.2 < isolator.isolated_share < 0.8
 
 
@@ -86,8 +89,8 @@ def test_isolated_weights_of_a_plain_network_stay(zone: str, scope: str, count: 
 def test_every_masked_optimiser_is_driven(name: str) -> None:
     model = network()
     before = copy.deepcopy(model)
-    isolator = isolate(
-        model, Policy("row", "snip", constant(), reselect=False), MASKED[name](model.parameters(), lr=1e-2)
+    isolator = isolator_of(
+        model, policy_of("row", "snip", constant(), churn=0.0), MASKED[name](model.parameters(), lr=1e-2)
     )
     train(isolator, model, batches(3))
     moved, trained = 0, 0
@@ -101,11 +104,11 @@ def test_every_masked_optimiser_is_driven(name: str) -> None:
 def test_a_layer_of_a_plain_network_gets_no_gradient_and_is_thawed_at_the_end() -> None:
     model, masked = network(), network()
     exact, control = (
-        Policy("layer", "depth", constant(1 / 3, start=0.25), mode=m, every=1) for m in ("exact", "masked")
+        policy_of("layer", "depth", constant(1 / 3, start=0.25), mode=m, every=1) for m in ("exact", "masked")
     )
-    isolator = isolate(model, exact)
+    isolator = isolator_of(model, exact)
     train(isolator, model, batches(8))
-    train(isolate(masked, control), masked, batches(8))
+    train(isolator_of(masked, control), masked, batches(8))
     assert [p.grad is None for p in model.parameters()] == [True, True, False, False, False, False]
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), masked.parameters(), strict=True))
     isolator.finish()
@@ -114,7 +117,9 @@ def test_a_layer_of_a_plain_network_gets_no_gradient_and_is_thawed_at_the_end() 
 
 def test_thaw_and_churn_hold_what_they_promise() -> None:
     model = network()
-    kept = isolate(model, Policy("arc", "random", SCHEDULES["cyclic"](fraction=0.5, start=0.0), every=1, thaw=False))
+    kept = isolator_of(
+        model, policy_of("weight", "random", Schedule("cyclic", fraction=0.5, start=0.0), every=1, thaw=False)
+    )
     seen = []
     for first in range(12):
         train(kept, model, batches(1), first, 12)
@@ -123,30 +128,23 @@ def test_thaw_and_churn_hold_what_they_promise() -> None:
     assert 0 < (~seen[-1]).float().mean() <= 0.5
 
     model = network()
-    slow = isolate(model, Policy("arc", "random", constant(), every=1, churn=0.1))
+    slow = isolator_of(model, policy_of("weight", "random", constant(), every=1, churn=0.1))
     train(slow, model, batches(6))
     assert slow.history[0]["churn"] == pytest.approx(0.5, abs=0.02)
     assert all(0 < entry["churn"] <= 2 * 0.1 + 0.02 for entry in slow.history[1:])  # one thawed, one isolated
 
 
-def test_looks_per_epoch() -> None:
-    model = network()
-    isolator = isolate(model, Policy("arc", "random", constant(), every=2, per="epoch"))
-    train(isolator, model, batches(20))  # epochs of four steps
-    assert [entry["step"] for entry in isolator.history] == [0, 8, 16]
-
-
 def test_a_schedule_waits_for_the_loss_to_stop_improving() -> None:
     model = network()
-    schedule = SCHEDULES["plateau"](fraction=0.5, start=0.2, patience=2, least=0.01)
-    isolator = isolate(model, Policy("row", "random", schedule, every=1, reselect=False))
+    schedule = Schedule("plateau", fraction=0.5, start=0.2, patience=2, least=0.01)
+    isolator = isolator_of(model, policy_of("row", "random", schedule, every=1, churn=0.0))
     losses = [1.0, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]
     for step, loss in enumerate(losses):
         train_step(isolator, model)
         isolator.before_step(step, len(losses), loss=torch.tensor(loss))
     assert [entry["step"] for entry in isolator.history] == [6]  # the last two no better than the best before
     with pytest.raises(InputError, match="waits for a plateau of the loss: hand it in"):
-        isolate(model, Policy("row", "random", schedule)).before_step(0, 10)
+        isolator_of(model, policy_of("row", "random", schedule)).before_step(0, 10)
 
 
 def train_step(isolator: Isolator, model: nn.Module) -> None:
@@ -158,23 +156,23 @@ def train_step(isolator: Isolator, model: nn.Module) -> None:
 @pytest.mark.parametrize("criterion", sorted(CRITERIA))
 @pytest.mark.parametrize("shape", ["constant", "plateau"])
 def test_saved_and_loaded_in_the_middle_it_is_the_same_run(criterion: str, shape: str) -> None:
-    """Through torch.save and torch.load(weights_only=True), between two looks."""
+    """Through torch.save and torch.load(weights_only=True), between two selections."""
     data, fraction = batches(18), 0.4
-    schedule = SCHEDULES[shape](fraction=fraction, start=0.1, patience=1, least=0.5)
-    policy = Policy("row", criterion, schedule, every=2, scope="global")
+    schedule = Schedule(shape, fraction=fraction, start=0.1, patience=1, least=0.5)
+    policy = policy_of("row", criterion, schedule, every=2, scope="global")
     whole = network()
-    one = isolate(whole, policy)
+    one = isolator_of(whole, policy)
     train(one, whole, data)
 
     half = network()
-    first = isolate(half, policy)
+    first = isolator_of(half, policy)
     train(first, half, data[:11], 0, 18)
     file = io.BytesIO()
     torch.save((half.state_dict(), first.optimiser.state_dict(), first.state_dict()), file)
     file.seek(0)
     states = torch.load(file, weights_only=True)
     resumed = network(seed=1)
-    second = isolate(resumed, policy)
+    second = isolator_of(resumed, policy)
     resumed.load_state_dict(states[0])
     second.optimiser.load_state_dict(states[1])
     second.load_state_dict(states[2])
@@ -194,9 +192,9 @@ def test_neglected_share_of_the_update() -> None:
     torch.manual_seed(0)
     model = nn.Linear(3, 4, bias=False)
     optimiser = MaskedAdam(model.parameters(), lr=1e-2)
-    isolator = isolate(
+    isolator = isolator_of(
         model,
-        Policy("row", "magnitude", SCHEDULES["linear"](fraction=0.75, start=0.0), every=1, modules=[""]),
+        policy_of("row", "magnitude", Schedule("linear", fraction=0.75, start=0.0), every=1, modules=[""]),
         optimiser,
     )
     for step in range(3):
@@ -225,7 +223,6 @@ def test_neglected_share_of_the_update() -> None:
         ("unit", "autonomous", 0.75, (0.5 + 0.0625) / 3),
         ("layer", "exact", 0.5, 2.5 / 3),
         ("step", "exact", 0.75, 1.5 / 3),
-        ("step", "autonomous", 0.75, 0.75 / 3),
         ("unit", "masked", 0.75, 1.0),
         ("unit", "exact", 0.0, 1.0),
     ],
@@ -237,21 +234,21 @@ def test_saving(zone: str, mode: str, isolated: float, kept: float) -> None:
 def test_what_cannot_work_is_refused_by_name() -> None:
     model = network()
     with pytest.raises(InputError, match=r"optimiser SGD cannot leave weights out; use .*MaskedAdam, or masked\(SGD\)"):
-        isolate(model, Policy("row", "snip", constant()), torch.optim.SGD(model.parameters(), lr=0.1))
+        isolator_of(model, policy_of("row", "snip", constant()), torch.optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(InputError, match="criterion='update_norm' reads Adam's moments, and MaskedSGD keeps none"):
-        isolate(model, Policy("row", "update_norm", constant()), MASKED["sgd"](model.parameters(), lr=0.1))
+        isolator_of(model, policy_of("row", "update_norm", constant()), MASKED["sgd"](model.parameters(), lr=0.1))
     with pytest.raises(InputError, match=r"MaskedAdam does not hold 0\.weight, 0\.bias"):
-        isolate(model, Policy("row", "snip", constant()), MaskedAdam(model[4].parameters()))  # type: ignore[index]
+        isolator_of(model, policy_of("row", "snip", constant()), MaskedAdam(model[4].parameters()))  # type: ignore[index]
     with pytest.raises(InputError, match=r"fraction=1\.0 would isolate all"):
-        isolate(model, Policy("row", "snip", constant(1.0)))
+        isolator_of(model, policy_of("row", "snip", constant(1.0)))
     with pytest.raises(InputError, match="cannot isolate in 'lstm': LSTM has no isolate"):
-        isolate(nn.ModuleDict({"lstm": nn.LSTM(2, 3)}), Policy("unit", "snip", constant(), mode="exact"))
+        isolator_of(nn.ModuleDict({"lstm": nn.LSTM(2, 3)}), policy_of("unit", "snip", constant(), mode="exact"))
 
 
 def test_exact_units_of_our_lstm_in_a_plain_loop() -> None:
     torch.manual_seed(0)
     model = LSTM(5, 8)
-    isolator = isolate(model, Policy("unit", "snr", constant(), mode="exact", every=2))
+    isolator = isolator_of(model, policy_of("unit", "fisher", constant(), mode="exact", every=2))
     for step, x in enumerate(batches(5)):
         isolator.optimiser.zero_grad()
         model(x[:, None])[0].square().mean().backward()
@@ -264,3 +261,52 @@ def test_exact_units_of_our_lstm_in_a_plain_loop() -> None:
     assert not model.isolated.nothing
     isolator.finish()
     assert model.isolated.nothing
+
+
+def states(lstm: nn.Module, optimizer: MaskedAdam, unit: int) -> list[Tensor]:
+    """Every weight of a hidden unit, and both of its moments, in all layers."""
+    kept = []
+    for p in lstm.parameters():
+        for value in (p.detach(), optimizer.state[p]["exp_avg"], optimizer.state[p]["exp_avg_sq"]):
+            kept.append(value.reshape(4, 8, -1)[:, unit].clone())
+    return kept
+
+
+@pytest.mark.parametrize("mode", ["exact", "cut", "autonomous"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_one_call_isolates_units_in_the_network_and_in_its_optimiser(mode: str, layers: int) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(5, 8, layers)
+    optimizer = MaskedAdam(lstm.parameters(), lr=1e-2, weight_decay=0.1)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        lstm(batches(1)[0][:, None])[0].square().mean().backward()
+        optimizer.step()
+
+    step()
+    isolate(lstm, optimizer, units=range(3), mode=mode)
+    isolated, active = states(lstm, optimizer, 2), states(lstm, optimizer, 5)
+    for _ in range(3):
+        step()
+    assert all(torch.equal(before, now) for before, now in zip(isolated, states(lstm, optimizer, 2), strict=True))
+    assert all(not torch.equal(before, now) for before, now in zip(active, states(lstm, optimizer, 5), strict=True))
+    isolate(lstm, optimizer)
+    step()
+    assert all(not torch.equal(before, now) for before, now in zip(isolated, states(lstm, optimizer, 2), strict=True))
+    assert lstm.isolated.nothing
+
+
+def test_one_call_isolates_layers_and_time_steps() -> None:
+    lstm = LSTM(5, 8, 2)
+    optimizer = MaskedAdam(lstm.parameters())
+    isolate(lstm, optimizer, layer=0)
+    assert [bool(optimizer.active(p).any()) for p in lstm.parameters()] == [False] * 4 + [True] * 4
+    isolate(lstm, optimizer, steps=3)
+    assert all(optimizer.active(p).all() for p in lstm.parameters())
+    assert lstm.isolated.steps == 3
+    with pytest.raises(InputError, match="optimiser SGD cannot leave weights out"):
+        isolate(lstm, torch.optim.SGD(lstm.parameters(), lr=0.1), layer=0)
+    with pytest.raises(InputError):
+        isolate(lstm, optimizer, units=[8])
+    assert lstm.isolated.steps == 3  # nothing was changed

@@ -273,7 +273,7 @@ def test_registry() -> None:
     assert issubclass(masked(torch.optim.SGD), torch.optim.SGD)
     with pytest.raises(InputError, match=r"LBFGS has no masked form; choose one of SGD, .* write class MaskedLBFGS"):
         masked(torch.optim.LBFGS)
-    with pytest.raises(InputError, match=r"MaskedSGD: moments='decay' is unknown; choose one of hold, reset"):
+    with pytest.raises(InputError, match=r"MaskedSGD: moments='decay' is unknown: choose one of hold, reset"):
         MaskedSGD([torch.nn.Parameter(torch.ones(1))], moments="decay")
     with pytest.raises(InputError, match="differentiable=True cannot be masked"):
         MaskedSGD([torch.nn.Parameter(torch.ones(1))], differentiable=True)

@@ -32,7 +32,7 @@ def test_by_hand() -> None:
     memory: dict[str, Tensor] = {}
     zone = torch.tensor([0, 1, 1])
     scores = []
-    for look in range(9):  # zone 0 turns at each look; zone 1 never does, although one of its arcs does
+    for look in range(9):  # zone 0 turns at each look; zone 1 never does, although one of its weights does
         turn = (-1.0) ** look
         scores.append(plateau(view(torch.tensor([turn, turn, 2.0]), zone, memory)).tolist())
     endless = [math.inf, math.inf]
@@ -63,7 +63,7 @@ def reference(grads: list[list[Tensor]], known: list[Tensor]) -> Iterator[list[f
 
 
 def test_zone_by_zone() -> None:
-    """Zones of 1 to 6 arcs, some with a direction, some gradients not computed (zero there, and no observation)."""
+    """Zones of 1 to 6 weights, some with a direction, some gradients not computed (zero there, and no observation)."""
     draw = torch.Generator().manual_seed(0)
     sizes = torch.arange(40) % 6 + 1
     zone = torch.repeat_interleave(torch.arange(40), sizes)
@@ -88,7 +88,7 @@ def test_an_isolated_zone_without_gradients_keeps_its_state() -> None:
     kept = {name: value.clone() for name, value in memory.items()}
     for _ in range(20):
         assert plateau(view(torch.zeros(1), zone, memory, torch.tensor([False]))).tolist() == [math.inf]
-    assert kept.pop("plateau.looks") == memory.pop("plateau.looks") - 20
+    assert kept.pop("plateau.count") == memory.pop("plateau.count") - 20
     assert all(torch.equal(memory[name], value) for name, value in kept.items())
 
 
@@ -155,12 +155,12 @@ def assert_rate(measured: float, expected: float, n: int) -> None:
 N = 2000
 
 
-@pytest.mark.parametrize("arcs", [1, 5])
+@pytest.mark.parametrize("weights", [1, 5])
 @pytest.mark.parametrize("law", ["gaussian", "cauchy", "uneven"])
-def test_without_a_direction(arcs: int, law: str) -> None:
+def test_without_a_direction(weights: int, law: str) -> None:
     """Symmetric noise of any law, its size changing from look to look: fair coins although pairs overlap."""
     draw = torch.Generator().manual_seed(1)
-    zone = torch.arange(N).repeat_interleave(arcs)
+    zone = torch.arange(N).repeat_interleave(weights)
 
     def gradient(last: Tensor) -> Tensor:
         if law == "uneven":  # the more so, the larger the last gradient was
@@ -191,23 +191,23 @@ def test_with_the_direction_it_is_designed_for() -> None:
     assert coins == pytest.approx(expected[1], rel=0.05)
 
 
-@pytest.mark.parametrize(("arcs", "zones", "missed"), [(1, 4000, 0.05), (20, 1500, 0.05), (100, 600, 0.04)])
-def test_with_a_mean_under_gaussian_noise(arcs: int, zones: int, missed: float) -> None:
+@pytest.mark.parametrize(("weights", "zones", "missed"), [(1, 4000, 0.05), (20, 1500, 0.05), (100, 600, 0.04)])
+def test_with_a_mean_under_gaussian_noise(weights: int, zones: int, missed: float) -> None:
     """Coins that share a gradient are not quite independent: what is missed is measured, and written down."""
     z = NormalDist().inv_cdf(P1)
-    x = z**2 + math.sqrt(z**4 + arcs * z**2)  # solves x / sqrt(arcs + 2 x) = z
-    mean, draw = math.sqrt(x / arcs), torch.Generator().manual_seed(3)
-    zone = torch.arange(zones).repeat_interleave(arcs)
+    x = z**2 + math.sqrt(z**4 + weights * z**2)  # solves x / sqrt(weights + 2 x) = z
+    mean, draw = math.sqrt(x / weights), torch.Generator().manual_seed(3)
+    zone = torch.arange(zones).repeat_interleave(weights)
     heads = []
 
     def gradient(last: Tensor) -> Tensor:
         g = mean + torch.randn(len(zone), generator=draw)
-        heads.append(float(((g * last).reshape(zones, arcs).sum(1) > 0).double().mean()))
+        heads.append(float(((g * last).reshape(zones, weights).sum(1) > 0).double().mean()))
         return g
 
     found, coins, n = first_verdicts(gradient, zone, looks=80)
     assert n >= 0.99 * zones
     assert_rate(found, missed, n)
     assert 12 < coins < 16
-    if arcs > 1:
+    if weights > 1:
         assert np.mean(heads[1:]) == pytest.approx(P1, abs=0.01)

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from isotrain.isolation import SCHEDULES, Isolation, MaskedAdam
+from isotrain.isolation import Isolation, MaskedAdam, Policy, Schedule
 from isotrain.lstm import LSTM
 
 zone, mode, criterion, shape, strategy, folder = sys.argv[1:]
@@ -33,8 +33,8 @@ class Model(pl.LightningModule):
 
 model = Model()
 rank = int(os.environ.get("LOCAL_RANK", 0))
-schedule = SCHEDULES[shape](fraction=0.5, start=0.0, patience=1, least=0.5)
-isolation = Isolation(zone, criterion, schedule, mode=mode, every=1, seed=rank + 1)  # each rank draws its own lots
+schedule = Schedule(shape, fraction=0.5, start=0.0, patience=1, least=0.5)
+isolation = Isolation(Policy(zone, mode, criterion, schedule, every=1), seed=rank + 1)  # each rank draws its own
 data = TensorDataset(torch.randn(40, 6, 3, generator=torch.Generator().manual_seed(1)))
 quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
 trainer = pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, max_steps=6, **quiet)

@@ -1,4 +1,4 @@
-"""Every kind of zone in every type of module, against its definition spelled out an arc at a time."""
+"""Every kind of zone in every type of module, against its definition spelled out an weight at a time."""
 
 from collections.abc import Hashable
 
@@ -11,32 +11,32 @@ from isotrain.isolation.zones import zones
 
 TILE = (2, 3)
 MODULES: dict[str, tuple[nn.Module, str]] = {
-    "lstm": (nn.LSTM(3, 4, 2), "arc row column tile gate unit layer"),
-    "gru": (nn.GRU(3, 4, bidirectional=True), "arc row column tile gate unit layer"),
-    "rnn": (nn.RNN(3, 4, bias=False), "arc row column tile gate unit layer"),
-    "linear": (nn.Linear(5, 3), "arc row column tile unit layer"),
-    "conv1d": (nn.Conv1d(4, 6, 3, groups=2), "arc row column tile channel kernel layer"),
-    "conv2d": (nn.Conv2d(3, 4, (2, 3)), "arc row column tile channel kernel layer"),
-    "conv3d": (nn.Conv3d(2, 3, 2, bias=False), "arc row column tile channel kernel layer"),
-    "transposed": (nn.ConvTranspose2d(3, 4, 2), "arc row column tile channel kernel layer"),
-    "depthwise": (nn.Conv1d(4, 4, 3, groups=4), "arc row column tile channel kernel layer"),
-    "transposed in groups": (nn.ConvTranspose1d(4, 4, 2, groups=2), "arc layer"),
-    "attention": (nn.MultiheadAttention(4, 2, add_bias_kv=True), "arc row column tile layer"),
-    "attention in three": (nn.MultiheadAttention(4, 2, kdim=3, vdim=5), "arc row column tile layer"),
-    "embedding": (nn.Embedding(5, 3), "arc row column tile layer"),
-    "norm": (nn.LayerNorm(4), "arc layer"),
-    "bag": (nn.EmbeddingBag(5, 3), "arc row column tile layer"),
-    "batch norm": (nn.BatchNorm1d(4), "arc layer"),
+    "lstm": (nn.LSTM(3, 4, 2), "weight row column tile gate unit layer"),
+    "gru": (nn.GRU(3, 4, bidirectional=True), "weight row column tile gate unit layer"),
+    "rnn": (nn.RNN(3, 4, bias=False), "weight row column tile gate unit layer"),
+    "linear": (nn.Linear(5, 3), "weight row column tile unit layer"),
+    "conv1d": (nn.Conv1d(4, 6, 3, groups=2), "weight row column tile channel kernel layer"),
+    "conv2d": (nn.Conv2d(3, 4, (2, 3)), "weight row column tile channel kernel layer"),
+    "conv3d": (nn.Conv3d(2, 3, 2, bias=False), "weight row column tile channel kernel layer"),
+    "transposed": (nn.ConvTranspose2d(3, 4, 2), "weight row column tile channel kernel layer"),
+    "depthwise": (nn.Conv1d(4, 4, 3, groups=4), "weight row column tile channel kernel layer"),
+    "transposed in groups": (nn.ConvTranspose1d(4, 4, 2, groups=2), "weight layer"),
+    "attention": (nn.MultiheadAttention(4, 2, add_bias_kv=True), "weight row column tile layer"),
+    "attention in three": (nn.MultiheadAttention(4, 2, kdim=3, vdim=5), "weight row column tile layer"),
+    "embedding": (nn.Embedding(5, 3), "weight row column tile layer"),
+    "norm": (nn.LayerNorm(4), "weight layer"),
+    "bag": (nn.EmbeddingBag(5, 3), "weight row column tile layer"),
+    "batch norm": (nn.BatchNorm1d(4), "weight layer"),
 }
 HIDDEN = 4
 FIRST_ROW = {"k_proj_weight": 4, "v_proj_weight": 8}  # beside the 3 x 4 rows of one bias
 
 
 def label(module: nn.Module, kind: str, name: str, index: tuple[int, ...]) -> Hashable | None:
-    """What tells the zone of one arc from the others of its layer; None if it belongs to none."""
+    """What tells the zone of one weight from the others of its layer; None if it belongs to none."""
     if kind == "layer":  # a direction of a recurrent layer; what a module owns, without its submodules
         return name.split("_l")[1] if isinstance(module, nn.RNNBase) else name.startswith("out_proj")
-    if kind == "arc":
+    if kind == "weight":
         return name, index
     if name in ("bias_k", "bias_v"):
         return None
@@ -89,7 +89,7 @@ def test_zones_are_as_defined(which: str, kind: str) -> None:
     in_no_zone = set(parameters) - set(divided)
     assert all("bias" in name for name in in_no_zone)
     assert (
-        kind in ("arc", "layer")
+        kind in ("weight", "layer")
         or which.startswith("attention")
         or bool(in_no_zone) == (kind in ("column", "tile", "kernel") and any("bias" in name for name in parameters))
     )
@@ -130,7 +130,7 @@ def test_a_row_of_an_lstm_by_hand() -> None:
 
 
 def test_frozen_parameters_leave_no_gap() -> None:
-    """Zones without an arc would have no score: they are closed up."""
+    """Zones without an weight would have no score: they are closed up."""
     module = nn.LSTM(3, 2)
     module.weight_ih_l0.requires_grad_(False)
     module.bias_ih_l0.requires_grad_(False)

@@ -109,7 +109,7 @@ def test_half_of_the_zones_isolated(name: str, kind: str) -> None:
     isolated = 0
     for zone_map in zones(model, kind, modules=["*"], tile=(2, 3)):
         active = torch.randperm(zone_map.count) >= zone_map.count / 2
-        isolated += zone_map.isolated_arcs(active)
+        isolated += zone_map.isolated_weights(active)
         for key, mask in zone_map.expand(active).items():
             optimiser.set_active(parameters[key], mask)
             masks[key] = mask.broadcast_to(parameters[key].shape)
@@ -135,7 +135,7 @@ def test_half_of_the_zones_isolated(name: str, kind: str) -> None:
 
 
 def test_the_cases_are_all_that_there_are() -> None:
-    """Every network is divided in every kind that one of its modules has; together they have every kind with arcs."""
+    """Every network is divided in every kind that one of its modules has; together they have every kind but steps."""
     assert {kind for _, kind in CASES} == {
-        *("arc", "row", "column", "tile", "gate", "unit", "channel", "kernel", "layer")
+        *("weight", "row", "column", "tile", "gate", "unit", "channel", "kernel", "layer")
     }  # fmt: skip

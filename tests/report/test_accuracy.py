@@ -3,22 +3,21 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from tests.report.made_up_runs import ABOUT, BASELINES, HOUR, MONDAY, MadeUp, forecasts, make_runs
+from tests.report.made_up_runs import ABOUT, HOUR, LEVELS, MONDAY, MadeUp, make_baselines, make_runs
 
 from isotrain.compare.accuracy import Entry, entries_of
 from isotrain.compare.comparison import Comparison, Settings
-from isotrain.compare.results import chosen_runs, read_runs
+from isotrain.compare.results import Baseline, chosen_runs, read_runs
 from isotrain.config import CompareView, load
 from isotrain.errors import InputError
 from isotrain.forecast.forecasts import Forecasts, mae_by_month, mean_forecast
 from isotrain.report.page import write_report
 
 SETTINGS = Settings({}, {"streamed": "tuned"}, bootstrap=200, about=ABOUT, against="ridge")
-METHODS = {"tuned": MadeUp("streamed", 42, 5.02), "refitted": MadeUp("streamed", 43, 4.9, refit=True)}
+METHODS = {"tuned": MadeUp("streamed", 42, 5.02, role="reference"), "refitted": MadeUp("streamed", 43, 4.9, refit=True)}
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 
@@ -28,15 +27,9 @@ def runs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def baselines(tmp_path: Path) -> list[dict[str, Any]]:
-    """The made-up rows with forecasts, as the stage leaves them."""
-    rows = []
-    for row in BASELINES:
-        folder = tmp_path / "baselines" / row["name"]
-        folder.mkdir(parents=True)
-        np.savez(folder / "forecasts.npz", **forecasts(row["test_mae"], np.random.default_rng(1)))  # type: ignore[arg-type]
-        rows.append(row | {"folder": str(folder)})
-    return rows
+def baselines(tmp_path: Path) -> list[Baseline]:
+    """Three baselines with their forecasts."""
+    return make_baselines(tmp_path / "baselines")
 
 
 def by_name(found: list[Entry]) -> dict[str, Entry]:
@@ -51,7 +44,7 @@ def error(prediction: np.ndarray, truth: np.ndarray) -> float:
     return float(np.nanmean(np.abs(prediction.astype(float) - truth)))
 
 
-def test_an_ensemble_is_the_mean_of_its_seeds_forecasts(runs: Path, baselines: list[dict[str, Any]]) -> None:
+def test_an_ensemble_is_the_mean_of_its_seeds_forecasts(runs: Path, baselines: list[Baseline]) -> None:
     entry = by_name(entries_of(Comparison(read_runs(runs), SETTINGS), baselines))["tuned, ensemble of 3 seeds"]
     seeds = arrays(runs, "tuned")
     test = np.mean([seed["prediction"].astype(float) for seed in seeds], axis=0)
@@ -71,7 +64,7 @@ def test_two_seeds_make_no_ensemble(tmp_path: Path) -> None:
     assert [entry.kind for entry in entries_of(comparison, [])] == ["method", "method"]
 
 
-def test_a_refit_has_no_validation_error_and_no_time_to_a_target(runs: Path, baselines: list[dict[str, Any]]) -> None:
+def test_a_refit_has_no_validation_error_and_no_time_to_a_target(runs: Path, baselines: list[Baseline]) -> None:
     comparison = Comparison(read_runs(runs), SETTINGS)
     found = by_name(entries_of(comparison, baselines))
     for name in ("refitted", "refitted, ensemble of 3 seeds"):
@@ -86,9 +79,9 @@ def test_a_refit_has_no_validation_error_and_no_time_to_a_target(runs: Path, bas
     assert alone.targets == {"streamed": None}
 
 
-def test_differences_are_those_of_the_errors_on_the_same_hours(runs: Path, baselines: list[dict[str, Any]]) -> None:
+def test_differences_are_those_of_the_errors_on_the_same_hours(runs: Path, baselines: list[Baseline]) -> None:
     found = by_name(entries_of(Comparison(read_runs(runs), SETTINGS), baselines))
-    ridge = np.load(Path(baselines[2]["folder"]) / "forecasts.npz")
+    ridge = np.load(baselines[2].folder / "forecasts.npz")
     level = error(ridge["prediction"], ridge["truth"])
     for name in ("tuned", "refitted"):
         own = np.mean([error(seed["prediction"], seed["truth"]) for seed in arrays(runs, name)])
@@ -99,13 +92,14 @@ def test_differences_are_those_of_the_errors_on_the_same_hours(runs: Path, basel
     assert found["ridge"].difference is None
     assert found["ridge"].to_reference is not None and found["ridge"].to_reference.median == 0.4
     history = json.loads((runs / "tuned-0" / "result.json").read_text())["history"]
-    goal = BASELINES[2]["val_mae"]
+    goal = baselines[2].val_mae
+    assert goal is not None
     reached = [row["train_seconds"] for row in history if row["val_mae"] <= goal]
     soon = found["tuned"].to_reference
     assert soon is not None and soon.low <= reached[0] <= soon.high
 
 
-def test_the_page_and_the_json_hold_every_forecast(runs: Path, baselines: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_the_page_and_the_json_hold_every_forecast(runs: Path, baselines: list[Baseline], tmp_path: Path) -> None:
     folder = write_report(read_runs(runs), baselines, tmp_path / "report", SETTINGS).parent
     text = (folder / "tradeoff.md").read_text(encoding="utf-8")
     (refit,) = [line for line in text.split("### Error by lead")[0].splitlines() if line.startswith("| refitted |")]
@@ -114,7 +108,7 @@ def test_the_page_and_the_json_hold_every_forecast(runs: Path, baselines: list[d
     page = json.loads((folder / "tradeoff.json").read_text())["accuracy"]
     assert page["against"] == "ridge"
     names = ["tuned", "tuned, ensemble of 3 seeds", "refitted", "refitted, ensemble of 3 seeds"]
-    assert [e["name"] for e in page["forecasts"]] == names + [b["name"] for b in BASELINES]
+    assert [e["name"] for e in page["forecasts"]] == names + list(LEVELS)
     assert page["forecasts"][0]["mae_by_month"].keys() == {"2020-09", "2020-10", "2020-11"}
 
 

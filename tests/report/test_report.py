@@ -4,7 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,8 +13,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from matplotlib.image import imread
-from tests.report.made_up_runs import ABOUT, BASELINES, HOUR, METHODS, MONDAY, MadeUp, change, make_runs
+from tests.report.made_up_runs import (
+    ABOUT,
+    HOUR,
+    LEVELS,
+    METHODS,
+    MONDAY,
+    MadeUp,
+    change,
+    make_baseline,
+    make_baselines,
+    make_runs,
+)
 
 from isotrain.compare.comparison import Comparison, Settings
 from isotrain.compare.results import read_runs
@@ -24,8 +36,8 @@ from isotrain.forecast.forecasts import Forecasts
 from isotrain.report.drawing import label_points, new_figure, spread
 from isotrain.report.figures import chosen_weeks, daily_rows
 from isotrain.report.page import write_report
-from isotrain.report.tables import differences
-from isotrain.report.words import answer, masked_lines, notes, verdicts
+from isotrain.report.tables import differences, entries
+from isotrain.report.words import answer, budget_lines, masked_lines, notes, verdicts
 
 SETTINGS = Settings(
     {"streamed": "stock", "windowed": "stock-windowed"},
@@ -34,9 +46,20 @@ SETTINGS = Settings(
     about=ABOUT,
 )
 FIGURES = ("tradeoff", "learning_curves", "isolated_share", "forecasts", "error_by_lead", "error_by_month", "phases")
-TUNED = MadeUp("streamed", 42, 5.02)
+TUNED = MadeUp("streamed", 42, 5.02, role="reference")
 FASTER = MadeUp("streamed", 20, 4.8, isolated=0.5)
 WORSE = MadeUp("streamed", 20, 5.6, isolated=0.5)
+
+
+def smaller(step_ms: float, val_mae: float) -> MadeUp:
+    """A control whose step costs as much as that of ``layer``."""
+    return MadeUp("streamed", step_ms, val_mae, role="control", budget={"step": "layer", "goal_ms": 20.0, "hidden": 8})
+
+
+def shorter(step_ms: float, val_mae: float, steps: int = 300) -> MadeUp:
+    """A control stopped at the time that ``layer`` takes."""
+    budget = {"time": "layer", "seconds": 6.0, "steps": steps}
+    return MadeUp("streamed", step_ms, val_mae, role="control", budget=budget, steps=steps)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +74,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of ``runs``."""
-    return write_report(read_runs(runs), BASELINES, tmp_path_factory.mktemp("report"), SETTINGS).parent
+    folder = tmp_path_factory.mktemp("report")
+    return write_report(read_runs(runs), make_baselines(folder / "baselines"), folder, SETTINGS).parent
 
 
 def read(report: Path) -> Any:
@@ -79,7 +103,7 @@ def answered(comparison: Comparison) -> str:
 
 def test_the_json_has_exactly_the_keys_agreed_on(report: Path) -> None:
     page = read(report)
-    agreed = {"data", "hardware", "target", "methods", "baselines"}
+    agreed = {"data", "hardware", "target", "methods", "baselines", "answer", "verdicts", "warnings"}
     assert set(page) == agreed | {"accuracy", "intervals", "targets_by_regime", "runs", "notes"}
     assert set(page["data"]) == {"source", "simulated", "rows", "sha256"}
     assert set(page["target"]) == {"metric", "value", "unit"}
@@ -91,7 +115,8 @@ def test_the_json_has_exactly_the_keys_agreed_on(report: Path) -> None:
         assert method["seeds"] == 3
         for figure in figures:
             assert set(method[figure]) == {"median", "low", "high"}
-    assert page["baselines"] == [{k: b[k] for k in ("name", "test_mae", "test_rmse")} for b in BASELINES]
+    levels = LEVELS.items()
+    assert page["baselines"] == [{"name": n, "test_mae": mae, "test_rmse": 1.5 * mae} for n, mae in levels]
     assert len(page["runs"]) == 3 * len(METHODS)
 
 
@@ -159,7 +184,7 @@ def test_the_html_needs_nothing_else(report: Path) -> None:
 def test_text_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
     make_runs(tmp_path / "runs", {"tuned": TUNED}, seeds=(0,))
     settings = replace(SETTINGS, about={"tuned": "a <script>alert(1)</script> | b"})
-    baselines = [BASELINES[0] | {"name": "<b>x</b>|y"}]
+    baselines = [replace(make_baseline(tmp_path, "odd", 5.0, 0), name="<b>x</b>|y")]
     folder = write_report(read_runs(tmp_path / "runs"), baselines, tmp_path, settings).parent
     page = (folder / "tradeoff.html").read_text(encoding="utf-8")
     assert "<script>" not in page
@@ -181,8 +206,9 @@ def test_figures_are_there_and_not_blank(report: Path, name: str) -> None:
 
 def test_equal_fits_give_equal_bytes(tmp_path: Path) -> None:
     make_runs(tmp_path / "runs", {"tuned": TUNED, "layer": FASTER}, seeds=(0,))
+    baselines = make_baselines(tmp_path / "baselines")
     for name in ("a", "b"):
-        write_report(read_runs(tmp_path / "runs"), BASELINES, tmp_path / name, SETTINGS)
+        write_report(read_runs(tmp_path / "runs"), baselines, tmp_path / name, SETTINGS)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
     assert len(files) == 4 + 2 * len(FIGURES)
     for file in files:
@@ -193,12 +219,12 @@ def test_nothing_is_written_when_the_hardware_differs(runs: Path, tmp_path: Path
     fits = read_runs(runs)
     fits[3] = replace(fits[3], hardware=dict(fits[3].hardware) | {"threads": 64})
     with pytest.raises(InputError, match=rf"hardware.*{fits[3].name}"):
-        write_report(fits, BASELINES, tmp_path / "report", SETTINGS)
+        write_report(fits, [], tmp_path / "report", SETTINGS)
     assert not (tmp_path / "report").exists()
 
 
 def test_a_report_without_references_baselines_or_isolation_is_still_written(tmp_path: Path) -> None:
-    make_runs(tmp_path / "runs", {"small": MadeUp("streamed", 20, 5.0)}, seeds=(0,))
+    make_runs(tmp_path / "runs", {"small": smaller(20, 5.0)}, seeds=(0,))
     folder = write_report(read_runs(tmp_path / "runs"), [], tmp_path, SETTINGS).parent
     page = read(folder)
     assert page["target"]["value"] is None
@@ -210,25 +236,24 @@ def test_a_report_without_references_baselines_or_isolation_is_still_written(tmp
 
 def test_no_fit_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no fit to report"):
-        write_report([], BASELINES, tmp_path, SETTINGS)
+        write_report([], [], tmp_path, SETTINGS)
 
 
 # the words
 
 
 def test_isolation_pays_only_if_it_beats_tuned_and_the_controls(tmp_path: Path) -> None:
-    slower = MadeUp("streamed", 30, 4.8)
-    comparison = compared(tmp_path, {"tuned": TUNED, "layer": FASTER, "small": slower, "short": slower})
+    methods = {"tuned": TUNED, "layer": FASTER, "small": smaller(30, 4.8), "short": shorter(30, 4.8)}
+    comparison = compared(tmp_path, methods)
     pays, text = judged(comparison)["layer"]
     assert pays is True
     assert "2 of 2 seeds" in text
-    assert "against `tuned`, `small` and `short`" in text
+    assert "against `tuned`, `small` and `short` (not run in this regime: the same network on our kernels)" in text
     assert answered(comparison).startswith("Yes, for `layer`.")
 
 
 def test_a_smaller_network_that_is_as_fast_takes_the_gain_away(tmp_path: Path) -> None:
-    small = MadeUp("streamed", 10, 4.8)
-    comparison = compared(tmp_path, {"tuned": TUNED, "layer": FASTER, "small": small})
+    comparison = compared(tmp_path, {"tuned": TUNED, "layer": FASTER, "small": smaller(10, 4.8)})
     pays, text = judged(comparison)["layer"]
     assert pays is False
     assert "faster than `tuned`" in text
@@ -248,9 +273,11 @@ def test_missing_the_target_does_not_pay(tmp_path: Path) -> None:
 
 
 def test_without_a_control_of_equal_cost_nothing_is_claimed(tmp_path: Path) -> None:
-    comparison = compared(tmp_path, {"tuned": TUNED, "layer": FASTER})
+    kernels = MadeUp("streamed", 40, 5.0, role="control")  # the same network: no control of equal cost
+    comparison = compared(tmp_path, {"tuned": TUNED, "layer": FASTER, "native": kernels})
     pays, text = judged(comparison)["layer"]
     assert pays is None
+    assert "faster than `native`" in text
     assert "no control of equal cost" in text
     assert answered(comparison).startswith("These seeds do not decide it.")
 
@@ -263,22 +290,24 @@ def test_without_tuned_nothing_is_judged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("step_ms", "suspicious"), [(43, False), (20, True)])
 def test_masking_is_said_to_save_nothing(tmp_path: Path, step_ms: float, suspicious: bool) -> None:
-    masked = MadeUp("streamed", step_ms, 5.0, isolated=0.5)
-    (line,) = masked_lines(compared(tmp_path, {"tuned": TUNED, "masked-unit-50": masked}))
+    masked = MadeUp("streamed", step_ms, 5.0, isolated=0.5, role="control", mode="masked")
+    (line,) = masked_lines(compared(tmp_path, {"tuned": TUNED, "nothing-saved": masked}))
     assert "**saves nothing**" in line
-    assert ("look at the timing" in line) is suspicious
+    assert ("check the timing" in line) is suspicious
 
 
 def test_a_measured_series_is_not_called_simulated_and_its_test_part_has_a_caveat(tmp_path: Path) -> None:
-    data = {"source": "drahix.csv", "simulated": False, "rows": 43_000, "sha256": "cd" * 32, "unit": "kW"}
+    data = {"source": "/somewhere/drahix.csv", "simulated": False, "rows": 43_000, "sha256": "cd" * 32, "unit": "kW"}
     comparison = compared(tmp_path / "runs", {"tuned": TUNED, "layer": FASTER}, data=data)
-    folder = write_report(comparison.runs, BASELINES, tmp_path, SETTINGS).parent
+    folder = write_report(comparison.runs, [], tmp_path, SETTINGS).parent
     for name in ("tradeoff.md", "tradeoff.html", "tradeoff.json"):
-        assert "simulated series" not in (folder / name).read_text(encoding="utf-8").lower()
+        text = (folder / name).read_text(encoding="utf-8")
+        assert "simulated series" not in text.lower()
+        assert "drahix.csv" in text and "somewhere" not in text
     assert any("COVID" in note for note in notes(comparison))
 
 
-def test_the_notes_tell_what_weakens_the_comparison(tmp_path: Path, runs: Path) -> None:
+def test_the_notes_say_what_weakens_the_comparison(tmp_path: Path, runs: Path) -> None:
     assert not any("COVID" in note or "side by side" in note for note in notes(Comparison(read_runs(runs), SETTINGS)))
     at_once = {"started_at": "2026-03-01T10:00:00+00:00", "finished_at": "2026-03-01T10:05:00+00:00"}
     comparison = compared(tmp_path, {"tuned": TUNED}, **at_once)
@@ -288,8 +317,117 @@ def test_the_notes_tell_what_weakens_the_comparison(tmp_path: Path, runs: Path) 
     assert "speed changed during the comparison" in text
     assert "2026-03-01" in text
     assert "range of the seeds" in text
-    page = write_report(comparison.runs, BASELINES, tmp_path / "report", SETTINGS).read_text(encoding="utf-8")
+    page = write_report(comparison.runs, [], tmp_path / "report", SETTINGS).read_text(encoding="utf-8")
     assert page.index("speed changed") < page.index("<img")
+
+
+# what weakens a comparison goes with every sentence that quotes it
+
+
+def test_every_sentence_that_can_be_quoted_carries_the_marks(tmp_path: Path, runs: Path) -> None:
+    fits = read_runs(runs)
+    slow = replace(fits[0], machine_seconds=1.88, commit="fedcba9876543210+")
+    page = read(write_report([slow, *fits[1:]], [], tmp_path, SETTINGS).parent)
+    wanted = "(Caution: SIMULATED series; several commits; uncommitted changes; the machine's speed changed 1.88-fold;"
+    text = (tmp_path / "tradeoff.md").read_text(encoding="utf-8")
+    verdict_section = text.split("## Verdicts")[1].split("### Against")[0]
+    quoted = [page["answer"], *(verdict["text"] for verdict in page["verdicts"])]
+    quoted += [line for line in verdict_section.splitlines() if line.startswith("- ")]
+    assert len(quoted) == 1 + 2 + 2 + 1 + 2  # the answer, the verdicts twice, the masked control, two budgets
+    assert all(wanted in sentence for sentence in quoted)
+    assert [warning["mark"] for warning in page["warnings"]][:2] == ["SIMULATED series", "several commits"]
+    assert all(warning["text"] in text for warning in page["warnings"])
+    assert "0123456789, fedcba9876+" in text
+
+
+def test_a_comparison_without_weakness_has_no_mark(tmp_path: Path) -> None:
+    data = {"source": "drahix.csv", "simulated": False, "rows": 43_000, "sha256": "cd" * 32}
+    comparison = compared(tmp_path, {"tuned": TUNED, "layer": FASTER}, data=data)
+    assert "Caution" not in answered(comparison) + judged(comparison)["layer"][1]
+
+
+# the budgets of the controls
+
+
+def test_a_budget_is_said_with_the_seconds_that_it_was_derived_from(tmp_path: Path) -> None:
+    methods = {"small": smaller(20.2, 5.0), "short": shorter(40, 5.0, steps=60)}
+    comparison = compared(tmp_path, methods)
+    lines = dict(zip(["short", "small"], sorted(budget_lines(comparison)), strict=True))
+    short = comparison.find("short")
+    assert short is not None
+    spent = median(run.train_seconds for run in short.runs)
+    assert "`short` is the training time of `layer`, measured as 6.00 s; its own is " in lines["short"]
+    assert f"{spent:.2f} s, {100 * (1 - spent / 6):.0f} % less. **That is no control of equal cost.**" in lines["short"]
+    assert "`small` is the mean step of `layer`, measured as 20.0 ms; its own is 20." in lines["small"]
+    assert "no control of equal cost" not in lines["small"]
+
+
+# nothing is compared with itself, nor with nothing
+
+
+REFERENCES = [
+    SETTINGS,
+    replace(SETTINGS, reference_stock={"streamed": "tuned", "windowed": "tuned-windowed"}),
+    replace(SETTINGS, reference_tuned={"streamed": "layer", "windowed": "steps-24"}),
+]
+SUBSET = ["stock", "tuned", "masked-unit-50", "layer", "small", "short", "tuned-windowed", "steps-24"]
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """Every sentence of words.py."""
+    found = verdicts(comparison, {})
+    lines = [answer(comparison, found), *(v.text for v in found), *masked_lines(comparison)]
+    return [*lines, *budget_lines(comparison), *notes(comparison)]
+
+
+@pytest.mark.parametrize("settings", REFERENCES)
+def test_no_subset_of_the_methods_is_compared_with_itself_or_with_nothing(settings: Settings, runs: Path) -> None:
+    fits = [run for run in read_runs(runs) if run.seed < 2 and run.method in SUBSET]
+    words = "times as fast as|faster than|slower than|as fast as|against|sooner than|as long as with"
+    compares = re.compile(rf"(`[^`]+`)(?:(?!\. |`).)*(?:{words}) \1")
+    for size in range(1, len(SUBSET) + 1):
+        for names in combinations(SUBSET, size):
+            comparison = Comparison([run for run in fits if run.method in names], replace(settings, bootstrap=10))
+            for line in sentences(comparison):
+                assert not compares.search(line), line
+                assert not re.search(r"\b(nan|inf|None)\b", line), line
+                absent = set(re.findall(r"`([^`]+)`", line)) - set(names)
+                assert not absent or line.startswith("The budget of"), line  # which was measured all the same
+            for method, row in zip(comparison.methods, entries(comparison), strict=True):
+                for key, chosen in (("stock", settings.reference_stock), ("tuned", settings.reference_tuned)):
+                    reference = chosen[method.regime]
+                    if reference == method.name or reference not in names:
+                        assert row[f"speedup_vs_{key}"]["median"] is None
+
+
+def test_a_reference_has_no_speedup_against_itself_in_the_table(report: Path) -> None:
+    text = (report / "tradeoff.md").read_text(encoding="utf-8")
+    rows = {name: re.search(rf"\| `{name}` \|.*", text) for name in ("stock", "tuned", "layer")}
+    columns = {name: [cell.strip() for cell in row[0].split("|")] for name, row in rows.items() if row}
+    assert columns["stock"][6] == columns["tuned"][7] == "–"
+    assert "–" not in (columns["stock"][7], columns["tuned"][6], columns["layer"][6], columns["layer"][7])
+
+
+# what was isolated when
+
+
+def test_the_page_shows_what_each_tested_method_isolated(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def picture(folder: Path) -> Figure | None:
+        asked.append(folder.name)
+        return None if "steps" in folder.name else new_figure(4, 2, "drawn")[0]
+
+    monkeypatch.setattr("isotrain.report.page.draw_run", picture)
+    folder = write_report(read_runs(runs), [], tmp_path, SETTINGS).parent
+    text = (folder / "tradeoff.md").read_text(encoding="utf-8")
+    assert asked == ["layer-0", "steps-24-0"]
+    section = text.split("## What was isolated when")[1].split("## ")[0]
+    assert "figures/isolation-layer.png" in section and "steps" not in section
+    page = (folder / "tradeoff.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 1
 
 
 # labels and weeks

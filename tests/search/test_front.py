@@ -88,7 +88,7 @@ def test_of_one_objective_the_best_are_chosen_and_what_missed_the_target_never()
 @pytest.mark.parametrize("changes", [
     {},
     {"isolation.schedule.fraction": 0.0},
-    {"isolation.zone": "unit", "isolation.mode": "autonomous", "isolation.criterion": "snr", "isolation.thaw": False,
+    {"isolation.zone": "unit", "isolation.mode": "autonomous", "isolation.criterion": "snip", "isolation.thaw": False,
      "isolation.schedule.fraction": 0.35, "isolation.schedule.shape": "cubic", "isolation.modules": ["net.encoder.*"],
      "model.hidden": 80, "training.learning_rate": 1e-05, "training.steps": 90, "isolation.tile": [8, 4]},
     {"isolation.zone": "step", "training.regime": "windowed", "runtime.backend": "torch"},

@@ -1,7 +1,9 @@
-"""Forecasts that need no network, on the same origins: what a trained one must beat.
+"""Forecasts that need no network, on the same origins: what a trained network must beat.
 
-A baseline is a function of the windows that returns its forecast function; :data:`BASELINES` names them. A name
-that ends in ``-refit`` is fitted on the training and the validation part together, once everything is chosen.
+In: :class:`~isotrain.data.windows.Windows`. Out: a forecast function (origins to kW), its score and its forecasts.
+A baseline is a function of the windows that returns its forecast function; :data:`BASELINES` names them. A name that
+ends in ``-refit`` is fitted on the training and the validation part together, once everything is chosen. Open
+``fitted.py`` first, then ``naive.py``, ``linear.py`` (ridge, echo state) and ``trees.py`` (LightGBM).
 """
 
 from isotrain.baselines.fitted import Baseline, Fitted, score

@@ -1,4 +1,7 @@
-"""What every baseline returns, what several of them read, and how one is fitted, timed and scored."""
+"""What every baseline returns, what several of them read, and how one is fitted, timed and scored.
+
+Shapes: m origins, K leads (the horizon), P columns known at an origin, Q columns of one lead.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +13,6 @@ from numpy.typing import NDArray
 
 from isotrain.data.windows import Windows
 from isotrain.forecast.forecasts import scores
-
-# What every baseline returns, and what several of them read.
-#
-# Legend: m origins, K leads (the horizon), P columns known at an origin, Q columns of one lead.
-
 
 Origins = NDArray[np.int64]
 Forecast = NDArray[np.float32]

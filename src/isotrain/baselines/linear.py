@@ -1,4 +1,8 @@
-"""Linear forecasts in closed form: ridge regression, and an echo-state network with a linear readout."""
+"""Linear forecasts in closed form: ridge regression, and an echo-state network with a linear readout.
+
+One set of normal equations a lead; the penalty is chosen on validation. Shapes: m origins, K leads, P columns known at
+an origin, Q columns of one lead.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -22,11 +26,6 @@ from isotrain.baselines.fitted import (
 )
 from isotrain.baselines.naive import hour_of_week
 from isotrain.data.windows import LEVEL_HOURS, Windows
-
-# Linear forecasts in closed form: one set of normal equations a lead, the penalty chosen on validation.
-#
-# Legend: m origins, K leads, P columns known at an origin, Q columns of one lead.
-
 
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 
@@ -138,12 +137,6 @@ def forecast(windows: Windows, design: Design, weights: Values, origins: Origins
     return np.concatenate(parts)
 
 
-# An echo-state network: a fixed random recurrent network that only its linear readout is fitted for.
-#
-# Jaeger, "The 'echo state' approach to analysing and training recurrent neural networks" (GMD report 148, 2001);
-# leaky units as in Jaeger et al., Neural Networks 20 (2007).
-
-
 UNITS = 300
 RADIUS = 0.9  # of the recurrent matrix' spectrum: below 1, so that the past fades
 LEAK = 0.3  # share of a state that an hour renews
@@ -152,7 +145,11 @@ SEED = 2001
 
 
 def echo_state(refit: bool = False) -> Baseline:
-    """A reservoir over the plain inputs, read out linearly beside what is known of each lead."""
+    """A fixed random recurrent network over the plain inputs, of which the linear readout alone is fitted.
+
+    The readout sees what is known of each lead besides. Jaeger, "The 'echo state' approach to analysing and training
+    recurrent neural networks" (GMD report 148, 2001); leaky units as in Jaeger et al., Neural Networks 20 (2007).
+    """
 
     def fit(windows: Windows) -> Fitted:
         states = reservoir(windows.inputs[:, windows.columns("inputs", "plain")])

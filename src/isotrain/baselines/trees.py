@@ -70,7 +70,7 @@ def cores() -> int:
 
 
 def _grow(windows: Windows, leads: Values, inputs: Inputs, refit: bool) -> Any:
-    import lightgbm  # here, so that nobody else waits for it
+    import lightgbm  # here, since only these baselines need it
 
     settings = SETTINGS | {"num_threads": cores()}
     train = lightgbm.Dataset(*_examples(windows, fitting_origins(windows, refit=False), leads, inputs))

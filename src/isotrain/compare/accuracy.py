@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isotrain.compare.comparison import Comparison, Method, seconds_to_target
+from isotrain.compare.results import Baseline
 from isotrain.compare.statistics import Interval, mae_difference, week_of
 from isotrain.data.windows import Windows
 from isotrain.forecast.forecasts import (
@@ -22,7 +23,6 @@ from isotrain.forecast.forecasts import (
 )
 from isotrain.forecast.intervals import calibrate, coverage_of, cross_fitted, working_hours
 
-Baselines = Sequence[Mapping[str, Any]]
 MEMBERS = 3  # seeds that make an ensemble
 
 
@@ -56,7 +56,7 @@ class Entry:
         return plain | figures | {"mae_by_lead": list(self.by_lead), "mae_by_month": dict(self.by_month)}
 
 
-def entries_of(comparison: Comparison, baselines: Baselines) -> list[Entry]:
+def entries_of(comparison: Comparison, baselines: Sequence[Baseline]) -> list[Entry]:
     """Methods in their order, each with its ensemble below, then the baselines."""
     reference = _reference(comparison, baselines)
     found = []
@@ -69,16 +69,16 @@ def entries_of(comparison: Comparison, baselines: Baselines) -> list[Entry]:
 
 @dataclass(frozen=True)
 class Reference:
-    """The baseline that all are compared with; ``forecasts`` is ``None`` where they were not kept."""
+    """The baseline that all are compared with."""
 
     name: str
     val_mae: float | None
-    forecasts: Forecasts | None
+    forecasts: Forecasts
 
 
-def _reference(comparison: Comparison, baselines: Baselines) -> Reference | None:
-    row = next((b for b in baselines if b["name"] == comparison.settings.against), None)
-    return Reference(row["name"], row["val_mae"], _kept(row)) if row else None
+def _reference(comparison: Comparison, baselines: Sequence[Baseline]) -> Reference | None:
+    row = next((b for b in baselines if b.name == comparison.settings.against), None)
+    return Reference(row.name, row.val_mae, read_forecasts(row.folder)) if row else None
 
 
 def _method(comparison: Comparison, method: Method, reference: Reference | None) -> Entry:
@@ -118,32 +118,26 @@ def _ensemble(comparison: Comparison, method: Method, reference: Reference | Non
     )
 
 
-def _baseline(comparison: Comparison, row: Mapping[str, Any], reference: Reference | None) -> Entry:
-    kept = _kept(row)
-    itself = reference is not None and reference.name == row["name"]
-    forecasts = [kept] if kept else []
+def _baseline(comparison: Comparison, row: Baseline, reference: Reference | None) -> Entry:
+    itself = reference is not None and reference.name == row.name
+    forecasts = [read_forecasts(row.folder)]
     return Entry(
-        name=row["name"],
+        name=row.name,
         kind="baseline",
         seeds=None,
-        parameters=row["parameters"] or None,
-        seconds=_exactly(row["seconds"]) if row["parameters"] else None,
-        to_reference=_exactly(row["seconds"]) if itself else None,
-        val_mae=None if row["val_mae"] is None else _exactly(row["val_mae"]),
-        test_mae=_exactly(row["test_mae"]),
-        test_rmse=_exactly(row["test_rmse"]),
+        parameters=row.parameters or None,
+        seconds=_exactly(row.seconds) if row.parameters else None,
+        to_reference=_exactly(row.seconds) if itself else None,
+        val_mae=None if row.val_mae is None else _exactly(row.val_mae),
+        test_mae=_exactly(row.test_mae),
+        test_rmse=_exactly(row.test_rmse),
         difference=None if itself else _difference(comparison, forecasts, reference),
-        **_broken_down(forecasts) | {"by_lead": tuple(row["mae_by_lead"])},
+        **_broken_down(forecasts) | {"by_lead": row.mae_by_lead},
     )
 
 
-def _kept(row: Mapping[str, Any]) -> Forecasts | None:
-    """A baseline's forecasts, if its row of baselines.json names the folder that holds them."""
-    return read_forecasts(Path(row["folder"])) if "folder" in row else None
-
-
 def _difference(comparison: Comparison, own: Sequence[Forecasts], reference: Reference | None) -> Interval | None:
-    if reference is None or reference.forecasts is None or not own:
+    if reference is None or not own:
         return None
     settings = comparison.settings
     return mae_difference(own, [reference.forecasts], settings.confidence, settings.bootstrap)
@@ -180,10 +174,10 @@ class Coverage:
         return {"name": self.name, "validation": self.validation, "test": self.test, "mean_width": self.width}
 
 
-def coverages(comparison: Comparison, baselines: Baselines, windows: Windows, share: float) -> list[Coverage]:
+def coverages(comparison: Comparison, baselines: Sequence[Baseline], windows: Windows, share: float) -> list[Coverage]:
     """One row for each method (its first seed) and baseline that has forecasts of the validation part."""
     folders = {m.name: m.finished[0].folder for m in comparison.methods if m.finished and not m.refit}
-    folders |= {b["name"]: Path(b["folder"]) for b in baselines if "folder" in b and not b["refit"]}
+    folders |= {b.name: b.folder for b in baselines if not b.refit}
     return [_coverage(name, folder, windows, share) for name, folder in folders.items()]
 
 

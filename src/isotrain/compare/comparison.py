@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median_high
+from typing import Any, Literal
 
-from isotrain.compare.results import Run, Validation
+from isotrain.compare.results import Budget, Isolated, Role, Run, Validation
 from isotrain.compare.statistics import Interval, median_interval, speedup
 from isotrain.errors import InputError
 
@@ -37,8 +38,7 @@ def seconds_to_target(run: Run, target: float) -> float:
     return min(reached, default=math.inf)
 
 
-CONTROLS = ("native", "small", "short", "state-zeroed", "random")  # the start of a control's name
-MASKED = "masked-"
+Rival = Literal["kernels", "smaller", "shorter"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,26 @@ class Method:
     regime: str
     runs: tuple[Run, ...]
     to_target: Mapping[int, float]  # seed -> training seconds, infinite where missed
+
+    @property
+    def role(self) -> Role:
+        """Reference, control or tested, as its fits recorded it."""
+        return self.runs[0].role
+
+    @property
+    def isolation(self) -> Isolated | None:
+        """What its settings isolate."""
+        return self.runs[0].isolation
+
+    @property
+    def budget(self) -> Budget | None:
+        """What limited it, if it is a control that may cost no more than another method."""
+        return self.runs[0].budget
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """Its settings of the network and of its training: what a change of the runtime alone leaves as it is."""
+        return {k: v for k, v in self.runs[0].params.items() if k.startswith(("model.", "training."))}
 
     @property
     def seeds(self) -> list[int]:
@@ -124,19 +144,31 @@ class Comparison:
         """The tuned reference of ``regime``, if it was run."""
         return self.find(self.settings.reference_tuned.get(regime))
 
-    def control(self, kind: str, regime: str) -> Method | None:
-        """The control of ``regime`` whose name starts with ``kind``, if it was run."""
-        return next((m for m in self.methods if m.name.startswith(kind) and m.regime == regime), None)
-
     def isolated(self) -> list[Method]:
-        """The methods under test: those that isolate something, and are no reference, no control and not masked."""
+        """The methods under test that isolate something; a method that times are compared with is none of them."""
         references = {*self.settings.reference_stock.values(), *self.settings.reference_tuned.values()}
-        outside = (*CONTROLS, MASKED)
-        return [m for m in self.methods if m.isolates and m.name not in references and not m.name.startswith(outside)]
+        return [m for m in self.methods if m.role == "tested" and m.isolates and m.name not in references]
 
     def masked(self) -> list[Method]:
         """The controls that compute every gradient and then drop some."""
-        return [m for m in self.methods if m.name.startswith(MASKED)]
+        controls = [m for m in self.methods if m.role == "control"]
+        return [m for m in controls if m.isolation is not None and m.isolation.mode == "masked"]
+
+    def rivals(self, regime: str) -> list[tuple[Rival, Method]]:
+        """The controls of ``regime`` that isolate nothing and could be as fast as a method that isolates.
+
+        ``smaller`` and ``shorter``: limited by a budget for a step, or for the whole training. ``kernels``: the
+        network and the training of the tuned reference, computed by our kernels.
+        """
+        tuned, found = self.tuned(regime), list[tuple[Rival, Method]]()
+        for method in self.methods:
+            if method.regime != regime or method.role != "control" or method.isolation is not None:
+                continue
+            if method.budget is not None:
+                found.append(("smaller" if method.budget.kind == "step" else "shorter", method))
+            elif tuned is not None and method.task == tuned.task:
+                found.append(("kernels", method))
+        return found
 
     def figure(self, method: Method, value: Callable[[Run], float]) -> Interval:
         """Median and interval over ``method``'s seeds of ``value`` of a run."""
@@ -151,11 +183,12 @@ class Comparison:
     def speedup(self, method: Method, reference: Method | None) -> Interval | None:
         """How many times sooner than ``reference`` the target is reached, paired by seed; -inf: never.
 
-        ``None`` without a reference of the same regime, a target or a common seed, and for a refit.
+        ``None`` without another method as reference, one of the same regime, a target or a common seed, and for a
+        refit: no method is compared with itself.
         """
-        if reference is None or reference.regime != method.regime or self.targets[method.regime] is None:
+        if reference is None or reference.name == method.name or reference.regime != method.regime:
             return None
-        if method.refit or reference.refit:
+        if method.refit or reference.refit or self.targets[method.regime] is None:
             return None
         common = [seed for seed in method.seeds if seed in reference.to_target]
         ratios = [speedup(reference.to_target[seed], method.to_target[seed]) for seed in common]

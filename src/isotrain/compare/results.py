@@ -1,11 +1,11 @@
-"""The results of fits, read from their folders and checked before anybody compares them."""
+"""The results of fits and of baselines, read from their folders and checked before they are compared."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 from isotrain.errors import InputError
 from isotrain.files import read_json
@@ -14,9 +14,43 @@ PHASES = ("forward", "backward", "optimizer", "selection", "other")
 DRIFT = 1.15  # largest over smallest ``machine_seconds`` from which times are no longer trusted
 
 
+Role = Literal["reference", "control", "tested"]
+
+
+class Source(TypedDict):
+    """The series that a fit learnt; ``sha256`` of its file."""
+
+    source: str
+    simulated: bool
+    rows: int
+    sha256: str
+    target: NotRequired[str]
+    unit: NotRequired[str]
+
+
+@dataclass(frozen=True)
+class Isolated:
+    """What the settings of a fit isolate: the zone, and the mode in which it is left out."""
+
+    zone: str
+    mode: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What limited a control: the training ``time`` of the method ``of``, or the cost of its mean ``step``.
+
+    ``seconds``: that time, or that cost, as it was measured when the study ran.
+    """
+
+    kind: Literal["time", "step"]
+    of: str
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Validation:
-    """One look at the validation part: training seconds, error in kW (infinite once diverged, NaN in a refit)."""
+    """One check on the validation part: training seconds, error in kW (infinite once diverged, NaN in a refit)."""
 
     step: int
     train_seconds: float
@@ -26,21 +60,24 @@ class Validation:
 
 @dataclass(frozen=True)
 class Run:
-    """One fit: seconds, kW, shares in [0, 1]. A diverged fit has infinite errors.
+    """One fit: seconds, kW, shares in [0, 1]. A diverged fit has infinite errors; a refit's validation errors are NaN.
 
-    A ``refit`` was trained on the validation part too: its validation errors are NaN, as good as never measured.
+    ``role``: a reference that times are compared with, a control that could explain a gain otherwise, or a method
+    under test. ``params``: every setting that decided the fit, by dotted path. ``budget``: see :class:`Budget`.
     """
 
     folder: Path
     method: str
+    role: Role
     seed: int
     regime: str
     started_at: str
     finished_at: str
     commit: str | None
     diverged: bool
-    data: Mapping[str, Any]
+    data: Source
     hardware: Mapping[str, Any]
+    params: Mapping[str, Any]
     parameters: int
     steps: int
     train_seconds: float
@@ -54,12 +91,43 @@ class Run:
     test_mase: float
     history: tuple[Validation, ...]
     mae_by_lead: tuple[float, ...]
-    refit: bool = False
+    budget: Budget | None = None
 
     @property
     def name(self) -> str:
         """Method and seed, as the folder is called."""
         return f"{self.method}-{self.seed}"
+
+    @property
+    def refit(self) -> bool:
+        """Whether it was trained on the validation part too."""
+        return bool(self.params.get("training.refit", False))
+
+    @property
+    def isolation(self) -> Isolated | None:
+        """What its settings isolate; ``None`` where nothing is isolated."""
+        mode = self.params.get("isolation.mode")
+        return None if mode is None else Isolated(str(self.params["isolation.zone"]), str(mode))
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A forecast without a network, on the origins of the fits: errors in kW, MASE without unit.
+
+    ``seconds``: of its fit, with whatever it chose on validation. A ``refit`` has seen the validation part, and so
+    has no error there. ``folder`` holds its ``forecasts.npz``.
+    """
+
+    name: str
+    folder: Path
+    seconds: float
+    parameters: int
+    refit: bool
+    val_mae: float | None
+    test_mae: float
+    test_rmse: float
+    test_mase: float
+    mae_by_lead: tuple[float, ...]
 
 
 def chosen_runs(folder: str | Path, methods: Sequence[str], seeds: Sequence[int]) -> list[Run]:
@@ -97,9 +165,18 @@ def read_run(folder: str | Path) -> Run:
     except (json.JSONDecodeError, UnicodeDecodeError) as problem:
         raise InputError(f"{path} is not JSON ({problem}): remove the folder and run `dvc repro train`") from None
     except KeyError as problem:
-        raise InputError(f"{path} lacks the key {problem}: remove the folder and run `dvc repro train`") from None
+        why = "the result is too old or damaged; remove the folder and run `dvc repro train`"
+        raise InputError(f"{path} lacks the key {problem}: {why}") from None
     except (TypeError, ValueError, AttributeError) as problem:
         raise InputError(f"{path}: {problem}; remove the folder and run `dvc repro train`") from None
+
+
+@dataclass(frozen=True)
+class Caution:
+    """What weakens a comparison: a ``mark`` of a few words for each sentence that quotes it, ``text`` to explain it."""
+
+    mark: str
+    text: str
 
 
 def check_comparable(runs: Sequence[Run]) -> list[str]:
@@ -115,21 +192,35 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
             detail = "; ".join(f"{', '.join(names)} on {value}" for value, names in groups.items())
             remedy = "run `dvc repro --force` so that all are made alike"
             raise InputError(f"fits on different {what} cannot be compared: {detail}: {remedy}")
-    warnings = []
-    commits = sorted({run.commit or "unknown" for run in runs})
-    if len(commits) > 1:
-        warnings.append(
-            f"The fits come from {len(commits)} commits ({', '.join(commit[:10] for commit in commits)}): "
-            "a difference may be the code's rather than the method's."
-        )
-    if machine_drift(runs) > DRIFT:
-        warnings.append(
+    return [caution.text for caution in cautions(runs)]
+
+
+def cautions(runs: Sequence[Run]) -> list[Caution]:
+    """Everything that weakens the comparison of ``runs``, but for a simulated series."""
+    found = []
+    commits = sorted({run.commit or "" for run in runs})
+    shown = ", ".join(short_commit(commit) for commit in commits)
+    if len({commit.removesuffix("+") for commit in commits}) > 1:
+        text = f"The fits come from {len(commits)} commits ({shown}): a difference may be the code's, not the method's."
+        found.append(Caution("several commits", text))
+    if dirty := [short_commit(commit) for commit in commits if commit.endswith("+")]:
+        text = f"For some fits files differed from the commit ({', '.join(dirty)}): it alone is not what ran."
+        found.append(Caution("uncommitted changes", text))
+    if (drift := machine_drift(runs)) > DRIFT:
+        text = (
             "The machine's speed changed during the comparison: the fixed reference computation took "
-            f"{machine_drift(runs):.2f} times as long around the slowest fit as around the fastest."
+            f"{drift:.2f} times as long around the slowest fit as around the fastest."
         )
+        found.append(Caution(f"the machine's speed changed {drift:.2f}-fold", text))
     if diverged := [run.name for run in runs if run.diverged]:
-        warnings.append(f"Diverged, and counted as never reaching the target: {', '.join(diverged)}.")
-    return warnings
+        text = f"Diverged, and counted as never reaching the target: {', '.join(diverged)}."
+        found.append(Caution(f"{len(diverged)} diverged", text))
+    return found
+
+
+def short_commit(commit: str | None) -> str:
+    """Ten digits of ``commit`` and its mark ``+`` for files that differed from it; ``unknown`` where there is none."""
+    return commit.removesuffix("+")[:10] + "+" * commit.endswith("+") if commit else "unknown"
 
 
 def machine_drift(runs: Sequence[Run]) -> float:
@@ -148,9 +239,11 @@ def _hardware_key(run: Run) -> str:
 
 
 def _run(folder: Path, result: dict[str, Any]) -> Run:
-    diverged = bool(result.get("diverged", False))
-
-    refit = bool(result["params"].get("training.refit", False))
+    role = result["role"]
+    if role not in get_args(Role):
+        raise ValueError(f"role = {role!r} must be {', '.join(get_args(Role))}")
+    diverged, params = bool(result.get("diverged", False)), dict(result["params"])
+    refit = bool(params.get("training.refit", False))
 
     def error(value: Any) -> float:
         return math.inf if value is None and diverged else _finite(value)
@@ -172,17 +265,20 @@ def _run(folder: Path, result: dict[str, Any]) -> Run:
         raise KeyError(f"data.{min(missing)}" if missing else "hardware.memory_gb")
     if not result["machine_seconds"] > 0:
         raise ValueError(f"machine_seconds = {result['machine_seconds']} must be above 0")
+    data: Source = result["data"]
     return Run(
         folder=folder,
         method=str(result["method"]),
+        role=role,
         seed=int(result["seed"]),
         regime=str(result["regime"]),
         started_at=str(result["started_at"]),
         finished_at=str(result["finished_at"]),
         commit=result["commit"],
         diverged=diverged,
-        data=dict(result["data"]),
+        data=data,
         hardware=dict(result["hardware"]),
+        params=params,
         parameters=int(result["parameters"]),
         steps=int(result["steps"]),
         train_seconds=_finite(result["train_seconds"]),
@@ -196,7 +292,50 @@ def _run(folder: Path, result: dict[str, Any]) -> Run:
         test_mase=error(result["test_mase"]),
         history=history,
         mae_by_lead=tuple(error(value) for value in result["mae_by_lead"] or ()),
+        budget=_budget(result["budget"]),
+    )
+
+
+def _budget(budget: Mapping[str, Any] | None) -> Budget | None:
+    if budget is None:
+        return None
+    if "time" in budget:
+        return Budget("time", str(budget["time"]), _finite(budget["seconds"]))
+    return Budget("step", str(budget["step"]), _finite(budget["goal_ms"]) / 1000)
+
+
+def read_baselines(folder: str | Path) -> list[Baseline]:
+    """The baselines that the stage of this name left in ``folder``, in their order.
+
+    Raises :class:`InputError` if the file is missing, is not JSON, lacks a key or holds a value of the wrong type.
+    """
+    path = Path(folder) / "baselines.json"
+    remedy = "run `dvc repro baselines`"
+    try:
+        return [_baseline(Path(folder), row) for row in read_json(path)["baselines"]]
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: {remedy}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise InputError(f"{path} is not JSON ({problem}): remove it and {remedy}") from None
+    except KeyError as problem:
+        raise InputError(f"{path} lacks the key {problem}: remove it and {remedy}") from None
+    except (TypeError, ValueError, AttributeError) as problem:
+        raise InputError(f"{path}: {problem}; remove it and {remedy}") from None
+
+
+def _baseline(folder: Path, row: Mapping[str, Any]) -> Baseline:
+    refit = bool(row["refit"])
+    return Baseline(
+        name=str(row["name"]),
+        folder=folder / str(row["name"]),
+        seconds=_finite(row["seconds"]),
+        parameters=int(row["parameters"]),
         refit=refit,
+        val_mae=None if refit else _finite(row["val_mae"]),
+        test_mae=_finite(row["test_mae"]),
+        test_rmse=_finite(row["test_rmse"]),
+        test_mase=_finite(row["test_mase"]),
+        mae_by_lead=tuple(_finite(value) for value in row["mae_by_lead"]),
     )
 
 

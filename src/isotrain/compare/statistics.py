@@ -1,4 +1,8 @@
-"""Intervals by bootstrap, speed-ups, the front of the trade-off and its hypervolume."""
+"""Medians with bootstrap intervals, speed-ups that survive infinite times, the trade-off's front and hypervolume.
+
+The percentile bootstrap is Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. Its quantiles are
+values that occurred (``inverted_cdf``): interpolating towards infinity would give NaN.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from isotrain.forecast.forecasts import Forecasts
-
-# Medians with bootstrap intervals, speed-ups that survive infinite times, paired differences of errors.
-#
-# The percentile bootstrap is Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. Its
-# quantiles are values that occurred (``inverted_cdf``): interpolating towards infinity would give NaN.
-
 
 SEED = 20210
 WEEK = 7 * 24 * 3600

@@ -1,4 +1,4 @@
-"""What ingest found: a table and a figure for whoever is about to trust the series."""
+"""What ingest found: a table and a figure for the reader who is about to trust the series."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ SHOWN = (
     Flag.IMPOSSIBLE,
     Flag.NOT_STARTED,
 )  # the night offset would fill it
-COLOUR = {  # told apart by the colour-blind (Okabe and Ito)
+COLOUR = {  # colour-blind readers can distinguish them (Okabe and Ito)
     Flag.GAP: "#56B4E9",
     Flag.STUCK: "#CC79A7",
     Flag.OUTAGE: "#D55E00",

@@ -55,7 +55,7 @@ def draw_all(comparison: Comparison, accuracy: Sequence[Entry], folder: Path) ->
 
 
 def save_drawings(drawings: Mapping[str, Callable[[], Figure | None]], folder: Path) -> list[str]:
-    """Draw in the house's style and save what there is to draw; the names of those drawn."""
+    """Draw in the style of every figure and save what there is to draw; the names of those drawn."""
     drawn = []
     with mpl.rc_context(STYLE):
         for name, draw in drawings.items():
@@ -151,7 +151,7 @@ def isolated_share(comparison: Comparison) -> Figure | None:
         ends.append((*seen[-1], method.name, colour[method.name]))
     axes.set(ylim=(-3, 103), xlim=(-1, 101))
     axes.set(
-        xlabel="Training progress (% of the fit's own steps)", ylabel="Isolated share (% of arcs or of time steps)"
+        xlabel="Training progress (% of the fit's own steps)", ylabel="Isolated share (% of weights or of time steps)"
     )
     label_ends(axes, ends)
     rest = [method.name for method in comparison.methods if method not in isolating]
@@ -204,9 +204,9 @@ def _frame_the_ends(axes: Axes, curves: Sequence[Sequence[tuple[float, float]]])
     """The first validations are far above what matters: show where the curves end, and some way there."""
     if curves:
         best, worst = min(y for curve in curves for _, y in curve), max(curve[-1][1] for curve in curves)
-        room = max(worst - best, 0.05 * best)
-        axes.set_ylim(best - 0.25 * room, worst + 0.6 * room)
-        axes.set_xlim(left=0.7 * min(x for curve in curves for x, y in curve if y <= worst + 0.6 * room))
+        span = max(worst - best, 0.05 * best)
+        axes.set_ylim(best - 0.25 * span, worst + 0.6 * span)
+        axes.set_xlim(left=0.7 * min(x for curve in curves for x, y in curve if y <= worst + 0.6 * span))
 
 
 def _draw_baselines(axes: Axes, levels: Sequence[tuple[str, float]]) -> str:

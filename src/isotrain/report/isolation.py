@@ -1,6 +1,7 @@
 """Pictures of isolation: what was active when, by what scores, how steady the choice was and what it left out."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -12,10 +13,9 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
-from torch import Tensor
 
-from isotrain.errors import InputError
-from isotrain.isolation.record import Record
+from isotrain.files import read_json
+from isotrain.isolation.record import Record, load
 from isotrain.report.drawing import GREY, PALETTE, STYLE, blank_figure, new_figure
 
 ACTIVE, ISOLATED = PALETTE[4], PALETTE[0]
@@ -31,7 +31,7 @@ BEFORE_END = "Time steps before the window's end"
 
 
 def over_time(entries: Sequence[Mapping[str, Any]]) -> dict[str, Float[np.ndarray, "_choices _gates _units"]]:
-    """Layer -> the share of active arcs at each choice, in [0, 1]. Before the first choice all are active."""
+    """Layer -> the share of active weights at each choice, in [0, 1]. Before the first choice all are active."""
     shares = {}
     for layer in entries[0]["active"]:
         chosen = np.stack([entry["active"][layer].numpy() for entry in entries]).astype(np.float32) / 255
@@ -86,7 +86,7 @@ def add_colour_bar(axes: Sequence[Axes], **place: Any) -> Colorbar:
     assert figure is not None
     bar = figure.colorbar(image, ax=list(axes), pad=0.01, **place)
     bar.set_ticks([0, 0.5, 1], labels=["0 %\nisolated", "50 %", "100 %\nactive"])
-    bar.set_label("Share of active arcs")
+    bar.set_label("Share of active weights")
     bar.outline.set_visible(False)
     return bar
 
@@ -128,7 +128,7 @@ def draw_scores(
         edges: optimiser steps at which the choices begin, and the one at which the last ends.
     """
     if not np.isfinite(quantiles).any():
-        say(axes, "no finite score")
+        write_centred(axes, "no finite score")
         return
     held = np.concatenate([quantiles, quantiles[-1:]])
     for kind, (name, colour) in enumerate((("active", ACTIVE), ("isolated", ISOLATED))):
@@ -145,7 +145,7 @@ def draw_scores(
 
 
 def draw_churn(axes: Axes, history: Sequence[Mapping[str, Any]], end: float) -> None:
-    """A stem a choice: the share of the zones that changed state; a line: the isolated share of the arcs."""
+    """A stem a choice: the share of the zones that changed state; a line: the isolated share of the weights."""
     steps = [entry["step"] for entry in history]
     stems: dict[str, Any] = {"color": PALETTE[1], "lw": 2.6 if len(steps) < 80 else 1.0, "zorder": 3}
     axes.vlines(steps, 0, [entry["churn"] for entry in history], label="changed state", **stems)
@@ -161,7 +161,7 @@ def draw_neglected(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     axes.set_title("Neglected share of the norm of Adam's update")
     seen = [(entry["step"], entry["neglected"]) for entry in history if "neglected" in entry]
     if not seen:
-        say(axes, "not measured: time steps as zones, or an optimiser without moments")
+        write_centred(axes, "not measured: time steps as zones, or an optimiser without moments")
         return
     axes.plot(
         *zip(*seen, strict=True), color=PALETTE[6], lw=1.2, marker="o", ms=3.5 if len(seen) < 80 else 0, clip_on=False
@@ -169,7 +169,7 @@ def draw_neglected(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     _percent(axes)
 
 
-def say(axes: Axes, text: str) -> None:
+def write_centred(axes: Axes, text: str) -> None:
     """Words in the middle, where there is nothing to draw."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
     axes.set_yticks([])
@@ -212,12 +212,6 @@ def _legend(axes: Axes) -> None:
     )  # fmt: skip
 
 
-# Pictures of isolation: what trained when, by what scores, how steady the choice was and what it left out.
-#
-# Drawn without pyplot: write one with :func:`isotrain.report.drawing.save`; a notebook shows it after ``%matplotlib
-# inline``.
-
-
 Rows = list[list[str]]
 WIDTH = 11.0  # inches
 ACROSS, PANELS, BANDS = 3, 6, 40  # layers side by side; layers in a figure; layers in it if each is one band
@@ -245,39 +239,20 @@ def draw(record: Record, history: Sequence[Mapping[str, Any]], steps: int, title
         if not record.entries:
             figure, grid = new_figure(WIDTH, 1.5, title)
             grid[0, 0].set_axis_off()
-            say(grid[0, 0], f"nothing was isolated in {steps} optimiser steps")
+            write_centred(grid[0, 0], f"nothing was isolated in {steps} optimiser steps")
             return figure
         return _overview(record.entries, history, steps, title)
 
 
-def picture(heat: Mapping[str, Float[Tensor, "_gates _units"]]) -> Figure:
-    """One choice as it stands: for each layer the share of active arcs, gates down and units across.
-
-    Args:
-        heat: layer -> share in [0, 1], as :meth:`.zonemap.ZoneMap.heat` gives it. The first :data:`BANDS` are drawn,
-            the rest named below.
-
-    Raises:
-        InputError: there is no layer.
-    """
-    if not heat:
-        raise InputError("there is no layer to draw: hand in what ZoneMap.heat gives, layer -> (gates, units)")
-    shown = list(heat)[:BANDS]
-    heights = [0.4 + 0.22 * max(2, len(heat[layer])) for layer in shown]
-    with mpl.rc_context(STYLE):
-        figure, grid = new_figure(WIDTH, 0.9 + sum(heights), "Active zones", len(shown), height_ratios=heights)
-        for layer, axes in zip(shown, grid[:, 0], strict=True):
-            gates, units = heat[layer].shape
-            across = (units, 0) if layer == TIME else (0, units)
-            axes.imshow(heat[layer].detach().cpu().numpy(), aspect="auto", extent=(*across, gates, 0), **HEAT)
-            axes.set_yticks(np.arange(gates) + 0.5, GATES.get(gates, [""] * gates), fontweight="bold")
-            axes.tick_params(axis="y", length=0)
-            axes.grid(visible=False)
-            axes.set_title(layer)
-        grid[-1, 0].set_xlabel(BEFORE_END if shown[-1] == TIME else "Unit")
-        add_colour_bar(list(grid[:, 0]), aspect=12)
-        _note(figure, _left_out(list(heat), BANDS))
-    return figure
+def draw_run(folder: Path) -> Figure | None:
+    """The figure of a fit from its folder (``result.json``, ``isolation.npz``); None if it isolated nothing."""
+    if not (folder / "isolation.npz").exists():
+        return None
+    result = read_json(folder / "result.json")
+    params = result["params"]
+    title = f"{result['method']}, seed {result['seed']}: {params['isolation.zone']} by {params['isolation.criterion']}"
+    record = load(folder / "isolation.npz")
+    return draw(record, result["selections"], params["training.steps"], title)
 
 
 def _overview(

@@ -9,14 +9,16 @@ from typing import Any
 
 import markdown
 
-from isotrain.compare.accuracy import Baselines, Coverage, Entry, coverages, entries_of
+from isotrain.compare.accuracy import Coverage, Entry, coverages, entries_of
 from isotrain.compare.comparison import Comparison, Settings
-from isotrain.compare.results import Run, check_comparable
+from isotrain.compare.results import Baseline, Run, check_comparable
 from isotrain.compare.statistics import Interval
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import write_json, write_text
+from isotrain.report.drawing import save
 from isotrain.report.figures import draw_all, fans, save_figure
+from isotrain.report.isolation import draw_run
 from isotrain.report.tables import (
     accuracy_table,
     cell,
@@ -29,7 +31,16 @@ from isotrain.report.tables import (
     month_table,
     run_entry,
 )
-from isotrain.report.words import QUESTION, Verdict, answer, masked_lines, notes, verdicts
+from isotrain.report.words import (
+    QUESTION,
+    Verdict,
+    answer,
+    budget_lines,
+    masked_lines,
+    notes,
+    verdicts,
+    weaknesses,
+)
 
 CSS = """
 :root { color-scheme: light; }
@@ -60,11 +71,14 @@ p, li { max-width: 60rem; }
 
 
 def html_page(text: str, folder: Path) -> str:
-    """``text`` (Markdown, its first line the title) as a whole page; images below ``folder`` become SVG data."""
+    """``text`` (Markdown, its first line the title) as a whole page, its images below ``folder`` within it.
+
+    A drawing (SVG) is taken where one lies beside the picture (PNG) that ``text`` names.
+    """
     title = text.splitlines()[0].lstrip("# ")
     body = markdown.markdown(text, extensions=["tables"])
     body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
-    body = re.sub(r'src="([^":]+)\.png"', lambda match: f'src="{_embedded(folder / f"{match[1]}.svg")}"', body)
+    body = re.sub(r'src="([^":]+)\.png"', lambda match: f'src="{_embedded(folder / match[1])}"', body)
     return (
         '<!DOCTYPE html>\n<html lang="en-GB">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -73,13 +87,15 @@ def html_page(text: str, folder: Path) -> str:
     )
 
 
-def _embedded(path: Path) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+def _embedded(image: Path) -> str:
+    drawing = image.with_name(f"{image.name}.svg")
+    kind, path = ("svg+xml", drawing) if drawing.exists() else ("png", image.with_name(f"{image.name}.png"))
+    return f"data:image/{kind};base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 CAPTIONS = {
     "learning_curves": "Validation error against training time, one line a seed",
-    "isolated_share": "Share of the arcs, or of the time steps, left out of training as it goes on",
+    "isolated_share": "Share of the weights, or of the time steps, isolated as training goes on",
     "forecasts": "Forecasts of the tuned reference and of the best isolated method beside the truth",
     "error_by_lead": "Test error at each lead",
     "error_by_month": "Test error in each month",
@@ -89,7 +105,11 @@ CAPTIONS = {
 
 
 def write_report(
-    runs: Sequence[Run], baselines: Baselines, folder: str | Path, settings: Settings, windows: Windows | None = None
+    runs: Sequence[Run],
+    baselines: Sequence[Baseline],
+    folder: str | Path,
+    settings: Settings,
+    windows: Windows | None = None,
 ) -> Path:
     """Write tradeoff.json, .md and .html, metrics.json and figures/ into ``folder``; the path of the HTML page.
 
@@ -109,25 +129,43 @@ def write_report(
     if windows and (figure := fans(comparison, windows)):
         save_figure(figure, folder / "figures", "fans")
         drawn.append("fans")
-    text = _markdown(comparison, accuracy, covered, found, verdicts(comparison, found), drawn)
+    judged = verdicts(comparison, found)
+    text = _markdown(comparison, accuracy, covered, found, judged, drawn, _draw_isolation(comparison, folder))
     write_text(folder / "tradeoff.md", text)
     write_text(folder / "tradeoff.html", html_page(text, folder))
     write_json(folder / "metrics.json", _metrics(comparison))
-    write_json(folder / "tradeoff.json", _contract(comparison, baselines, accuracy, covered))
+    write_json(folder / "tradeoff.json", _contract(comparison, baselines, accuracy, covered, judged))
     return folder / "tradeoff.html"
 
 
+def _draw_isolation(comparison: Comparison, folder: Path) -> list[str]:
+    """``figures/isolation-<method>.png`` of the first seed of each method under test; the methods drawn."""
+    drawn = []
+    for method in comparison.isolated():
+        if figure := draw_run(method.runs[0].folder):
+            save(figure, folder / "figures" / f"isolation-{method.name}.png")
+            drawn.append(method.name)
+    return drawn
+
+
 def _contract(
-    comparison: Comparison, baselines: Baselines, accuracy: Sequence[Entry], covered: Sequence[Coverage]
+    comparison: Comparison,
+    baselines: Sequence[Baseline],
+    accuracy: Sequence[Entry],
+    covered: Sequence[Coverage],
+    judged: Sequence[Verdict],
 ) -> dict[str, Any]:
     first = comparison.runs[0]
-    unit = str(first.data.get("unit", "kW"))
+    unit = first.data.get("unit", "kW")
     return {
-        "data": {key: first.data[key] for key in ("source", "simulated", "rows", "sha256")},
+        "answer": answer(comparison, judged),
+        "verdicts": [{"method": v.method.name, "pays": v.pays, "text": v.text} for v in judged],
+        "warnings": [{"mark": caution.mark, "text": caution.text} for caution in weaknesses(comparison)],
+        "data": {**{key: first.data[key] for key in ("simulated", "rows", "sha256")}, "source": _source(first)},
         "hardware": dict(first.hardware),
         "target": {"metric": "val_mae", "value": comparison.targets.get("streamed"), "unit": unit},
         "methods": entries(comparison),
-        "baselines": [{key: b[key] for key in ("name", "test_mae", "test_rmse")} for b in baselines],
+        "baselines": [{"name": b.name, "test_mae": b.test_mae, "test_rmse": b.test_rmse} for b in baselines],
         "accuracy": {"against": _against(accuracy, comparison), "forecasts": [entry.as_json() for entry in accuracy]},
         "intervals": {"nominal": comparison.settings.coverage, "forecasts": [row.as_json() for row in covered]},
         "targets_by_regime": comparison.targets,
@@ -149,15 +187,16 @@ def _markdown(
     found: dict[str, Interval],
     judged: Sequence[Verdict],
     drawn: Sequence[str],
+    isolation: Sequence[str],
 ) -> str:
     data = comparison.runs[0].data
     title = "Isolation: training time against forecast accuracy"
     blocks = [f"# SIMULATED series. {title}" if data["simulated"] else f"# {title}"]
     blocks += [f"**The question.** {QUESTION}", f"> **The answer.** {answer(comparison, judged)}"]
-    if warnings := check_comparable(comparison.runs):
-        blocks.append(f"> **Before believing it.** {' '.join(warnings)}")
+    if weak := weaknesses(comparison):
+        blocks.append(f"> **Before believing it.** {' '.join(caution.text for caution in weak)}")
     blocks += ["![Training time against test error of every method](figures/tradeoff.png)", "## The figures"]
-    blocks.append(f"Data: {cell(str(data['source']))}, {data['rows']:,} hours. {_reading(comparison)}")
+    blocks.append(f"Data: {cell(_source(comparison.runs[0]))}, {data['rows']:,} hours. {_reading(comparison)}")
     for regime, target in comparison.targets.items():
         goal = "no target" if target is None else f"target: validation MAE {target:.3f} kW"
         blocks += [f"### {regime.capitalize()} training ({goal})", method_table(comparison, regime)]
@@ -165,8 +204,13 @@ def _markdown(
     blocks += _intervals(comparison, covered) if covered else []
     blocks += ["### What each method is", _bullets(_legend(comparison))]
     blocks += ["## Verdicts", _bullets([v.text for v in judged] + masked_lines(comparison))]
+    if budgets := budget_lines(comparison):
+        blocks += ["### What limited the controls", _bullets(budgets)]
     if found:
         blocks += ["### Against the tuned reference, week by week", difference_table(comparison, found)]
+    if isolation:
+        blocks += ["## What was isolated when", "The first seed of each method under test."]
+        blocks += [f"![What {name} isolated when](figures/isolation-{name}.png)" for name in isolation]
     blocks.append("## The other figures")
     blocks += [f"![{caption}](figures/{name}.png)" for name, caption in CAPTIONS.items() if name in drawn]
     blocks += ["## How it was measured", _bullets(notes(comparison))]
@@ -222,8 +266,15 @@ def _reading(comparison: Comparison) -> str:
 
 def _legend(comparison: Comparison) -> list[str]:
     about = comparison.settings.about
-    return [f"`{m.name}` ({m.regime}): {cell(about.get(m.name, 'not described'))}" for m in comparison.methods]
+    return [
+        f"`{m.name}` ({m.role}, {m.regime}): {cell(about.get(m.name, 'not described'))}" for m in comparison.methods
+    ]
+
+
+def _source(run: Run) -> str:
+    """The name of the series, without the folders of the machine that it lay in."""
+    return Path(run.data["source"]).name
 
 
 def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines) if lines else "Nothing to say: no such method was run."
+    return "\n".join(f"- {line}" for line in lines) if lines else "No such method was run."

@@ -1,4 +1,7 @@
-"""What the figures say, in sentences computed from them: the answer, a verdict a method, how it was measured."""
+"""What the figures say, in sentences computed from them: the answer, a verdict a method, how it was measured.
+
+Every sentence that may be quoted carries a short mark of what weakens it (:func:`mark`).
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,12 +10,17 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import median
 
-from isotrain.compare.comparison import Comparison, Method, seconds_to_target
-from isotrain.compare.results import Run, check_comparable, machine_drift
+from isotrain.compare.comparison import Comparison, Method, Rival, seconds_to_target
+from isotrain.compare.results import Budget, Caution, Run, cautions, machine_drift, short_commit
 from isotrain.compare.statistics import Interval
 from isotrain.report.tables import cell, three_digits
 
-RIVALS = ("native", "small", "short")  # nothing isolated: our own kernels, and two that cost about as little
+RIVALS: dict[Rival, str] = {  # the controls that isolate nothing and must be beaten
+    "kernels": "the same network on our kernels",
+    "smaller": "a smaller network whose step costs as much",
+    "shorter": "a training stopped at the same time",
+}
+CLOSE = 0.1  # share of a budget by which a control may miss it without a word
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,18 @@ class Verdict:
     speedup: Interval | None  # against tuned
 
 
+def weaknesses(comparison: Comparison) -> list[Caution]:
+    """Everything that weakens what the fits say, a simulated series first."""
+    simulated = Caution("SIMULATED series", "The series is SIMULATED: this says nothing about a real building.")
+    return [simulated] * comparison.runs[0].data["simulated"] + cautions(comparison.runs)
+
+
+def mark(comparison: Comparison) -> str:
+    """The end of a sentence that may be quoted: :func:`weaknesses` in a few words, or nothing."""
+    found = [caution.mark for caution in weaknesses(comparison)]
+    return f" (Caution: {'; '.join(found)}.)" if found else ""
+
+
 def verdicts(comparison: Comparison, differences: Mapping[str, Interval]) -> list[Verdict]:
     """One a method under test: it pays if the interval against tuned and every control run is above 1."""
     return [_judge(comparison, method, differences.get(method.name)) for method in comparison.isolated()]
@@ -34,30 +54,32 @@ def _judge(comparison: Comparison, method: Method, difference: Interval | None) 
     name, tuned = f"`{method.name}`", comparison.tuned(method.regime)
     to_tuned = comparison.speedup(method, tuned)
     if tuned is None or to_tuned is None:
-        why = "has no tuned reference with a target and a common seed in its regime"
-        return Verdict(method, None, f"{name} {why}, so it cannot be judged.", None)
+        why = "has no tuned reference with a target and a common seed in its regime, so it cannot be judged."
+        return Verdict(method, None, f"{name} {why}{mark(comparison)}", None)
     reached = sum(math.isfinite(seconds) for seconds in method.to_target.values())
     parts = [f"{name} reaches the target with {reached} of {len(method.seeds)} seeds"]
-    rivals = [tuned, *(c for kind in RIVALS if (c := comparison.control(kind, method.regime)))]
-    speedups = {rival.name: s for rival in rivals if (s := comparison.speedup(method, rival))}
-    absent = [f"`{kind}`" for kind in RIVALS if comparison.control(kind, method.regime) is None]
+    rivals = [(kind, rival) for kind, rival in comparison.rivals(method.regime) if rival.name != tuned.name]
+    compared = {rival.name: s for _, rival in rivals if (s := comparison.speedup(method, rival))}
+    kinds = {kind for kind, rival in rivals if rival.name in compared}
+    speedups = {tuned.name: to_tuned} | compared
     if reached:
         parts += [_against(rival, s) for rival, s in speedups.items()]
     margin = comparison.settings.tolerance * comparison.figure(tuned, lambda run: run.test_mae).median
     if difference:
         parts.append(_accuracy(tuned.name, difference, margin))
     parts += elsewhere(comparison, method)
-    missing = f" ({joined(absent)} was not run in this regime)" if absent else ""
+    absent = "; ".join(text for kind, text in RIVALS.items() if kind not in kinds)
     worse = difference is not None and difference.low > margin
     if worse or any(s.median <= 1 for s in speedups.values()):
         pays, end = False, "**Isolation does not pay here.**"
-    elif len(absent) == len(RIVALS):
-        pays, end = None, f"**Undecided**: no control of equal cost ({joined(absent)}) was run in this regime."
+    elif not kinds & {"smaller", "shorter"}:
+        pays, end = None, "**Undecided**: no control of equal cost was run in this regime."
     elif all(s.low > 1 for s in speedups.values()):
+        missing = f" (not run in this regime: {absent})" if absent else ""
         pays, end = True, f"**It pays here**, against {joined([f'`{rival}`' for rival in speedups])}{missing}."
     else:
         pays, end = None, "**Undecided**: an interval includes no gain, so more seeds are needed."
-    return Verdict(method, pays, f"{'; '.join(parts)}. {end}", to_tuned)
+    return Verdict(method, pays, f"{'; '.join(parts)}. {end}{mark(comparison)}", to_tuned)
 
 
 def _against(rival: str, s: Interval) -> str:
@@ -109,17 +131,43 @@ def masked_lines(comparison: Comparison) -> list[str]:
     lines = []
     for method in comparison.masked():
         line = f"`{method.name}` is a control: masking gradients that were computed **saves nothing**"
-        if tuned := comparison.tuned(method.regime):
+        tuned = comparison.tuned(method.regime)
+        if tuned and tuned.name != method.name:
             ratio = median(r.step_ms_median for r in method.runs) / median(r.step_ms_median for r in tuned.runs)
             line += f" (a step takes {ratio:.2f} times as long as with `{tuned.name}`)"
             if ratio < 0.9:
-                line += "; that it was faster here has another cause, so look at the timing before trusting it"
-        lines.append(line + ".")
+                line += "; that it was faster here has another cause, so check the timing before trusting it"
+        lines.append(f"{line}.{mark(comparison)}")
     return lines
 
 
+def budget_lines(comparison: Comparison) -> list[str]:
+    """For each control with a budget: the measured seconds that it was derived from, and how near its own came."""
+    return [
+        f"{_budget(method, method.budget)}{mark(comparison)}"
+        for method in comparison.methods
+        if method.budget is not None
+    ]
+
+
+def _budget(method: Method, budget: Budget) -> str:
+    seconds = [run.train_seconds / (1 if budget.kind == "time" else run.steps) for run in method.runs]
+    off = median(seconds) / budget.seconds - 1
+    near = f"{100 * abs(off):.0f} % {'more' if off > 0 else 'less'}" if round(100 * off) else "the same"
+    far = " **That is no control of equal cost.**" if abs(off) > CLOSE else ""
+    what = "training time" if budget.kind == "time" else "mean step"
+    return (
+        f"The budget of `{method.name}` is the {what} of `{budget.of}`, measured as {_duration(budget.seconds)}; "
+        f"its own is {_duration(median(seconds))}, {near}.{far}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{three_digits(seconds)} s" if seconds >= 1 else f"{three_digits(1000 * seconds)} ms"
+
+
 def answer(comparison: Comparison, judged: Sequence[Verdict]) -> str:
-    """Two to four sentences for the top of the page."""
+    """Two to four sentences for the top of the page, with their :func:`mark`."""
     winners = [v for v in judged if v.pays]
     open_ones = [v for v in judged if v.pays is None and v.speedup]
     if judged and all(v.speedup is None for v in judged):
@@ -136,7 +184,7 @@ def answer(comparison: Comparison, judged: Sequence[Verdict]) -> str:
     else:
         best = max(judged, key=_speed)
         first = f"Isolation does not pay here. {_summary(comparison, best)}"
-    return " ".join([first, *_software(comparison), *_caveat(comparison)])
+    return " ".join([first, *_software(comparison)]) + mark(comparison)
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -150,6 +198,7 @@ def notes(comparison: Comparison) -> list[str]:
     percent = f"{100 * settings.confidence:g} %"
     lines = [
         f"Hardware: {hardware}.",
+        f"Commit of the code: {', '.join(sorted({short_commit(run.commit) for run in runs}))}.",
         _when(runs),
         f"The fixed reference computation around each fit took {three_digits(min(machine))} to "
         f"{three_digits(max(machine))} s (largest over smallest {machine_drift(runs):.2f}).",
@@ -178,11 +227,11 @@ def notes(comparison: Comparison) -> list[str]:
         f"Differences in test MAE: {percent} paired week-block bootstrap over the common origins, errors averaged "
         "over seeds; it speaks of other weeks, not of other seeds.",
         *_pairs(comparison),
-        *check_comparable(runs),
+        *(caution.text for caution in weaknesses(comparison)),
     ]
     if not runs[0].data["simulated"]:
         lines.append(
-            "The test part was looked at while the forecaster was designed, and COVID months lie in it: its errors "
+            "The test part was seen while the forecaster was designed, and COVID months lie in it: its errors "
             "are optimistic and unlike ordinary years; compare methods with one another rather than with other work."
         )
     return lines
@@ -210,23 +259,26 @@ def _summary(comparison: Comparison, verdict: Verdict) -> str:
     method, s = verdict.method, verdict.speedup
     if s is None:
         return verdict.text
-    if math.isinf(s.median):
-        return f"Even the best of them, `{method.name}`, misses the target." if s.median < 0 else verdict.text
+    if s.median == -math.inf:
+        return f"Even the best of them, `{method.name}`, misses the target."
     own, tuned = comparison.seconds_to_target(method), comparison.tuned(method.regime)
     theirs = comparison.seconds_to_target(tuned) if tuned else None
-    mae = comparison.figure(method, lambda run: run.test_mae).median
     assert own is not None and theirs is not None and tuned is not None
-    text = (
-        f"`{method.name}` reaches the validation error of `{tuned.name}` in {three_digits(own.median)} s against "
-        f"{three_digits(theirs.median)} s, {s.median:.2f} times its speed, with a test MAE of {mae:.2f} kW against "
-        f"{comparison.figure(tuned, lambda run: run.test_mae).median:.2f} kW."
-    )
+    if math.isfinite(own.median + theirs.median + s.median):
+        text = (
+            f"`{method.name}` reaches the validation error of `{tuned.name}` in {three_digits(own.median)} s against "
+            f"{three_digits(theirs.median)} s, {s.median:.2f} times its speed"
+        )
+    else:
+        text = f"`{method.name}` reaches the target {_against(tuned.name, s)}"
+    maes = [comparison.figure(side, lambda run: run.test_mae).median for side in (method, tuned)]
+    if all(math.isfinite(mae) for mae in maes):
+        text += f", with a test MAE of {maes[0]:.2f} kW against {maes[1]:.2f} kW"
+    text += "."
     better = [
         f"`{control.name}`"
-        for kind in RIVALS
-        if (control := comparison.control(kind, method.regime))
-        and (rival := comparison.speedup(method, control))
-        and rival.median <= 1
+        for _, control in comparison.rivals(method.regime)
+        if control.name != tuned.name and (rival := comparison.speedup(method, control)) and rival.median <= 1
     ]
     if better:
         text += f" But {joined(better)} reaches it at least as soon without isolating anything."
@@ -237,17 +289,11 @@ def _software(comparison: Comparison) -> list[str]:
     for regime in comparison.targets:
         stock, tuned = comparison.stock(regime), comparison.tuned(regime)
         gain = comparison.speedup(tuned, stock) if tuned and stock else None
-        if tuned and stock and gain and math.isfinite(gain.median):
+        if tuned and stock and gain and math.isfinite(gain.median) and not tuned.isolates:
             return [
                 f"For scale: `{tuned.name}` alone, which isolates nothing, is {gain.median:.2f} times as fast as "
                 f"`{stock.name}`."
             ]
-    return []
-
-
-def _caveat(comparison: Comparison) -> list[str]:
-    if comparison.runs[0].data["simulated"]:
-        return ["The series is SIMULATED: this says nothing about a real building."]
     return []
 
 
@@ -256,7 +302,9 @@ def _pairs(comparison: Comparison) -> list[str]:
     lines = []
     for method in comparison.methods:
         for reference in (comparison.stock(method.regime), comparison.tuned(method.regime)):
-            if reference is None or method.refit or comparison.targets[method.regime] is None:
+            if reference is None or reference.name == method.name:
+                continue
+            if method.refit or reference.refit or comparison.targets[method.regime] is None:
                 continue
             s = comparison.speedup(method, reference)
             if s is None:

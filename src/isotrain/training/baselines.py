@@ -1,18 +1,24 @@
-"""The baselines of a report: fitted on the cores that the fits had, tracked like them, their forecasts kept."""
+"""The baselines of a report: fitted on as many cores as the fits have, tracked like them, their forecasts kept."""
 
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import isotrain.baselines
+import isotrain.data.windows
+import isotrain.forecast.forecasts
 from isotrain.baselines import BASELINES, score
 from isotrain.config.sections import Tracking
 from isotrain.data.windows import Windows
-from isotrain.files import replacing, write_json
+from isotrain.files import read_json, replacing, sha256, sha256_text, write_json
 from isotrain.training.machine import alone
 from isotrain.training.tracking import tracked
 
@@ -21,22 +27,51 @@ ERRORS = ("val_mae", "test_mae", "test_rmse", "test_mase")
 
 
 def run_baselines(
-    names: Sequence[str], windows: Windows, report: Path, tracking: Tracking, threads: int | None = None
+    names: Sequence[str], windows: Windows, folder: str | Path, tracking: Tracking, threads: int
 ) -> list[dict[str, Any]]:
-    """Fit and score the baselines ``names`` on at most ``threads`` cores; the rows of ``baselines.json``, written.
+    """Fit and score the baselines ``names`` on ``threads`` cores (0: all); the rows of ``baselines.json``, in order.
 
-    Each leaves ``baselines/<name>/forecasts.npz`` below ``report``, named in its row, and an MLflow run.
+    Each leaves ``<folder>/<name>/forecasts.npz`` and an MLflow run. What was fitted already, on the same windows and by
+    the same code, is not fitted again; the file is written after each fit, so that an interruption loses one at most.
     """
-    with alone(), on_cores(threads):
-        rows = [_run(name, windows, report / "baselines" / name, tracking) for name in names]
-    write_json(report / "baselines.json", {"baselines": rows})
-    return rows
+    folder, common = Path(folder), common_key(windows, threads)
+    path = folder / "baselines.json"
+    finished = {row["name"]: row for row in read_json(path)["baselines"]} if path.exists() else {}
+    rows: dict[str, dict[str, Any]] = {}
+    for name in names:
+        key = sha256_text(f"{name} {common}")
+        if finished.get(name, {}).get("key") == key and (folder / name / "forecasts.npz").exists():
+            log.info("baseline %s: fitted already", name)
+            rows[name] = finished[name]
+            continue
+        with alone(), on_cores(threads):
+            rows[name] = {**_run(name, windows, folder / name, tracking), "key": key}
+        write_json(path, {"baselines": list((finished | rows).values())})
+    write_json(path, {"baselines": list(rows.values())})
+    return list(rows.values())
+
+
+def common_key(windows: Windows, threads: int) -> str:
+    """What decides every baseline: the windows, the code that fits and scores, and the cores."""
+    package = Path(isotrain.baselines.__file__).parent
+    read = [Path(module.__file__ or "") for module in (isotrain.data.windows, isotrain.forecast.forecasts)]
+    code = [sha256(path) for path in [*sorted(package.glob("*.py")), *read]]
+    return sha256_text(" ".join([digest(windows), *code, str(threads)]))
+
+
+def digest(windows: Windows) -> str:
+    """Hexadecimal SHA-256 of the arrays and of what describes them."""
+    found = hashlib.sha256(json.dumps(windows.meta, sort_keys=True).encode())
+    for field in fields(windows):
+        if field.name != "meta":
+            found.update(np.ascontiguousarray(getattr(windows, field.name)).data)
+    return found.hexdigest()
 
 
 @contextmanager
-def on_cores(count: int | None) -> Iterator[None]:
-    """At most ``count`` cores for this process, where the system can: times then compare with those of the fits."""
-    if count is None or not hasattr(os, "sched_setaffinity"):
+def on_cores(count: int) -> Iterator[None]:
+    """``count`` cores for this process, where the system can (0: all): times then compare with those of the fits."""
+    if count == 0 or not hasattr(os, "sched_setaffinity"):
         yield
         return
     before = os.sched_getaffinity(0)
@@ -59,4 +94,4 @@ def _run(name: str, windows: Windows, folder: Path, tracking: Tracking) -> dict[
         run.artifacts(folder)
     seen = "none (refit)" if row["val_mae"] is None else f"{row['val_mae']:.3f}"
     log.info("baseline %s: val MAE %s, test MAE %.3f kW, %.1f s", name, seen, row["test_mae"], row["seconds"])
-    return row | {"folder": str(folder)}
+    return row
