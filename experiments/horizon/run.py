@@ -323,8 +323,8 @@ def show(table: dict[str, Any], runs: list[Run]) -> None:
         for probe in run.probes:
             for kind in ("gradient", "adam"):
                 p = probe[kind]
-                shares = "  ".join(f"{k}: {100 * v:6.2f} %" for k, v in p["neglected_of_expected"].items())
-                print(f"seed {run.seed} step {probe['step']:5d} {kind:8s} noise {p['noise']:6.2f}   of E g: {shares}")
+                each = "  ".join(f"{k}: {100 * v:6.2f} %" for k, v in p["neglected_of_expected"].items())
+                print(f"seed {run.seed} step {probe['step']:5d} {kind:8s} noise {p['noise']:6.2f}   of E g: {each}")
     for run in runs:
         if run.horizon is not None:
             chosen = [(row["step"], row["steps"]) for row in run.horizon.history]
