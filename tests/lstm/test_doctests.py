@@ -9,13 +9,17 @@ import torch
 
 import isotrain.lstm
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 MODULES = ["isotrain.lstm", *(m.name for m in pkgutil.walk_packages(isotrain.lstm.__path__, "isotrain.lstm."))]
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
 def test_examples_run_as_printed(name: str) -> None:
     torch.manual_seed(0)
-    found = doctest.testmod(importlib.import_module(name), extraglobs={"torch": torch}, raise_on_error=False)
+    try:
+        found = doctest.testmod(importlib.import_module(name), extraglobs={"torch": torch})
+    finally:
+        torch.set_flush_denormal(False)  # the example of runtime.prepare sets it for the whole process
     assert not found.failed
 
 

@@ -11,7 +11,7 @@ from isotrain.lstm.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
-T, B, I, H = 3, 2, 5, 20
+T, B, INPUTS, H = 3, 2, 5, 20
 ORDER = layout(Plan(torch.arange(H) % 2 == 0), H).order  # 10 active units and 10 isolated: two blocks of 16 places
 P, K = len(ORDER), 40
 GATES = 4 * P + 32
@@ -22,14 +22,20 @@ def operators() -> Any:
 
 
 def pack_forward(**changed: Any) -> Tensor:
-    good = {"w_ih": torch.ones(4 * H, I), "w_hh": torch.ones(4 * H, H), "b_ih": torch.ones(4 * H)}
+    good = {"w_ih": torch.ones(4 * H, INPUTS), "w_hh": torch.ones(4 * H, H), "b_ih": torch.ones(4 * H)}
     good |= {"b_hh": torch.ones(4 * H), "order": ORDER, "K": K, "bf16": False}
     answer: Tensor = operators().pack_forward(**(good | changed))
     return answer
 
 
 def pack_backward(**changed: Any) -> Tensor:
-    good = {"w_ih": torch.ones(4 * H, I), "w_hh": torch.ones(4 * H, H), "order": ORDER, "columns": P, "inputs": I}
+    good = {
+        "w_ih": torch.ones(4 * H, INPUTS),
+        "w_hh": torch.ones(4 * H, H),
+        "order": ORDER,
+        "columns": P,
+        "inputs": INPUTS,
+    }
     answer: Tensor = operators().pack_backward(**(good | {"bf16": False} | changed))
     return answer
 
@@ -43,7 +49,7 @@ def forward(**changed: Any) -> Any:
 def backward(**changed: Any) -> Any:
     good = {"gates": torch.ones(T, B, GATES), "cells": torch.ones(T + 1, B, P), "panels": torch.ones(2, 4 * P, 64)}
     good |= {"order": ORDER, "dy": torch.ones(T, B, H), "dh_last": torch.ones(B, H), "dc_last": torch.ones(B, H)}
-    good |= {"H": H, "inputs": I, "batch_first": False, "first_step": 0, "places": P, "brgemm": False}
+    good |= {"H": H, "inputs": INPUTS, "batch_first": False, "first_step": 0, "places": P, "brgemm": False}
     return operators().backward(**(good | changed))
 
 
@@ -54,9 +60,9 @@ def test_the_calls_that_the_others_change_are_right() -> None:
     y, h, c, rows, gates, cells = forward()
     assert [t.shape for t in (y, h, c)] == [(T, B, H), (B, H), (B, H)]
     assert [t.shape for t in (rows, gates, cells)] == [(T + 1, B, K), (T, B, GATES), (T + 1, B, P)]
-    assert [t.shape for t in backward()] == [(T, B, I), (B, H), (B, H)]
-    assert [t.shape for t in backward(places=0, panels=torch.ones(1, 4 * P, 64))] == [(T, B, I), (B, H), (B, H)]
-    assert [t.shape for t in backward(dy=None, dh_last=None, dc_last=None)] == [(T, B, I), (B, H), (B, H)]
+    assert [t.shape for t in backward()] == [(T, B, INPUTS), (B, H), (B, H)]
+    assert [t.shape for t in backward(places=0, panels=torch.ones(1, 4 * P, 64))] == [(T, B, INPUTS), (B, H), (B, H)]
+    assert [t.shape for t in backward(dy=None, dh_last=None, dc_last=None)] == [(T, B, INPUTS), (B, H), (B, H)]
 
 
 def wrong_tensors(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -77,8 +83,8 @@ def with_gaps(shape: tuple[int, ...]) -> Tensor:
 
 
 TENSORS = {
-    "pack_forward": {"w_ih": (4 * H, I), "w_hh": (4 * H, H), "b_ih": (4 * H,), "b_hh": (4 * H,)},
-    "pack_backward": {"w_ih": (4 * H, I), "w_hh": (4 * H, H)},
+    "pack_forward": {"w_ih": (4 * H, INPUTS), "w_hh": (4 * H, H), "b_ih": (4 * H,), "b_hh": (4 * H,)},
+    "pack_backward": {"w_ih": (4 * H, INPUTS), "w_hh": (4 * H, H)},
     "forward": {"h0": (B, H), "c0": (B, H), "panels": (P // 16, K, 64)},
     "backward": {
         "gates": (T, B, GATES),
@@ -136,7 +142,10 @@ ORDERS = {
     "a negative unit": (place(0, -2), "order has unit -2 in place 0"),
     "a unit twice": (place(0, int(ORDER[1])), "order has unit 2 twice"),
     "a unit nowhere": (place(9, -1), "order has 19 of 20 units"),
-    "a unit behind an empty place": (ORDER[[10, *range(1, 10), 0, *range(11, P)]], "behind an empty place of its block"),
+    "a unit behind an empty place": (
+        ORDER[[10, *range(1, 10), 0, *range(11, P)]],
+        "behind an empty place of its block",
+    ),
     "half a block": (ORDER[:-8], "order must be one row of whole blocks"),
     "no block": (ORDER[:0], "order has 0 of 20 units"),
     "a table": (ORDER[None], "order must be one row of whole blocks"),
@@ -160,16 +169,16 @@ def test_an_order_that_is_not_one_of_all_units_is_refused(operator: str, what: s
 @pytest.mark.parametrize(
     ("operator", "changed", "message"),
     [
-        ("pack_forward", {"K": P + I}, "K is 37, must be even and at least 38"),
+        ("pack_forward", {"K": P + INPUTS}, "K is 37, must be even and at least 38"),
         ("pack_forward", {"K": 39}, "K is 39, must be even"),
         ("pack_forward", {"K": -2}, "K is -2"),
         ("pack_forward", {"b_hh": None}, "b_ih and b_hh must both be given, or neither"),
         ("pack_forward", {"b_ih": None}, "b_ih and b_hh must both be given, or neither"),
         ("pack_backward", {"columns": P + 1}, "columns is 33, must be from 0 to 32"),
         ("pack_backward", {"columns": -1}, "columns is -1"),
-        ("pack_backward", {"inputs": I + 1}, "inputs is 6, must be from 0 to 5"),
+        ("pack_backward", {"inputs": INPUTS + 1}, "inputs is 6, must be from 0 to 5"),
         ("pack_backward", {"inputs": -1}, "inputs is -1"),
-        ("forward", {"panels": torch.ones(P // 16, P + I, 64)}, "panels have 37 rows, must have at least 38"),
+        ("forward", {"panels": torch.ones(P // 16, P + INPUTS, 64)}, "panels have 37 rows, must have at least 38"),
         ("forward", {"panels": torch.ones(P // 16, K, 64).bfloat16()}, "panels in bf16 need brgemm"),
         ("forward", {"panels": torch.ones(P // 16, 39, 64).bfloat16(), "brgemm": True}, "panels in bf16 have an even"),
         ("backward", {"gates": torch.ones(T, B, 4 * P - 1)}, "gates have 127 columns, must have at least 128"),

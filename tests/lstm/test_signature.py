@@ -156,7 +156,9 @@ def test_dropout_draws_what_torch_draws_in_two_directions() -> None:
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
 def test_a_backend_that_knows_one_direction_and_no_projections_says_so_at_construction(backend: Any) -> None:
-    with pytest.raises(InputError, match=f"backend '{backend}' cannot compute a bidirectional LSTM: use backend 'torch'"):
+    with pytest.raises(
+        InputError, match=f"backend '{backend}' cannot compute a bidirectional LSTM: use backend 'torch'"
+    ):
         LSTM(3, 4, bidirectional=True, backend=backend)
     with pytest.raises(InputError, match=rf"backend '{backend}' cannot compute an LSTM with projections \(proj_size\)"):
         LSTM(3, 4, proj_size=2, backend=backend)
@@ -181,7 +183,7 @@ def test_units_of_two_directions_or_of_projections_and_steps_of_two_directions_a
 
 
 def test_steps_of_mode_autonomous_are_refused_without_units() -> None:
-    with pytest.raises(InputError, match="mode 'autonomous' is a mode of units: .* with mode 'exact'"):
+    with pytest.raises(InputError, match=r"mode 'autonomous' is a mode of units: .* with mode 'exact'"):
         LSTM(3, 4).isolate(steps=2, mode="autonomous")
 
 
