@@ -22,14 +22,14 @@ def operators() -> Any:
 
 
 def pack_forward(**changed: Any) -> Tensor:
-    good = {"w_ih": torch.ones(4 * H, INPUTS), "w_hh": torch.ones(4 * H, H), "b_ih": torch.ones(4 * H)}
+    good: dict[str, Any] = {"w_ih": torch.ones(4 * H, INPUTS), "w_hh": torch.ones(4 * H, H), "b_ih": torch.ones(4 * H)}
     good |= {"b_hh": torch.ones(4 * H), "order": ORDER, "K": K, "bf16": False}
     answer: Tensor = operators().pack_forward(**(good | changed))
     return answer
 
 
 def pack_backward(**changed: Any) -> Tensor:
-    good = {
+    good: dict[str, Any] = {
         "w_ih": torch.ones(4 * H, INPUTS),
         "w_hh": torch.ones(4 * H, H),
         "order": ORDER,
@@ -41,13 +41,21 @@ def pack_backward(**changed: Any) -> Tensor:
 
 
 def forward(**changed: Any) -> Any:
-    good = {"inputs": [torch.ones(T, B, 2), torch.ones(T, B, 3)], "h0": torch.ones(B, H), "c0": torch.ones(B, H)}
+    good: dict[str, Any] = {
+        "inputs": [torch.ones(T, B, 2), torch.ones(T, B, 3)],
+        "h0": torch.ones(B, H),
+        "c0": torch.ones(B, H),
+    }
     good |= {"panels": torch.ones(P // 16, K, 64), "order": ORDER, "keep": True, "batch_first": False, "brgemm": False}
     return operators().forward(**(good | changed))
 
 
 def backward(**changed: Any) -> Any:
-    good = {"gates": torch.ones(T, B, GATES), "cells": torch.ones(T + 1, B, P), "panels": torch.ones(2, 4 * P, 64)}
+    good: dict[str, Any] = {
+        "gates": torch.ones(T, B, GATES),
+        "cells": torch.ones(T + 1, B, P),
+        "panels": torch.ones(2, 4 * P, 64),
+    }
     good |= {"order": ORDER, "dy": torch.ones(T, B, H), "dh_last": torch.ones(B, H), "dc_last": torch.ones(B, H)}
     good |= {"H": H, "inputs": INPUTS, "batch_first": False, "first_step": 0, "places": P, "brgemm": False}
     return operators().backward(**(good | changed))
@@ -82,7 +90,7 @@ def with_gaps(shape: tuple[int, ...]) -> Tensor:
     return torch.zeros(*shape[:-1], 2 * shape[-1])[..., ::2]
 
 
-TENSORS = {
+TENSORS: dict[str, dict[str, tuple[int, ...]]] = {
     "pack_forward": {"w_ih": (4 * H, INPUTS), "w_hh": (4 * H, H), "b_ih": (4 * H,), "b_hh": (4 * H,)},
     "pack_backward": {"w_ih": (4 * H, INPUTS), "w_hh": (4 * H, H)},
     "forward": {"h0": (B, H), "c0": (B, H), "panels": (P // 16, K, 64)},
@@ -96,7 +104,7 @@ TENSORS = {
     },
 }
 # these sizes are not given by the other arguments
-FREE = {
+FREE: dict[tuple[str, str], set[str]] = {
     ("pack_forward", "w_ih"): {"size 1 -1", "size 1 +1"},
     ("pack_backward", "w_ih"): {"size 1 +1"},  # more columns than are packed
     ("forward", "panels"): {"size 1 -1", "size 1 +1"},  # rows beyond the inputs are padding
