@@ -37,7 +37,7 @@ from isotrain.lstm import LSTM
 torch.manual_seed(0)
 lstm = LSTM(3, 8)
 optimizer = MaskedAdam(lstm.parameters(), lr=0.1)
-policy = Policy(zone="unit", mode="exact", criterion="magnitude", schedule=Schedule(fraction=0.5, start=0.4))
+policy = Policy("unit", "exact", "magnitude", Schedule(fraction=0.5, start=0.4), every=1)
 isolator = Isolator(lstm, optimizer, policy)
 before = lstm.weight_hh_l0.detach().clone()
 for step in range(3):
@@ -46,7 +46,7 @@ for step in range(3):
     isolator.before_step(step, 3)
     optimizer.step()
 assert not torch.equal(lstm.weight_hh_l0, before)
-print(lstm.isolated.units[0].numel())
+print(len(lstm.isolated.units[0]))
 """
 
 

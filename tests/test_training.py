@@ -76,7 +76,7 @@ def test_isolation_off_is_a_plain_loop_over_nn_lstm_and_adam(
     plain = copy.deepcopy(module.net)
     stock = nn.LSTM(plain.encoder.lstm.input_size, 6, 2, batch_first=True)
     stock.load_state_dict(plain.encoder.lstm.state_dict())
-    plain.encoder.lstm, plain.encoder._span = stock, None
+    plain.encoder.lstm, plain.encoder._span = stock, None  # type: ignore[assignment]
 
     torch.manual_seed(11)
     _trainer(20).fit(module)

@@ -1,7 +1,7 @@
 """Windowed training with the backward over the last k time steps: fixed k against k chosen by measurement.
 
-    python experiments/horizon/run.py [--series FILE.csv] [--steps 300] [--seeds 3] [--budget steps|cost] [--timing]
-    python experiments/horizon/run.py --task recall --steps 800 --seeds 8 --fixed 12 48 --tolerances 0.1 0.02 --probes 0
+    python -m experiments.horizon.run [--series FILE.csv] [--steps 300] [--seeds 3] [--budget steps|cost] [--timing]
+    python -m experiments.horizon.run --task recall --steps 800 --seeds 8 --fixed 12 48 --tolerances 0.1 0.02 --probes 0
 
 Trains the forecaster of ``params.yaml`` (method ``tuned-windowed``) on its windows, or on those of a file of hourly
 rows with the same columns. Conditions take turns step by step in one process, from the same initial weights and on
@@ -323,8 +323,8 @@ def show(table: dict[str, Any], runs: list[Run]) -> None:
         for probe in run.probes:
             for kind in ("gradient", "adam"):
                 p = probe[kind]
-                shares = "  ".join(f"{k}: {100 * v:6.2f} %" for k, v in p["neglected_of_expected"].items())
-                print(f"seed {run.seed} step {probe['step']:5d} {kind:8s} noise {p['noise']:6.2f}   of E g: {shares}")
+                each = "  ".join(f"{k}: {100 * v:6.2f} %" for k, v in p["neglected_of_expected"].items())
+                print(f"seed {run.seed} step {probe['step']:5d} {kind:8s} noise {p['noise']:6.2f}   of E g: {each}")
     for run in runs:
         if run.horizon is not None:
             chosen = [(row["step"], row["steps"]) for row in run.horizon.history]

@@ -15,7 +15,7 @@ With n units, m inputs (at most about n of them) and L steps:
     ======  ==============  ====================  ==================================================================
 
 (The O(n^2) of the weights and their gradient comes on top.) So RTRL can learn while the sequence runs, and pays for it
-with n^2 times the work. Nothing here is used in training.
+with n^2 times the work.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """What real-time recurrent learning and back-propagation through time cost as the network grows.
 
-    python experiments/recurrent_learning/run.py [--steps 24] [--rounds 5]
+    python -m experiments.recurrent_learning.run [--steps 24] [--rounds 5]
 
 Times both on one thread in float64 and takes the fastest round. Memory is the largest number of bytes that tensors made
 by the method held at once, less those of the gradient, which both must hold. Exponents are slopes of a straight line
@@ -16,7 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from isotrain.lstm.recurrent_learning import Gradients, back_propagation_through_time, real_time_recurrent_learning
+from experiments.recurrent_learning.methods import (
+    Gradients,
+    back_propagation_through_time,
+    real_time_recurrent_learning,
+)
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves

@@ -5,7 +5,7 @@ import math
 import re
 
 import pytest
-from test_target import a_run
+from tests.compare.test_target import a_run
 
 from isotrain.compare.comparison import Comparison, Settings
 from isotrain.compare.results import Budget, Run, cautions, check_comparable

@@ -37,7 +37,7 @@ class Oracle:
     def step(self, g: np.ndarray | None, lr: float, betas: tuple[float, float], eps: float) -> None:
         (b1, b2), a = betas, self.active
         if self.variant == "torch":
-            self.t += g is not None and a.any()
+            self.t += g is not None and a.any()  # type: ignore[assignment]
         else:
             self.t += g is not None or not a.all()
         if self.moments == "decay":

@@ -96,8 +96,8 @@ def test_all_active_is_torch_adam(
         groups = [{"params": mine[:1], "lr": 1e-2}, {"params": mine[1:], "lr": 1e-3}]
         optimiser = kind(groups, **keywords, **extra)
         if once_masked and kind is MaskedAdam:
-            optimiser.set_active(mine[0], random_mask(SHAPES[0]))
-            optimiser.set_active(mine[0], None)
+            optimiser.set_active(mine[0], random_mask(SHAPES[0]))  # type: ignore[attr-defined]
+            optimiser.set_active(mine[0], None)  # type: ignore[attr-defined]
         scheduler = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.9)
         for row in gradients(steps, dtype, seed + 1):
             run(optimiser, mine, [row])

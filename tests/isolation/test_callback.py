@@ -91,7 +91,7 @@ def test_isolated_weights_stay_and_active_ones_move(zone: str, settings: dict[st
     (optimiser,) = trainer.optimizers
     isolated = 0
     for name, p in model.named_parameters():
-        active = optimiser.active(p)
+        active = optimiser.active(p)  # type: ignore[attr-defined]
         assert torch.equal(p[~active], before[name][~active])
         assert (p[active] != before[name][active]).all()
         isolated += int((~active).sum())
@@ -133,7 +133,7 @@ def test_selections_draw_again_unless_no_zone_may_change_place() -> None:
 def test_global_scope_follows_depth() -> None:
     model = Forecaster()
     trainer = fit(model, isolating("unit", CRITERIA["depth"], constant(), every=1, scope="global"))
-    active = {name: trainer.optimizers[0].active(p) for name, p in model.lstm.named_parameters()}
+    active = {name: trainer.optimizers[0].active(p) for name, p in model.lstm.named_parameters()}  # type: ignore[attr-defined]
     assert not any(mask.any() for name, mask in active.items() if name.endswith("l0"))
     assert all(mask.all() for name, mask in active.items() if name.endswith("l1"))
 
@@ -206,7 +206,7 @@ def test_a_zone_thawed_in_a_step_that_did_not_compute_its_gradient_stands_still_
 
     class Watch(pl.Callback):
         def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-            seen.append({name: trainer.optimizers[0].active(p).clone() for name, p in model.lstm.named_parameters()})
+            seen.append({name: trainer.optimizers[0].active(p).clone() for name, p in model.lstm.named_parameters()})  # type: ignore[attr-defined]
 
     fit(model, isolating("unit", "random", constant(), mode="exact", every=2), Watch(), steps=4)
     for name in seen[0]:
@@ -220,7 +220,7 @@ def test_autonomous_units_are_chosen_once_fed_by_nothing_that_moves_and_stay() -
     isolation = isolating("unit", "random", constant(), mode="autonomous", every=1)
     trainer = fit(model, isolation, steps=1)
     after_one = weights_of(model)
-    active = {name: trainer.optimizers[0].active(p) for name, p in model.lstm.named_parameters()}
+    active = {name: trainer.optimizers[0].active(p) for name, p in model.lstm.named_parameters()}  # type: ignore[attr-defined]
     into_isolated = {
         name: ~active[name] & active[f"weight_hh_{below}"].any(1)[:HIDDEN]
         for name, below in (("weight_hh_l0", "l0"), ("weight_hh_l1", "l1"), ("weight_ih_l1", "l0"))
@@ -265,7 +265,7 @@ def test_mixed_precision_parameter_groups_and_early_stopping(mode: str) -> None:
     (optimiser,) = trainer.optimizers
     moved = 0
     for name, p in model.named_parameters():
-        active = optimiser.active(p)
+        active = optimiser.active(p)  # type: ignore[attr-defined]
         assert torch.equal(p[~active], before[name][~active])
         moved += int((p[active] != before[name][active]).sum())
     assert moved > 100

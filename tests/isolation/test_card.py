@@ -23,5 +23,5 @@ def test_the_loop_without_lightning() -> None:
     names = {"torch": torch, "model": Model(), "loss": loss, "batches": torch.randn(25, 5, 3, 2)}
     exec(loop, names)
     optimiser = names["optimiser"]
-    for p in names["model"].parameters():
-        assert float(optimiser.active(p).float().mean()) == 0.5
+    for p in names["model"].parameters():  # type: ignore[attr-defined]
+        assert float(optimiser.active(p).float().mean()) == 0.5  # type: ignore[attr-defined]

@@ -206,7 +206,7 @@ def test_no_finite_score_is_said() -> None:
 def test_churn_is_stems_and_the_isolated_share_a_line() -> None:
     record = made_up(LSTM, [20, 40, 60])
     axes = panel(draw(record, history(record), 100, "title"), "churn")
-    stems = axes.collections[0].get_segments()
+    stems = axes.collections[0].get_segments()  # type: ignore[attr-defined]
     np.testing.assert_allclose([stem[1] for stem in stems], [[20, 0], [40, 0.05], [60, 0.1]])
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 0], [20, 0], [40, 0.1], [60, 0.2], [100, 0.2]])
     assert axes.lines[0].get_drawstyle() == "steps-post"  # a choice holds until the next

@@ -58,13 +58,13 @@ def test_a_constant_set_is_torch_on_the_sub_tensor(
         optimiser.set_active(p, mask)
         return optimiser
 
-    optimisers = [fresh(), base([{"params": theirs[:1]}, {"params": theirs[1:]}], foreach=foreach, **common)]
+    optimisers = [fresh(), base([{"params": theirs[:1]}, {"params": theirs[1:]}], foreach=foreach, **common)]  # type: ignore[call-arg]
     schedulers = [torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.9) for optimiser in optimisers]
     for number in range(6):
         if saved and number == 3:
             state = copy.deepcopy(optimisers[0].state_dict())
             optimisers[0] = fresh()
-            optimisers[0].set_active(p, None)
+            optimisers[0].set_active(p, None)  # type: ignore[attr-defined]
             optimisers[0].load_state_dict(state)
             schedulers[0] = copy.copy(schedulers[0])
             schedulers[0].optimizer = optimisers[0]
@@ -102,7 +102,7 @@ def test_a_weight_among_others_is_a_weight_alone(kind: str, moments: str, seed: 
     start = draw((3, 4), generator)
     p = torch.nn.Parameter(start.clone())
     alone = [torch.nn.Parameter(w.clone()) for w in start.flatten()]
-    ours, theirs = masked(base)([p], moments=moments, **common), base(alone, foreach=False, **common)
+    ours, theirs = masked(base)([p], moments=moments, **common), base(alone, foreach=False, **common)  # type: ignore[call-arg]
     active = torch.ones(12, dtype=torch.bool)
     for order in plan:
         if order == "reload":
@@ -171,7 +171,7 @@ class First(torch.optim.Optimizer):
     def __init__(self, params: Any, lr: float) -> None:
         super().__init__(params, {"lr": lr})
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             assert group["params"][0].grad is not None
             for p in group["params"]:

@@ -80,10 +80,10 @@ def main() -> None:
 
 def drive(library: str) -> None:
     """Every plan, odd sizes, on one thread and on two."""
-    sys.path.insert(0, str(Path(__file__).parent))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     torch.ops.load_library(library)
     build.load = lambda: None  # type: ignore[assignment]
-    import test_native as native
+    from tests.lstm import test_native as native
 
     small = native.Case(steps=3, batch=3, inputs=5, hidden=17)
     calls = 0

@@ -56,5 +56,6 @@ def test_the_rule_is_read_from_the_finished_results(tmp_path: Path) -> None:
         write_json(tmp_path / "trials" / str(number) / "result.json", found)
     rule = Rule.of(tmp_path)
     assert len(rule.front) == LEAST == len(rule.histories)
-    assert sorted(rule.histories)[0] == [(0.5, 6.0), (1.0, 5.0)]
-    assert sorted(rule.histories)[-1] == [(0.5, 6.0), (1.0, 6.0)]  # the best so far, not the last
+    histories = sorted(list(history) for history in rule.histories)
+    assert histories[0] == [(0.5, 6.0), (1.0, 5.0)]
+    assert histories[-1] == [(0.5, 6.0), (1.0, 6.0)]  # the best so far, not the last

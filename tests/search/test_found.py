@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from made_up_study import failed, run_trials, small_place
+from tests.search.made_up_study import failed, run_trials, small_place
 
 from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up_study import failed, finished_like, made_up_study
 from optuna._hypervolume import compute_hypervolume
+from tests.search.made_up_study import failed, finished_like, made_up_study
 
 from isotrain.compare.searched import Searched, history
 from isotrain.compare.statistics import hypervolume, pareto, spread_out
@@ -24,7 +24,7 @@ PLANES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, m
 
 @given(PLANES)
 def test_hypervolume_is_optunas(planes: list[tuple[int, int]]) -> None:
-    inside = np.array([plane for plane in planes if max(plane) < 9] or [[9, 9]], dtype=float)
+    inside = np.array([plane for plane in planes if max(plane) < 9] or [(9, 9)], dtype=float)
     assert hypervolume(planes, (9, 9)) == pytest.approx(compute_hypervolume(inside, np.array([9.0, 9.0])))
 
 

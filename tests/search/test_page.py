@@ -8,9 +8,9 @@ from typing import Any
 
 import optuna
 import pytest
-from made_up_study import made_up_study
 from matplotlib.image import imread
 from tests.report.made_up_runs import MadeUp, make_runs
+from tests.search.made_up_study import made_up_study
 
 from isotrain.compare.results import read_runs
 from isotrain.compare.searched import Searched

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from made_up_study import failed, finished_like, run_trials, small_place
+from tests.search.made_up_study import failed, finished_like, run_trials, small_place
 
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError

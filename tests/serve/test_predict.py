@@ -62,7 +62,7 @@ def test_a_file_of_another_form_gives_the_same_forecast(plain: Fitted, tmp_path:
     expected = predict(bundle, read_series(bundle, plain.csv(tmp_path / "plain.csv")))
     raw = plain.tidy.raw[READ]
     other = raw.assign(TGBT=-1000 * raw["TGBT"]).rename(columns={"TGBT": "Usage"})
-    local = raw.index.tz_convert(ZoneInfo("Europe/Paris"))
+    local = pd.DatetimeIndex(raw.index).tz_convert(ZoneInfo("Europe/Paris"))
     other.insert(0, "when", local.strftime("%d/%m/%Y %H:%M"))
     other.to_csv(tmp_path / "other.csv", index=False, sep=";", decimal=",")
     form = File(time_column="when", time_zone="Europe/Paris", time_format="%d/%m/%Y %H:%M", separator=";", decimal=",")

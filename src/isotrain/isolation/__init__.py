@@ -44,5 +44,12 @@ _MODULES = {
 def __getattr__(name: str) -> object:
     for module, names in _MODULES.items():
         if name in names:
-            return getattr(import_module(f"isotrain.isolation.{module}"), name)
+            try:
+                return getattr(import_module(f"isotrain.isolation.{module}"), name)
+            except ModuleNotFoundError as problem:
+                if problem.name != "pytorch_lightning":
+                    raise
+                raise ImportError(
+                    f"isotrain.isolation.{name} needs the extra study: pip install 'isotrain[study]'"
+                ) from problem
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

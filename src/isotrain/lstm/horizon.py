@@ -37,10 +37,6 @@ LADDER = (12, 24, 48, 96, 168)  # time steps; hours, in the study
 class Measurement:
     """While attached, each forward of some LSTMs is whole and its backward tells the stretches of time apart.
 
-        with Measurement(lstm, ladder=(12, 24, 48)) as measurement:
-            loss_of(model(x)).backward()          # p.grad: the whole gradient, as ever
-        measurement.neglected()                   # {12: 0.31, 24: 0.08, 48: 0.01}
-
     It works from outside, through the module's ``forward``: with any backend and precision, several layers, batch
     first or not. Several forwards and backwards add up, as gradients do (accumulation); forwards without a graph
     are left alone. Between stretches the states pass through ``forward``'s own interface, so the outputs equal the
@@ -59,6 +55,16 @@ class Measurement:
     Raises:
         InputError: for a ladder without rungs or with one below 1, an LSTM that runs in both directions, one whose
             backward is cut in time already, and packed sequences.
+
+    Example:
+        >>> import torch
+        >>> from isotrain.lstm import LSTM
+        >>> lstm, x = LSTM(3, 8, batch_first=True), torch.randn(4, 48, 3)
+        >>> with Measurement(lstm, ladder=(12, 24, 48)) as measurement:
+        ...     lstm(x)[0][:, -1].sum().backward()      # p.grad: the whole gradient
+        >>> shares = measurement.neglected()            # by a backward over the last 12, 24 and 48 steps
+        >>> shares[12] > shares[24] > shares[48] == 0
+        True
     """
 
     def __init__(self, lstms: nn.LSTM | Iterable[nn.LSTM], ladder: Iterable[int] = LADDER) -> None:
@@ -183,16 +189,7 @@ def next_horizon(neglected: Mapping[int, float], tolerance: float) -> int | None
 class Horizon:
     """When to measure, and the horizon in force since.
 
-    The caller owns the loop:
-
-        if horizon.due(step):
-            lstm.isolate()                                      # a measured step is a whole one
-            with Measurement(lstm, horizon.ladder) as measurement:
-                loss().backward()
-            horizon.observe(step, measurement.neglected())
-            lstm.isolate(steps=horizon.steps)
-        else:
-            loss().backward()
+    The caller owns the loop, as in the example; for Lightning :class:`isotrain.isolation.AdaptiveHorizon` does it.
 
     What holds: a measured step trains with the whole gradient g, and the k it chooses has ||g_k - g|| <= tolerance
     ||g|| at those weights on that batch, LSTM weights counted; there g_k makes an angle of at most arcsin(tolerance)
@@ -213,6 +210,24 @@ class Horizon:
 
     Raises:
         InputError: for a bad ladder, a tolerance outside [0, 1), or ``every`` below 1.
+
+    Example:
+        >>> import torch
+        >>> from isotrain.lstm import LSTM
+        >>> lstm, x = LSTM(3, 8, batch_first=True), torch.randn(4, 48, 3)
+        >>> horizon = Horizon(ladder=(12, 24, 48), tolerance=0.1, every=20)
+        >>> for step in range(40):
+        ...     loss = lambda: lstm(x)[0][:, -1].square().sum()
+        ...     if horizon.due(step):
+        ...         lstm.isolate()                              # a measured step is a whole one
+        ...         with Measurement(lstm, horizon.ladder) as measurement:
+        ...             loss().backward()
+        ...         horizon.observe(step, measurement.neglected())
+        ...         lstm.isolate(steps=horizon.steps)
+        ...     else:
+        ...         loss().backward()
+        >>> [entry["step"] for entry in horizon.history], horizon.steps
+        ([0, 20], 12)
     """
 
     def __init__(self, ladder: Iterable[int] = LADDER, tolerance: float = 0.1, every: int = 20) -> None:

@@ -37,6 +37,13 @@ def prepare(
 
     ``threads = 0`` takes every core that the process may use. What the machine does not offer is logged as a
     warning and returned as "not available": the run goes on without it.
+
+    Example:
+        >>> effect = prepare(keep_allocator=True, flush_denormals=True, threads=1)
+        >>> sorted(effect)
+        ['flush_denormals', 'keep_allocator', 'pin_threads', 'threads']
+        >>> effect["threads"]
+        '1'
     """
     torch.set_num_threads(threads or usable_cores())
     effect = {
@@ -64,7 +71,7 @@ def _pin(threads: int) -> str:
         torch.ones(2**20).exp()  # large enough to be shared out: starts the pool
         started = sorted({int(task.name) for task in _TASKS.iterdir() if task.name not in before})
         if len(started) != threads - 1:
-            return "not available"  # the pool was running already: which threads are its own cannot be told
+            return "not available"  # the pool was running already: which threads are its own is unknown
         for task, core in zip([0, *started], _CORES, strict=False):  # 0: the calling thread
             os.sched_setaffinity(task, {core})
         _pinned_threads = threads

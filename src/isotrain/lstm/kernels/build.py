@@ -60,7 +60,7 @@ def build() -> Path:
 
     log.info("compiling the LSTM kernels for this processor: about a quarter of a minute, once")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:  # so that nobody loads half a library
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:  # so that half a library is never loaded
         try:
             cpp_extension.load(
                 name=target.stem,

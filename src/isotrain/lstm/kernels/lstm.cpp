@@ -523,7 +523,7 @@ void backward_as(const Backward& w, bool brgemm) {
         }
       }
       int64_t needed = ceil_div(places, COLUMNS);  // panels of dh that the step before reads
-      if (t == w.first_step) needed = t == 0 ? h_panels : 0;  // the first states, or nobody
+      if (t == w.first_step) needed = t == 0 ? h_panels : 0;  // the first states, or nothing
       const auto send = [&](int64_t q, int64_t columns, float* to, int64_t stride) {  // through panel q
         if (places > 0)
           return product(brgemm, n, columns, 4 * places, at_t, ldg, weights + q * packed_rows * COLUMNS, COLUMNS, to,

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from experiments.recurrent_learning.methods import back_propagation_through_time, real_time_recurrent_learning
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from isotrain.lstm.recurrent_learning import back_propagation_through_time, real_time_recurrent_learning
 from torch import Tensor
 
 METHODS = [real_time_recurrent_learning, back_propagation_through_time]
