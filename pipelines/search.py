@@ -5,7 +5,7 @@ Goes on where it was interrupted.
 
 from isotrain.errors import run_as_command
 from isotrain.search.confirm import confirm_best
-from isotrain.search.local import run_workers
+from isotrain.search.local_workers import run_workers
 from isotrain.search.study import place
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from isotrain.search.local import own_cores
+from isotrain.search.local_workers import own_cores
 from isotrain.search.study import Place, place
 
 TRIAL = 60.0  # s, the trial that the cost is held against
@@ -65,10 +65,9 @@ def measured(here: Place, steps: int) -> dict[str, Any]:
 
     from optuna.trial import FrozenTrial
 
-    from isotrain.search.attempt import Job, Outcome, Report
     from isotrain.search.objective import objective
     from isotrain.search.tracking import TrialTracking
-    from isotrain.search.worker import work
+    from isotrain.search.worker import Job, Outcome, Report, work
 
     run, track = objective(here), TrialTracking(here)
     began: list[float] = []

@@ -139,12 +139,12 @@ def worker(role: str, asked: argparse.Namespace) -> Iterator[Iterator[str]]:
 
 def run_worker(asked: argparse.Namespace) -> None:
     """Train every setting once, after a short one to warm up, and print a line each; ``load``: for ever."""
-    from isotrain.search.local import own_cores
+    from isotrain.search.local_workers import own_cores
 
     own_cores(1)
-    from isotrain.search.attempt import Job
     from isotrain.search.objective import objective
     from isotrain.search.study import place
+    from isotrain.search.worker import Job
 
     with tempfile.TemporaryDirectory() as folder:
         here = dataclasses.replace(place(asked.params), windows=asked.windows, folder=Path(folder))

@@ -1,4 +1,7 @@
-"""The command ``isotrain``: a forecaster in use, a study at work. What is heavy is imported where it is used."""
+"""The command ``isotrain``: forecasts with a trained forecaster, and runs a search for a better one.
+
+Each command imports what it needs when it runs, so that ``--help`` and a mistyped word are answered at once.
+"""
 
 import argparse
 import logging
@@ -6,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isotrain.errors import run_as_command
-from isotrain.search.status import add_search
 
 if TYPE_CHECKING:
     from isotrain.forecast.bundle import Bundle
@@ -54,8 +56,25 @@ def parser() -> argparse.ArgumentParser:
     log_model.add_argument("--errors-of", metavar="FOLDER", help=ERRORS_OF)
     log_model.set_defaults(command=_log_model)
 
-    add_search(commands.add_parser("search", help="one worker of a study, how the study stands, its MLflow runs"))
+    search = commands.add_parser("search", help="one worker of a study, how the study stands, its MLflow runs")
+    _add_search(search.add_subparsers(required=True, metavar="COMMAND"))
     return top
+
+
+def _add_search(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    for name, command, about in (
+        ("worker", _worker, "run trials of the study until its budget is spent; as many at once as you like"),
+        ("status", _status, "how the study stands"),
+        (
+            "confirm",
+            _confirm,
+            "run the front's best points again on fresh seeds, beside the methods that they would replace",
+        ),
+        ("sync", _sync, "send to MLflow the runs, of fits and of trials, that could not be sent when they ended"),
+    ):
+        one = commands.add_parser(name, help=about)
+        one.add_argument("--params", default=PARAMS, help=f"the file that describes the study ({PARAMS})")
+        one.set_defaults(command=command)
 
 
 def _forecast(asked: argparse.Namespace) -> None:
@@ -85,6 +104,41 @@ def _log_model(asked: argparse.Namespace) -> None:
 
     uri = log_model(_bundle(asked.folder, asked.errors_of), asked.csv, load(PARAMS).tracking, asked.name)
     logging.info("logged as %s", uri)
+
+
+def _worker(asked: argparse.Namespace) -> None:
+    from isotrain.search.local_workers import own_cores
+    from isotrain.search.study import place
+
+    at = place(asked.params)
+    own_cores(at.space.settings({}).runtime.threads)  # torch, imported below, must find its cores chosen
+
+    from isotrain.search.objective import objective
+    from isotrain.search.tracking import TrialTracking
+    from isotrain.search.worker import work
+
+    work(at, objective(at), on_finished=TrialTracking(at))
+
+
+def _status(asked: argparse.Namespace) -> None:
+    from isotrain.search.status import status
+    from isotrain.search.study import place
+
+    print(status(place(asked.params)))
+
+
+def _confirm(asked: argparse.Namespace) -> None:
+    from isotrain.search.confirm import confirm_best
+    from isotrain.search.study import place
+
+    confirm_best(place(asked.params))
+
+
+def _sync(asked: argparse.Namespace) -> None:
+    from isotrain.search.study import place
+    from isotrain.search.tracking import sync
+
+    print(sync(place(asked.params)))
 
 
 def _bundle(folder: Path, errors_of: str | None) -> "Bundle":

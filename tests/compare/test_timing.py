@@ -1,4 +1,4 @@
-"""The timing room, with real processes: a writer is alone in it, is not starved, and death lets go."""
+"""The timing lock, with real processes: a writer is alone in it, is not starved, and death lets go."""
 
 import os
 import signal
@@ -9,25 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from isotrain.training.machine import alone, beside
+from isotrain.training.machine import alone, shared
 
 # Each worker notes, in one append to a common file, where it is: "+" in a writer's block, "-" out of it, "." a reader
 # between two gates. Appends are in the order in which they happened.
 READER = """
 import os, sys, time
-from isotrain.training.machine import beside
+from isotrain.training.machine import shared
 note = os.open(sys.argv[1], os.O_APPEND | os.O_WRONLY | os.O_CREAT)
-with beside() as room:
+with shared() as lock:
     print("in", flush=True)
     while not os.path.exists(sys.argv[2]):
-        room.gate()
+        lock.gate()
         os.write(note, b".")
         time.sleep(0.002)
         os.write(note, b".")
 """
 WRITER = """
 import os, sys, time
-from isotrain.training.machine import alone, beside
+from isotrain.training.machine import alone, shared
 note = os.open(sys.argv[1], os.O_APPEND | os.O_WRONLY | os.O_CREAT)
 def timed():
     os.write(note, b"+")
@@ -38,17 +38,17 @@ if sys.argv[3] == "alone":
         with alone():
             timed()
 else:
-    with beside() as room:
+    with shared() as lock:
         for _ in range(5):
-            room.gate()
-            with room.quiet():
+            lock.gate()
+            with lock.quiet():
                 timed()
 """
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a process whose timing room is this test's own."""
+    """Start a process whose timing lock is this test's own."""
     begun: list[subprocess.Popen[str]] = []
 
     def _start(code: str, *words: str) -> subprocess.Popen[str]:
@@ -101,13 +101,13 @@ def test_whoever_is_killed_lets_go(start: Callable[..., subprocess.Popen[str]], 
 
 def test_a_process_does_not_wait_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    for outer in (alone, beside):
-        for inner in (alone, beside):
+    for outer in (alone, shared):
+        for inner in (alone, shared):
             with outer(), pytest.raises(RuntimeError, match="do not nest"), inner():
                 pass
-    with beside() as room, room.quiet():
-        room.gate()
-        with pytest.raises(RuntimeError, match="quiet already"), room.quiet():
+    with shared() as lock, lock.quiet():
+        lock.gate()
+        with pytest.raises(RuntimeError, match="quiet already"), lock.quiet():
             pass
     with alone():
         pass

@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from isotrain.data.windows import Windows
-from isotrain.search.attempt import Job
 from isotrain.search.study import Place, place
+from isotrain.search.worker import Job
 
 ROOT = Path(__file__).parents[2]
 TINY: dict[str, dict[str, Any]] = {

@@ -6,8 +6,8 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from isotrain.search.recovery import given_back, lost, settled, why
 from isotrain.search.results import hours_since, stalled
-from isotrain.search.retries import given_back, lost, settled, why
 
 START = datetime(2026, 1, 1)
 

@@ -16,7 +16,7 @@ OWN = """
 import os, sys, time
 import numpy
 from isotrain.errors import InputError
-from isotrain.search.local import own_cores
+from isotrain.search.local_workers import own_cores
 try:
     cores = own_cores(int(sys.argv[1]))
 except InputError as problem:

@@ -12,10 +12,13 @@ from isotrain.training.machine import Stopwatch
 costs = st.floats(1e-3, 1.0)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["other", "look", "after"]), st.sampled_from([0.0, 0.5])), min_size=1), costs)
+KINDS = st.sampled_from(["other", "check", "after"])
+
+
+@given(st.lists(st.tuples(KINDS, st.sampled_from([0.0, 0.5])), min_size=1), costs)
 def test_it_is_exact_where_each_kind_has_one_cost_at_a_share(steps: list[tuple[str, float]], unit: float) -> None:
     def cost(kind: str, share: float) -> float:
-        return unit * {"other": 1.0, "look": 3.0, "after": 2.0}[kind] * (1 - share)
+        return unit * {"other": 1.0, "check": 3.0, "after": 2.0}[kind] * (1 - share)
 
     timed = [Step(kind, share, cost(kind, share)) for kind, share in dict.fromkeys(steps)]
     rest = [Step(kind, share, None) for kind, share in steps]
@@ -96,7 +99,7 @@ def test_every_part_of_a_training_has_its_moment_and_there_are_few(
     assert (steps > WARM_UP) == bool(timed)
     kinds = [step.kind for step in cost.cost.steps]
     if every > 1:
-        assert [number for number, kind in enumerate(kinds) if kind in ("look", "choice")] == list(
+        assert [number for number, kind in enumerate(kinds) if kind in ("check", "choice")] == list(
             range(0, steps, every)
         )
     for part in range(3):

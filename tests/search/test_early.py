@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotrain.files import write_json
-from isotrain.search.attempt import LEAST, Rule, improvement
+from isotrain.search.objective import LEAST, Rule, improvement
 
 FLAT = [(0.5, 5.0), (1.0, 5.0)]
 FALLING = [(0.25, 8.0), (0.5, 6.0), (1.0, 5.0)]

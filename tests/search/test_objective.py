@@ -14,9 +14,9 @@ from tests.search.real_study import job, tiny_place
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import read_json
-from isotrain.search.attempt import Diverged, Outcome, Rule
-from isotrain.search.objective import objective
+from isotrain.search.objective import Rule, objective
 from isotrain.search.study import Place
+from isotrain.search.worker import Diverged, Outcome
 from isotrain.training import fit as training
 from isotrain.training.fit import Fit, prepare, trainer_of
 

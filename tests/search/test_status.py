@@ -86,3 +86,17 @@ def test_status_imports_nothing_heavy() -> None:
     code = f"import sys, isotrain.search.status; print(sorted({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+HEAVY = ("torch", "optuna", "mlflow", "pandas", "numpy", "scipy", "sqlalchemy", "pydantic", "yaml", "pytorch_lightning")
+
+
+@pytest.mark.parametrize("words", ["--help", "search --help", "search worker --help", "forecast --help", "serach"])
+def test_help_and_a_mistyped_word_import_nothing_heavy(words: str) -> None:
+    code = (
+        "import sys\nfrom isotrain.cli import main\ntry:\n    main()\n"
+        f"except SystemExit:\n    sys.exit(str(sorted(set({HEAVY}) & set(sys.modules))))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, *words.split()], capture_output=True, text=True, check=False)
+    assert "usage: isotrain" in ran.stdout + ran.stderr
+    assert ran.stderr.splitlines()[-1] == "[]"

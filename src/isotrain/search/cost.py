@@ -1,8 +1,8 @@
 """What a training costs in seconds, on a busy machine as on an idle one: its steps x what steps cost in quiet moments.
 
 A *quiet moment* is a handful of the trial's own steps while every other worker of the machine stands still
-(:meth:`.Room.quiet`). What a step costs depends on its *kind* (the isolator looks; it looks and
-chooses anew; the first after a new choice, when what is isolated may be run once and remembered; any other) and on the
+(:meth:`.TimingLock.quiet`). What a step costs depends on its *kind* (the isolator checks whether to choose; it checks
+and chooses; the first step after a choice, when what is isolated may be run once and remembered; any other) and on the
 *share* isolated then. Each step of the training is worth what the timed steps of its kind cost at the share nearest to
 its own.
 """
@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 
 from isotrain.training.clock import Clock
-from isotrain.training.machine import Room
+from isotrain.training.machine import TimingLock
 
 MOMENTS = 3  # of a training, spread evenly; besides, one at each share that no moment has met, the first one too
 MOST = 8
-LENGTH = 4  # steps: a look, the one after it, two others
+LENGTH = 4  # steps: a check, the one after it, two others
 WARM_UP = 3  # first steps, never timed: memory is laid out, kernels are built
 SAME_SHARE = 0.05  # shares closer than this cost the same
 
@@ -30,7 +30,7 @@ SAME_SHARE = 0.05  # shares closer than this cost the same
 class Step(NamedTuple):
     """A step done. ``seconds`` if it was timed in a quiet moment."""
 
-    kind: str  # look | choice | after | other
+    kind: str  # check | choice | after | other
     share: float  # of the zones isolated when it began
     seconds: float | None
 
@@ -62,7 +62,7 @@ class StepCost:
 def _cost(timed: list[tuple[Step, float]], kind: str, share: float) -> float:
     """Seconds of the steps of this kind at the nearest share; of every kind, if none of it was timed.
 
-    The mean, without the quickest and the slowest eighth: a stranger's load, which stops at no gate, hits a few.
+    The mean, without the quickest and the slowest eighth: other programs, which stop at no gate, disturb a few.
     """
     alike = [entry for entry in timed if entry[0].kind == kind] or timed
     nearest = min(abs(step.share - share) for step, _ in alike)
@@ -78,22 +78,22 @@ class QuietCost(pl.Callback):
     packing count; validation and logging do not, as in every fit.
 
     Args:
-        room: where other workers of this machine are.
+        lock: held together with the other workers of this machine.
         clock: of the training; its readings are what is timed.
-        every: steps between two looks of the isolator; 0: it never looks.
-        choices: how often it has chosen anew so far.
+        every: steps between two checks of the isolator; 0: it never checks.
+        choices: how often it has chosen so far.
 
     Attributes:
         cost: the steps done.
         waited: seconds spent at the gates, standing still for others or until they did.
     """
 
-    def __init__(self, room: Room, clock: Clock, every: int = 0, choices: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, lock: TimingLock, clock: Clock, every: int = 0, choices: Callable[[], int] = lambda: 0) -> None:
         self.cost = StepCost()
         self.waited = 0.0
-        self._room, self._clock, self._every, self._choices = room, clock, every, choices
+        self._lock, self._clock, self._every, self._choices = lock, clock, every, choices
         self._begun: _Begun | None = None  # the step that runs
-        self._last_look = 0
+        self._last_check = 0
         self._chose = False  # in the step before
         self._part = 0  # of the training, whose moment comes next
         self._extra = MOST - MOMENTS  # moments for shares not met
@@ -113,10 +113,10 @@ class QuietCost(pl.Callback):
         if not self._left:
             self._quiet.close()
             if self._due(step, int(trainer.max_steps)) or self._unmet(step, share):
-                self._quiet.enter_context(self._room.quiet())
+                self._quiet.enter_context(self._lock.quiet())
                 self._left = LENGTH
             else:
-                self._room.gate()
+                self._lock.gate()
         self.waited += time.perf_counter() - arrived
         self._begun = _Begun(share, self._clock.watch.total, self._clock.selection(), self._choices())
         self._clock.watch.resume()
@@ -125,7 +125,7 @@ class QuietCost(pl.Callback):
         self._end_moment()
 
     def on_validation_batch_start(self, *_: Any) -> None:
-        self._room.gate()
+        self._lock.gate()
 
     def on_train_end(self, *_: Any) -> None:
         self._end_moment()
@@ -134,11 +134,11 @@ class QuietCost(pl.Callback):
         self._quiet.close()
 
     def _due(self, step: int, steps: int) -> bool:
-        """Whether the moment of this part of the training begins: in its middle, or at the next look if it has one."""
+        """Whether the moment of this part of the training begins: in its middle, or at the next check if it has one."""
         part = steps / MOMENTS
         if self._part == MOMENTS or step < max(WARM_UP, (self._part + 0.5) * part):
             return False
-        if self._every > 1 and step < self._last_look + self._every < (self._part + 1) * part:
+        if self._every > 1 and step < self._last_check + self._every < (self._part + 1) * part:
             return False
         self._part += 1
         return True
@@ -159,11 +159,11 @@ class QuietCost(pl.Callback):
         """Note the step that ends here."""
         if self._begun is None:
             return
-        looked, chose = self._clock.selection() > self._begun.selection, self._choices() > self._begun.choices
-        kind = "choice" if chose else "look" if looked else "after" if self._chose else "other"
+        checked, chose = self._clock.selection() > self._begun.selection, self._choices() > self._begun.choices
+        kind = "choice" if chose else "check" if checked else "after" if self._chose else "other"
         self._chose = chose
-        if looked:
-            self._last_look = len(self.cost.steps)
+        if checked:
+            self._last_check = len(self.cost.steps)
         took = self._clock.watch.total - self._begun.at if self._left else None
         self.cost.steps.append(Step(kind, self._begun.share, took))
         self._left = max(0, self._left - 1)

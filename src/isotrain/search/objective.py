@@ -2,23 +2,27 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from isotrain.config import decisive
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
-from isotrain.files import write_json
+from isotrain.files import read_json, write_json
 from isotrain.lstm import runtime
-from isotrain.search.attempt import Diverged, Job, Objective, Outcome, Report, Rule
 from isotrain.search.cost import QuietCost
 from isotrain.search.study import Place
+from isotrain.search.worker import Diverged, Job, Objective, Outcome, Report
 from isotrain.training.clock import Clock, Row
 from isotrain.training.fit import Fit, clock_of, isolating, prepare, trainer_of
-from isotrain.training.machine import beside, commit
+from isotrain.training.machine import commit, shared
 from isotrain.training.result import best, finite
 
 log = logging.getLogger(__name__)
+LEAST = 10  # finished trials before any ends early
+History = Sequence[tuple[float, float]]  # (share of the training done, best error so far) at each validation
 
 
 def objective(place: Place) -> Objective:
@@ -47,7 +51,7 @@ def objective(place: Place) -> Objective:
     return run
 
 
-def _train(job: Job, windows: Windows, report: Report, rule: Rule | None) -> "Trained":
+def _train(job: Job, windows: Windows, report: Report, rule: "Rule | None") -> "Trained":
     """Train beside the other workers of this machine; raises :class:`Diverged`, and what ``report`` raises."""
     s = job.settings
     module, callbacks = prepare(Fit(s, job.seed, windows, job.out))
@@ -65,8 +69,8 @@ def _train(job: Job, windows: Windows, report: Report, rule: Rule | None) -> "Tr
 
     chosen, every = isolating(callbacks), s.isolation.every if s.isolation else 0
     clock = clock_of(callbacks, on_row)
-    with beside() as room:
-        cost = QuietCost(room, clock, every, lambda: sum(len(c.history) for c in chosen))
+    with shared() as lock:
+        cost = QuietCost(lock, clock, every, lambda: sum(len(c.history) for c in chosen))
         trainer_of(s, [*callbacks, cost, clock]).fit(module)
     if len(finite(clock.rows)) < len(clock.rows):
         raise Diverged(f"the training diverged at step {clock.rows[-1]['step']}: its error or its loss is no number")
@@ -75,7 +79,7 @@ def _train(job: Job, windows: Windows, report: Report, rule: Rule | None) -> "Tr
 
 @dataclass(frozen=True)
 class Trained:
-    """A training that ended, and what it says of its trial."""
+    """A training that ended, and what it found."""
 
     job: Job
     clock: Clock
@@ -126,3 +130,57 @@ class Trained:
                 {"step": n, **step._asdict()} for n, step in enumerate(self.cost.cost.steps) if step.seconds is not None
             ],
         }
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a trial of two objectives may end early: when it cannot reach the front, as far as finished trials tell.
+
+    Optuna prunes studies of one objective only. At a validation a trial has spent some seconds, which can only grow,
+    and has a best error, which can only fall. How far it may still fall is taken from the finished trials: the largest
+    improvement that any of them made from the same share of its training on. If a point of the front has less time and
+    less error than even that, the trial ends.
+
+    The rule is optimistic for errors, and still it biases the study: the sampler sees the error of a shortened
+    training with the seconds of a whole one, and a trial that would have improved late, unlike every finished one, is
+    lost. So it is off by default.
+
+    Attributes:
+        front: (seconds, error) of the finished trials.
+        histories: one of each trial that was trained to its end.
+    """
+
+    front: Sequence[tuple[float, float]]
+    histories: Sequence[History]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Rule":
+        """The rule as the results in a study's folder have it now."""
+        results = [read_json(path) for path in sorted(folder.glob("trials/*/result.json"))]
+        whole = [result for result in results if not result["early"]]
+        return cls([(r["seconds"], r["val_mae"]) for r in whole], [_history(r["history"]) for r in whole])
+
+    def hopeless(self, error: float, seconds: float, share: float) -> bool:
+        """Whether a trial cannot reach the front that has ``error`` (its best) and ``seconds`` at ``share``."""
+        if len(self.histories) < LEAST:
+            return False
+        optimistic = error - max(improvement(history, share) for history in self.histories)
+        return any(time < seconds and least < optimistic for time, least in self.front)
+
+
+def improvement(history: History, share: float) -> float:
+    """By how much the error fell after ``share`` of the training: from the last validation before it to the end.
+
+    Before the first validation nothing is known of the error then: infinite.
+    """
+    before = [error for done, error in history if done <= share + 1e-9]
+    return before[-1] - history[-1][1] if before else float("inf")
+
+
+def _history(rows: list[dict[str, float]]) -> History:
+    steps, least = rows[-1]["step"], float("inf")
+    history = []
+    for row in rows:
+        least = min(least, row["val_mae"])
+        history.append((row["step"] / steps, least))
+    return history

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from isotrain.compare.searched import Importance, Point, Searched, history
 from isotrain.config import Search, Settings, decisive
 from isotrain.files import read_json
-from isotrain.search.retries import lost, settled, why
+from isotrain.search.recovery import lost, settled, why
 from isotrain.search.study import Place
 
 GROWTH = 1.001  # a hypervolume that grows by less stands still
@@ -61,7 +61,7 @@ def _values(trial: FrozenTrial) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class Tally:
-    """The trials of a study by what became of them; a chain of repeats counts once, by its last trial.
+    """The trials of a study by what became of them; a trial and its repeats count once, by the last of them.
 
     ``pruned``: on the way to a target. ``failed``: for good, why -> number. ``again``: to be queued again.
     ``repeated``: trials that repeat another.
@@ -145,8 +145,8 @@ def _word(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-FEWEST = 20  # trials below which nothing is said
-BEST = 0.25  # share of the trials that are told apart from all: with Optuna's own tenth too few of some forty
+FEWEST = 20  # trials below which no importance is given
+BEST = 0.25  # share of the trials that is compared with all: Optuna's own tenth is too few of some forty
 SHUFFLES = 20
 SEED = 20260
 
@@ -157,7 +157,7 @@ def importances(study: optuna.Study, trials: Sequence[FrozenTrial], names: Seque
     Conditional PED-ANOVA (Watanabe, Bansal and Hutter, IJCAI 2023; its conditional form is what Optuna computes):
     how unlike the distribution of a parameter is among the best quarter of the trials to that among all of them.
     Shares of all parameters sum to 1. ``chance``, in the same unit, is the largest of 20 draws in which the values
-    were dealt out anew: a parameter that does not exceed it may as well not matter.
+    were dealt out at random: a parameter that does not exceed it may as well not matter.
     """
     if len(trials) < FEWEST:
         return ()

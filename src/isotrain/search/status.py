@@ -1,6 +1,5 @@
-"""``isotrain search``: its commands, and how a study stands as a table for a terminal."""
+"""``isotrain search status``: how a study stands, as a table for a terminal."""
 
-import argparse
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -114,57 +113,3 @@ def _corner(seen: Searched) -> str:
 def _span(time: timedelta) -> str:
     minutes = round(time.total_seconds() / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
-
-
-def add_search(parser: argparse.ArgumentParser) -> None:
-    """Give ``parser`` the commands of a study."""
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, command, about in (
-        ("worker", _worker, "run trials of the study until its budget is spent; as many at once as you like"),
-        ("status", _status, "how the study stands"),
-        (
-            "confirm",
-            _confirm,
-            "run the front's best points again on fresh seeds, beside the methods that they would replace",
-        ),
-        ("sync", _sync, "send to MLflow the trials that could not be sent when they ended"),
-    ):
-        one = commands.add_parser(name, help=about)
-        one.add_argument("--params", default="params.yaml", help="the file that describes the study (params.yaml)")
-        one.set_defaults(command=command)
-
-
-def _worker(asked: argparse.Namespace) -> None:
-    from isotrain.search.study import place
-
-    at = place(asked.params)
-
-    from isotrain.search.local import own_cores
-
-    own_cores(at.space.settings({}).runtime.threads)  # torch, imported below, must find its cores chosen
-
-    from isotrain.search.objective import objective
-    from isotrain.search.tracking import TrialTracking
-    from isotrain.search.worker import work
-
-    work(at, objective(at), on_finished=TrialTracking(at))
-
-
-def _status(asked: argparse.Namespace) -> None:
-    from isotrain.search.study import place
-
-    print(status(place(asked.params)))
-
-
-def _confirm(asked: argparse.Namespace) -> None:
-    from isotrain.search.confirm import confirm_best
-    from isotrain.search.study import place
-
-    confirm_best(place(asked.params))
-
-
-def _sync(asked: argparse.Namespace) -> None:
-    from isotrain.search.study import place
-    from isotrain.search.tracking import sync
-
-    print(sync(place(asked.params)))

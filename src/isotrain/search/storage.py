@@ -60,8 +60,8 @@ class WholeLinesBackend(JournalFileBackend):
     """Optuna's journal file, safe from a line that a full disk or a kill cut short.
 
     A writer that dies within a line leaves a tail without newline; the next line would be glued to it and no
-    process could read on. So each writer, holding the lock, first cuts such a tail: its writer was never told that
-    it was kept.
+    process could read on. So each writer, holding the lock, first cuts such a tail, which its writer
+    never took for kept.
     """
 
     def __init__(self, path: Path) -> None:

@@ -16,8 +16,7 @@ from isotrain.config.params import MethodsView
 from isotrain.config.sections import Tracking
 from isotrain.errors import InputError
 from isotrain.files import read_json, sha256_text
-from isotrain.search.leases import Heartbeats, Leases, SignsOfLife
-from isotrain.search.retries import enqueue
+from isotrain.search.recovery import Heartbeats, Leases, SignsOfLife, enqueue
 from isotrain.search.space import Space
 from isotrain.search.storage import JOURNAL, exclusive, storage_at
 
@@ -25,7 +24,7 @@ URL = "ISOTRAIN_STUDY_URL"
 FOLDERS = ("leases", "trials", "workers")
 OBJECTIVES = {"trade-off": ["val_mae", "seconds"], "time-to-target": ["seconds"]}
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # the worker says what it does
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # the worker logs what it does
 
 
 @dataclass(frozen=True)

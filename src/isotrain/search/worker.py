@@ -1,52 +1,187 @@
-"""A worker: asks the study for a trial, runs it, tells; nothing of it outlives it but what it told."""
+"""A worker: asks the study for a trial, runs it, reports how it ended, and takes the next.
 
+:func:`work` is the worker; the rest of the file is what it needs to know of one trial: what it is asked (:class:`Job`),
+what it found (:class:`Outcome`), how it ended (:class:`Ending`), and the signals that end it early (:class:`Stop`).
+Nothing of a worker outlives it but what the study was given.
+"""
+
+import contextlib
 import copy
 import errno
 import json
 import logging
+import math
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from types import FrameType
+from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from isotrain.config import Settings
 from isotrain.errors import InputError
 from isotrain.search import results as budget
-from isotrain.search.attempt import Diverged, Ending, Job, Objective, Outcome, Report, Stop, attempt, reporter
-from isotrain.search.leases import alive, fail
-from isotrain.search.retries import first_of, lost, queue_again, waiting_repeats
-from isotrain.search.storage import BEATS, exclusive, patiently
+from isotrain.search.recovery import alive, fail, first_of, lost, queue_again, waiting_repeats
+from isotrain.search.storage import BEATS, FULL, exclusive, patiently
 from isotrain.search.study import Place, open_study, signs_of_life
-
-
-@contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """Append every log line of the block to ``path``."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()
-
-
-__all__ = ["Diverged", "Job", "Objective", "Outcome", "Report", "work", "worker_name"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Finished = Callable[[FrozenTrial], None]
 SEEDS = 1000  # a trial's seed lies below; fresh seeds do not
 ROOM = 10_000_000  # bytes: less is a full disk
+ASKED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class Leave(SystemExit):
+    """Raised in the middle of a training by a signal; not an Exception, so that nothing takes it for a failure."""
+
+
+class Stop:
+    """What has asked the worker to leave, if anything: a signal's name."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+        self._interruptible = False
+
+    @contextmanager
+    def listening(self) -> Iterator["Stop"]:
+        """Take the signals in the block; outside the main thread they are not ours, and only the block runs."""
+        before = {number: signal.getsignal(number) for number in ASKED}
+        with contextlib.suppress(ValueError):
+            for number in ASKED:
+                signal.signal(number, self._asked)
+        try:
+            yield self
+        finally:
+            with contextlib.suppress(ValueError):
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """A signal in the block raises :class:`Leave` there; so does one that came before it."""
+        self._interruptible = True
+        try:
+            if self.signal:
+                raise Leave(self.signal)
+            yield
+        finally:
+            self._interruptible = False
+
+    def _asked(self, number: int, _: FrameType | None) -> None:
+        self.signal = signal.Signals(number).name
+        if self._interruptible:
+            self._interruptible = False
+            raise Leave(self.signal)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial to run.
+
+    Attributes:
+        number: of the trial.
+        seed: below 1000; a repeat of a trial has the seed of the first.
+        overrides: dotted path -> value, what the trial changes in the base.
+        settings: the base so changed.
+        out: folder for whatever the trial writes.
+    """
+
+    number: int
+    seed: int
+    overrides: dict[str, Any]
+    settings: Settings
+    out: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial found: ``values`` in the order of the objectives, ``attrs`` to be kept with the trial."""
+
+    values: tuple[float, ...]
+    attrs: dict[str, Any]
+
+
+Report = Callable[[int, float, float], None]  # step, validation MAE (kW), seconds so far
+Objective = Callable[[Job, Report], Outcome]
+
+
+class Diverged(Exception):
+    """The training ran into numbers that are not finite: the trial has failed and is not repeated."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended: ``why`` if it failed; ``error`` if the worker cannot go on after it."""
+
+    state: TrialState
+    values: tuple[float, ...] = ()
+    attrs: dict[str, Any] = field(default_factory=dict)
+    why: str = ""
+    given_back: bool = False
+    error: BaseException | None = None
+
+
+def attempt(run: Callable[[], Outcome], stop: Stop) -> Ending:
+    """What became of ``run``; a failure of the trial's own ends the trial only.
+
+    Given back, to be run again: a trial that a signal interrupts, or that finds the disk full. Then the worker ends
+    too.
+    """
+    try:
+        with stop.interruptible():
+            outcome = run()
+    except optuna.TrialPruned:
+        return Ending(TrialState.PRUNED)
+    except Diverged as reason:
+        return _failed(f"diverged: {reason}")
+    except (SystemExit, KeyboardInterrupt) as reason:
+        stop.signal = stop.signal or type(reason).__name__
+        return Ending(TrialState.FAIL, why=f"interrupted ({stop.signal})", given_back=True)
+    except OSError as problem:
+        if problem.errno in FULL:
+            return Ending(TrialState.FAIL, why=f"disk full: {problem}", given_back=True, error=problem)
+        log.exception("the trial failed")
+        return _failed(_in_words(problem))
+    except Exception as problem:
+        log.exception("the trial failed")
+        return _failed(_in_words(problem))
+    if any(math.isnan(value) for value in outcome.values):
+        return _failed(f"diverged: the objectives are {outcome.values}")
+    return Ending(TrialState.COMPLETE, outcome.values, outcome.attrs)
+
+
+def _failed(why: str) -> Ending:
+    return Ending(TrialState.FAIL, why=why)
+
+
+def _in_words(problem: Exception) -> str:
+    """The kind of problem and its first line; torch has no one class for too little memory."""
+    kind, first = type(problem).__name__, (str(problem).splitlines() or [""])[0]
+    memory = kind in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in first
+    return f"{'out of memory: ' if memory else ''}{kind}: {first}"
+
+
+def reporter(trial: optuna.Trial, patience: float) -> Report:
+    """Hands errors to the study's pruner, for one objective; with two Optuna has no pruning, and nothing is done."""
+
+    def report(step: int, val_mae: float, _: float) -> None:
+        if len(trial.study.directions) == 1:
+            patiently(lambda: trial.report(val_mae, step), patience, "reporting")
+            if patiently(trial.should_prune, patience, "asking whether to prune"):
+                raise optuna.TrialPruned
+
+    return report
 
 
 def work(place: Place, objective: Objective, *, on_finished: Finished = lambda _: None) -> str:
@@ -93,8 +228,8 @@ class Worker:
         """
         watch_ends = None
         while True:
-            looked = time.monotonic()
-            spent = self._patiently(self._look_after, "looking after the study")
+            checked_at = time.monotonic()
+            spent = self._patiently(self._check, "checking the study")
             if self._stop.signal:
                 return f"asked to leave ({self._stop.signal})"
             if spent is None:
@@ -103,11 +238,11 @@ class Worker:
                 continue
             lease = self._place.search.lease
             watch_ends = watch_ends or time.monotonic() + lease * (1 + 1 / BEATS)
-            if looked > watch_ends or not self._patiently(self._others_run, "reading the trials"):
+            if checked_at > watch_ends or not self._patiently(self._others_run, "reading the trials"):
                 return spent
             time.sleep(lease / BEATS)
 
-    def _look_after(self) -> str | None:
+    def _check(self) -> str | None:
         """Recover what dead workers left; why the study is over, or None: what was begun is run to its end first."""
         if shutil.disk_usage(self._place.folder).free < ROOM:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._place.folder))
@@ -124,9 +259,9 @@ class Worker:
         self._patiently(lambda: self._signs.beat(trial), "taking the lease")
         with alive(self._signs, trial, self._place.search.lease):
             ending = self._attempt(trial)
-            told = self._patiently(lambda: self._tell(trial, ending), f"telling trial {trial.number}")
+            accepted = self._patiently(lambda: self._tell(trial, ending), f"ending trial {trial.number}")
         self._patiently(lambda: self._signs.end(trial), "dropping the lease")
-        self._say(trial, ending, told)
+        self._log_ending(trial, ending, accepted)
         if ending.error is not None:
             raise ending.error
         self._on_finished(self._patiently(lambda: copy.deepcopy(self._trials()[trial.number]), "reading the trial"))
@@ -171,8 +306,8 @@ class Worker:
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def _say(self, trial: optuna.Trial, ending: Ending, told: bool) -> None:
-        if not told:
+    def _log_ending(self, trial: optuna.Trial, ending: Ending, accepted: bool) -> None:
+        if not accepted:
             log.warning(
                 "trial %d was taken for dead meanwhile and is queued again: its result is dropped", trial.number
             )
@@ -199,3 +334,17 @@ class Worker:
 def _note(trial: optuna.Trial, attrs: Mapping[str, object]) -> None:
     for key, value in attrs.items():
         trial.set_user_attr(key, value)
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Append every log line of the block to ``path``."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

@@ -131,95 +131,95 @@ class Stopwatch:
         self.seconds[self._phase] += time.perf_counter() - self._since
 
 
-class Room:
-    """This machine's timing room, for fits that share its cores' memory, cache and clock rate.
+class TimingLock:
+    """The lock of this machine on being timed, for fits that share its cores' memory, cache and clock rate.
 
-    Readers work in it beside each other; a writer has it to itself. Two files, locked with flock(2), which the kernel
-    lets go of at a process's death: a writer closes the ``turnstile``, so that no reader starves it, and waits until
-    the ``room`` is empty. A reader looks at the turnstile at its gates only, and stands still there while it is closed.
-    A process stopped between its gates (SIGSTOP) keeps the others waiting until it goes on.
+    Several processes hold it together as readers, or one alone as writer. It is made of two files locked with flock(2),
+    whose locks the kernel drops when a process dies. A writer first locks the ``entry``, so that new readers do not
+    keep it waiting for ever, then waits until no reader holds ``inside``. A reader asks for the entry at its gates only, and
+    stands still there while it is locked. A process stopped between its gates (SIGSTOP) keeps the others waiting.
     """
 
     def __init__(self) -> None:
-        self._turnstile, self._room = machine_lock("isotrain-turnstile.lock"), machine_lock("isotrain-timing.lock")
+        self._entry, self._inside = machine_lock("isotrain-turnstile.lock"), machine_lock("isotrain-timing.lock")
         self._quiet = False
 
     def gate(self) -> None:
-        """Let whoever waits for quiet have it, and go on afterwards; microseconds where nobody does."""
-        if not self._quiet and not _try(self._turnstile, fcntl.LOCK_SH):
-            fcntl.flock(self._room, fcntl.LOCK_UN)
-            self._enter()
+        """Let a process that waits for quiet have it, and go on afterwards; microseconds where none waits."""
+        if not self._quiet and not _try(self._entry, fcntl.LOCK_SH):
+            fcntl.flock(self._inside, fcntl.LOCK_UN)
+            self._join()
         elif not self._quiet:
-            fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+            fcntl.flock(self._entry, fcntl.LOCK_UN)
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """From a reader to the only one in the room, and back; RuntimeError if it is quiet already."""
+        """From a reader to the only holder, and back; RuntimeError if it is quiet already."""
         if self._quiet:
             raise RuntimeError("it is quiet already: quiet moments do not nest")
-        fcntl.flock(self._room, fcntl.LOCK_UN)  # two readers who want quiet would else wait for each other
-        self._clear(lambda: None)
+        fcntl.flock(self._inside, fcntl.LOCK_UN)  # two readers who want quiet would else wait for each other
+        self._take_alone(lambda: None)
         self._quiet = True
         try:
             yield
         finally:
             self._quiet = False
-            fcntl.flock(self._room, fcntl.LOCK_SH)
-            fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+            fcntl.flock(self._inside, fcntl.LOCK_SH)
+            fcntl.flock(self._entry, fcntl.LOCK_UN)
 
-    def _enter(self) -> None:
-        fcntl.flock(self._turnstile, fcntl.LOCK_SH)
-        fcntl.flock(self._room, fcntl.LOCK_SH)
-        fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+    def _join(self) -> None:
+        fcntl.flock(self._entry, fcntl.LOCK_SH)
+        fcntl.flock(self._inside, fcntl.LOCK_SH)
+        fcntl.flock(self._entry, fcntl.LOCK_UN)
 
-    def _clear(self, says: Callable[[], None]) -> None:
-        for lock in (self._turnstile, self._room):
+    def _take_alone(self, on_wait: Callable[[], None]) -> None:
+        for lock in (self._entry, self._inside):
             if not _try(lock, fcntl.LOCK_EX):
-                says()
+                on_wait()
                 fcntl.flock(lock, fcntl.LOCK_EX)
 
-    def _leave(self) -> None:
-        for lock in (self._room, self._turnstile):
+    def _release(self) -> None:
+        for lock in (self._inside, self._entry):
             os.close(lock)
 
 
 @contextmanager
-def beside() -> Iterator[Room]:
-    """Work beside others who pass their gates, and stand still at one's own while somebody times.
+def shared() -> Iterator[TimingLock]:
+    """Work beside other processes that pass their gates, and stand still at one's own while one of them is timed.
 
-    RuntimeError if this process is in the room already: it would wait for itself.
+    RuntimeError if this process holds the lock already: it would wait for itself.
     """
-    with _in_the_room() as room:
-        room._enter()
-        yield room
+    with _held_once() as lock:
+        lock._join()
+        yield lock
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hold this machine's timing lock: fits that share cores would measure each other. Says so when it waits.
+    """Hold this machine's timing lock alone: fits that share cores would measure each other. Says so when it waits.
 
-    RuntimeError if this process is in the room already: it would wait for itself.
+    RuntimeError if this process holds the lock already: it would wait for itself.
     """
-    with _in_the_room() as room:
-        room._clear(lambda: log.warning("others are being timed or at work on this machine: waiting for them"))
+    with _held_once() as lock:
+        lock._take_alone(lambda: log.warning("others are being timed or at work on this machine: waiting for them"))
         yield
 
 
-_present = False  # of this process
+_holds = False  # of this process
 
 
 @contextmanager
-def _in_the_room() -> Iterator[Room]:
-    global _present
-    if _present:
-        raise RuntimeError("this process is in the timing room already: alone() and beside() do not nest")
-    room = Room()
-    _present = True
+def _held_once() -> Iterator[TimingLock]:
+    global _holds
+    if _holds:
+        raise RuntimeError("this process holds the timing lock already: alone() and shared() do not nest")
+    lock = TimingLock()
+    _holds = True
     try:
-        yield room
+        yield lock
     finally:
-        _present = False
-        room._leave()
+        _holds = False
+        lock._release()
 
 
 def _try(lock: int, how: int) -> bool:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from isotrain.errors import InputError
 from isotrain.files import machine_lock
-from isotrain.search.attempt import Stop
 from isotrain.search.results import spent
 from isotrain.search.study import Place, open_study, place
+from isotrain.search.worker import Stop
 
 log = logging.getLogger(__name__)
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # read when the libraries are loaded
@@ -129,13 +129,13 @@ def _start(params: str | Path) -> Process:
 
 def _wait(workers: list[Process], stop: Stop) -> None:
     """Until every worker has ended; a signal is passed on once."""
-    running, told = list(workers), False
+    running, passed_on = list(workers), False
     while running:
-        if stop.signal and not told:
+        if stop.signal and not passed_on:
             log.warning("%s: the workers give their trials back", stop.signal)
             for worker in running:
                 worker.send_signal(signal.SIGTERM)
-            told = True
+            passed_on = True
         for worker in [one for one in running if one.poll() is not None]:
             running.remove(worker)
             if worker.returncode:
