@@ -1,6 +1,5 @@
 """Points run again: every seed of every method in a process of its own, and nothing twice."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,5 +66,5 @@ def test_a_result_counts_for_its_own_settings_and_series(project: Path) -> None:
 
 def test_a_fit_that_fails_stops_the_confirmation(project: Path) -> None:
     broken = settings().model_copy(update={"training": settings().training.model_copy(update={"stretch": 20})})
-    with pytest.raises(subprocess.CalledProcessError):
+    with pytest.raises(InputError, match=r"training\.stretch of 20 h"):
         confirm({"search-3": broken}, [1000], project / "windows", project / "study")

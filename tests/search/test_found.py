@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tests.search.made_up_study import failed, run_trials, small_place
 
-from isotrain.config import MethodsView, Settings, load
+from isotrain.config import MethodsView, decisive, load
 from isotrain.data.windows import Windows
 from isotrain.search import confirm as module
 from isotrain.search.confirm import confirm_best, found
@@ -52,8 +52,3 @@ def test_the_points_run_again_have_their_own_settings(at: Place, monkeypatch: py
         assert asked["methods"][name].model.hidden == point.settings["model.hidden"]
         assert asked["methods"][name].method == name
     assert not {point.number for point in points.values()} & set(at.search.fresh_seeds)
-
-
-def decisive(settings: Settings) -> dict[str, Any]:
-    """All but the name."""
-    return settings.model_dump(exclude={"method"})

@@ -14,8 +14,7 @@ from tests.search.made_up_study import failed, finished_like, made_up_study
 
 from isotrain.compare.searched import Searched, history
 from isotrain.compare.statistics import hypervolume, pareto, spread_out
-from isotrain.config import MethodsView, flatten, load
-from isotrain.config.params import METHOD_SECTIONS
+from isotrain.config import MethodsView, load
 from isotrain.search.results import points, reproduce, tally
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -96,9 +95,9 @@ def test_of_one_objective_the_best_are_chosen_and_what_missed_the_target_never()
 def test_the_command_makes_isolated_the_point(changes: dict[str, Any]) -> None:
     point = load(PARAMS, view=MethodsView, overrides=changes).settings("isolated")
     view = load(PARAMS, view=MethodsView)
-    command = reproduce(point, flatten(view.model_dump(include=set(METHOD_SECTIONS))), seed=0)
+    command = reproduce(point, view, seed=0)
     assert load(PARAMS, view=MethodsView, overrides=overrides(command)).settings("isolated") == point
-    assert command.endswith("train@0-isolated")
+    assert command.endswith("-S 'compare.methods=[\"isolated\"]' -S 'compare.seeds=[0]' train")
 
 
 def overrides(command: str) -> dict[str, Any]:

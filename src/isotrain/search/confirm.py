@@ -1,49 +1,49 @@
-"""Chosen points of the front again, on seeds that the search never saw, beside the methods they would replace."""
+"""Chosen points of the front again, on seeds that the search never saw, beside the methods they would replace.
+
+The best of many noisy trials is better than it will ever be again (the winner's curse): what a search found counts once
+it was repeated with other seeds, its seconds measured alone on the machine as those of every other method.
+"""
 
 import logging
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from isotrain.compare.results import Run, check_comparable, read_run
 from isotrain.compare.searched import Point, Searched
-from isotrain.config import Settings, decisive, flatten
-from isotrain.config.params import METHOD_SECTIONS
+from isotrain.config import Settings, decisive
+from isotrain.data.windows import Windows
 from isotrain.errors import InputError
-from isotrain.files import read_json, write_json
+from isotrain.files import read_json
 from isotrain.search.results import importances, outline, reproduce, tally
 from isotrain.search.study import Place, open_study
-
-# Chosen points of the front again, on seeds that the search never saw, beside the methods they would replace.
-#
-# The best of many noisy trials is better than it will ever be again (the winner's curse): what a search found counts
-# once it was repeated with other seeds, its seconds measured alone on the machine as those of every other method.
-
+from isotrain.training.fits import fit_in_child, import_everything
 
 log = logging.getLogger(__name__)
-SCRIPT = Path("pipelines/train.py")  # a process a fit: some switches of stock hold for a whole process
+SEED = 0  # of the command that does a point again: one of compare.seeds
 
 
 def confirm(methods: Mapping[str, Settings], seeds: Sequence[int], windows: Path, folder: Path) -> None:
     """Fit each of ``methods`` (name -> settings) with each of ``seeds``, every method of one seed before the next.
 
-    The results lie in ``<folder>/confirm/<name>-<seed>``, the settings in ``<folder>/settings``. A result that is
-    there for the same settings and data is kept, so a call that was cut short goes on where it stopped. Works in
-    the project's folder; a fit that fails raises ``CalledProcessError``.
+    The results lie in ``<folder>/confirm/<name>-<seed>``. A result that is there for the same settings and data is
+    kept, so a call that was cut short goes on where it stopped. Every fit has a process of its own, forked from this
+    one, as some switches of stock hold for a whole process. Raises :class:`InputError` as the fit does.
     """
-    data = str(read_json(windows / "windows.json")["sha256"])
-    for name, settings in methods.items():
-        write_json(folder / "settings" / f"{name}.json", settings.model_dump())
-    for seed in seeds:
-        for name, settings in methods.items():
-            out = folder / "confirm" / f"{name}-{seed}"
-            if is_current(out, settings, data):
-                log.info("%s: kept", out)
-                continue
-            given = [folder / "settings" / f"{name}.json", seed, windows, out]
-            subprocess.run([sys.executable, str(SCRIPT), *map(str, given)], check=True)
+    series = Windows.load(windows)
+    import_everything()
+    from isotrain.training.outbox import send
+
+    try:
+        for seed in seeds:
+            for name, settings in methods.items():
+                out = folder / "confirm" / f"{name}-{seed}"
+                if is_current(out, settings, str(series.meta["sha256"])):
+                    log.info("%s: kept", out)
+                else:
+                    fit_in_child(settings, seed, series, out)
+    finally:
+        send()
 
 
 def confirmed_runs(names: Sequence[str], seeds: Sequence[int], folder: Path) -> tuple[Run, ...]:
@@ -68,9 +68,6 @@ def is_current(out: Path, settings: Settings, data: str) -> bool:
     result = read_json(out / "result.json")
     same: bool = result["params"] == decisive(settings) and result["data"]["sha256"] == data
     return same
-
-
-SEED = 0  # of the command that does a point again: one of compare.seeds
 
 
 def found(place: Place) -> Searched:
@@ -109,5 +106,4 @@ def _settings(place: Place, point: Point) -> Settings:
 
 
 def _command(place: Place, point: Point) -> str:
-    sections = flatten(place.space.methods.model_dump(include=set(METHOD_SECTIONS)))
-    return reproduce(_settings(place, point), sections, SEED)
+    return reproduce(_settings(place, point), place.space.methods, SEED)

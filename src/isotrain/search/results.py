@@ -12,11 +12,10 @@ import numpy as np
 import optuna
 from optuna import Study
 from optuna.exceptions import ExperimentalWarning
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from isotrain.compare.searched import Importance, Point, Searched, history
-from isotrain.config import Search, Settings, decisive
+from isotrain.config import MethodsView, Search, Settings, decisive
 from isotrain.files import read_json
 from isotrain.search.recovery import lost, settled, why
 from isotrain.search.study import Place
@@ -101,19 +100,18 @@ def points(finished: Sequence[FrozenTrial]) -> tuple[Point, ...]:
     return tuple(_point(trial) for trial in finished)
 
 
-def reproduce(point: Settings, isolated: Mapping[str, Any], seed: int) -> str:
-    """The command that trains ``point`` once, as method ``isolated`` with ``seed`` of ``compare.seeds``.
+def reproduce(point: Settings, methods: MethodsView, seed: int) -> str:
+    """The command that trains ``point`` once, as the method ``isolated`` with ``seed``.
 
-    ``isolated``: the sections of params.yaml that this method runs as they stand (dotted path -> value); only what
-    differs from them is set. Works in the project's folder, and leaves params.yaml changed as after every
-    ``dvc exp run``.
+    That method runs the sections of params.yaml as they stand, so only what differs from them is set. The command works
+    in the project's folder, and leaves params.yaml changed as every ``dvc exp run`` does.
     """
-    wanted = decisive(point)
+    wanted, isolated = decisive(point), decisive(methods.whole_settings("isolated"))
     if point.isolation is None:
-        wanted = {path: value for path, value in wanted.items() if not path.startswith("isolation")}
         wanted["isolation.schedule.fraction"] = 0.0
-    words = [f"-S '{path}={_word(value)}'" for path, value in wanted.items() if value != isolated[path]]
-    return " ".join(["dvc exp run", *words, f"train@{seed}-isolated"])
+    wanted |= {"compare.methods": ["isolated"], "compare.seeds": [seed]}
+    words = [f"-S '{path}={_word(value)}'" for path, value in wanted.items() if value != isolated.get(path)]
+    return " ".join(["dvc exp run", *words, "train"])
 
 
 def overrides(trial: FrozenTrial) -> dict[str, Any]:
@@ -176,6 +174,8 @@ def _importance(study: optuna.Study, trials: Sequence[FrozenTrial], name: str, a
 
 def _divergences(study: optuna.Study, values: dict[int, float]) -> dict[str, float]:
     """Parameter -> how far apart its two distributions are; a trial without one of ``values`` is left out."""
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # imports scikit-learn: 3 s
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*to achieve low `target`")  # low is good here
         warnings.simplefilter("ignore", ExperimentalWarning)  # of normalize

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from isotrain.config import Settings, flatten
+from isotrain.config import Settings, decisive
 from isotrain.config.params import MethodsView
 from isotrain.config.search import Dimension, in_order, is_whole
 from isotrain.errors import InputError
@@ -54,7 +54,7 @@ class Space:
 
         Raises :class:`InputError`, naming the paths, for a method that is not in the space.
         """
-        target = flatten(self.methods.whole_settings(method))
+        target = decisive(self.methods.whole_settings(method))
 
         def read(_: str, path: str, dimension: Dimension) -> Any:
             if not dimension.has(target[path]):
@@ -63,10 +63,10 @@ class Space:
 
         overrides, asked = self._walk(read)
         try:
-            reached, wanted = flatten(self.settings(overrides)), flatten(self.methods.settings(method))
+            reached, wanted = decisive(self.settings(overrides)), decisive(self.methods.settings(method))
         except InputError as problem:
             raise self._outside(method, str(problem)) from None
-        apart = [path for path in wanted if path != "method" and reached.get(path) != wanted[path]]
+        apart = [path for path in dict.fromkeys([*wanted, *reached]) if reached.get(path) != wanted.get(path)]
         if apart:
             raise self._outside(method, f"it differs from {self.base} in {', '.join(apart)}, which no dimension varies")
         return asked
@@ -79,15 +79,12 @@ class Space:
         }
 
     def base_values(self) -> dict[str, Any]:
-        """The base's settings by dotted path, without those of tracking: they change no result."""
-        return {k: v for k, v in self._base().items() if not k.startswith("tracking.")}
-
-    def _base(self) -> dict[str, Any]:
-        return flatten(self.methods.whole_settings(self.base))
+        """The base's settings by dotted path, as far as they decide a result."""
+        return decisive(self.methods.whole_settings(self.base))
 
     def _walk(self, choose: Choose) -> tuple[dict[str, Any], dict[str, Any]]:
         """Values by dotted path, and those that were chosen by their name in the study."""
-        values, overrides, asked = self._base(), {}, {}
+        values, overrides, asked = self.base_values(), {}, {}
         for path in in_order(self.dimensions):
             variants = self.dimensions[path]
             for variant in variants:

@@ -49,7 +49,7 @@ def run_fits(
     if not waiting:
         log.info("all %d fits are there already", len(names) * len(chosen))
         return
-    _import_everything()
+    import_everything()
     from isotrain.training.outbox import send
 
     began = sent = time.monotonic()
@@ -58,7 +58,7 @@ def run_fits(
             left = f", about {(time.monotonic() - began) / done * (len(waiting) - done):.0f} s left" if done else ""
             log.info("fit %d of %d: %s, seed %d%s", done + 1, len(waiting), name, seed, left)
             settings, budget = budgets.settings(name)
-            in_child(partial(_fit, settings, seed, series, budgets.folder(name, seed), budget))
+            fit_in_child(settings, seed, series, budgets.folder(name, seed), budget)
             if time.monotonic() - sent > SEND_EVERY_SECONDS:
                 send()
                 sent = time.monotonic()
@@ -173,6 +173,13 @@ class Budgets:
         return in_child(partial(_time_steps, settings, self._windows))
 
 
+def fit_in_child(
+    settings: Settings, seed: int, windows: Windows, out: Path, budget: dict[str, Any] | None = None
+) -> None:
+    """As :func:`isotrain.training.fit.fit`, in a forked process; :func:`import_everything` first saves its imports."""
+    in_child(partial(_fit, settings, seed, windows, out, budget))
+
+
 def in_child(call: Callable[[], T]) -> T:
     """What ``call`` returns in a forked process; :class:`InputError` as there, RuntimeError if the process died.
 
@@ -208,7 +215,7 @@ def _run_child(call: Callable[[], object], sender: Connection, parent: int) -> N
     sender.send(answer)
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
     """What a fit imports, once, in the parent: it must start no thread and touch no accelerator."""
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asks the driver without making a context
     import isotrain.training.fit  # noqa: F401

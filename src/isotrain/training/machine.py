@@ -136,8 +136,9 @@ class TimingLock:
 
     Several processes hold it together as readers, or one alone as writer. It is made of two files locked with flock(2),
     whose locks the kernel drops when a process dies. A writer first locks the ``entry``, so that new readers do not
-    keep it waiting for ever, then waits until no reader holds ``inside``. A reader asks for the entry at its gates only, and
-    stands still there while it is locked. A process stopped between its gates (SIGSTOP) keeps the others waiting.
+    keep it waiting for ever, then waits until no reader holds ``inside``. A reader asks for the entry at its gates
+    only, and stands still there while it is locked. A process stopped between its gates (SIGSTOP) keeps the others
+    waiting.
     """
 
     def __init__(self) -> None:
