@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks/ is no part of the installed package
 
-from experiments.search_ranking.run import SETTINGS, page
+from experiments.search.ranking import SETTINGS, page
 
 from isotrain.search.study import place
 

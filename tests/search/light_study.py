@@ -106,7 +106,7 @@ def light_study(folder: Path, **search: Any) -> LightStudy:
 
 
 class Account:
-    """A failure's counts, before and after, kept with the test's result; experiments/search_failures prints them."""
+    """A failure's counts, before and after, kept with the test's result; experiments/search/failures.py prints them."""
 
     def __init__(self, keep: Callable[[str, object], None]) -> None:
         self._keep = keep

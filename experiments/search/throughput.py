@@ -1,8 +1,8 @@
 """How many trials a second a study takes from many workers, and whether it keeps every one.
 
-    python -m experiments.search_throughput.run --out experiments/search_throughput [--workers 64] [--trials 2000]
+    python -m experiments.search.throughput --out experiments/search [--workers 64] [--trials 2000]
         [--sampler tpe]
-    ISOTRAIN_STUDY_URL=postgresql://isotrain@host/study python -m experiments.search_throughput.run ...
+    ISOTRAIN_STUDY_URL=postgresql://isotrain@host/study python -m experiments.search.throughput ...
 
 The workers are processes of this machine and run the loop of `isotrain search worker` on the space of params.yaml;
 the objective is arithmetic, so that what is timed is the machinery: recovering, asking, noting, telling. No torch, no
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 TITLE = """\
 # What the machinery of a study takes
 
-`python -m experiments.search_throughput.run`; its first lines say what is measured. With many more workers than cores
+`python -m experiments.search.throughput`; its first lines say what is measured. With many more workers than cores
 the seconds between two objectives, and to the first, are mostly spent waiting for a core.
 
 """
@@ -129,7 +129,7 @@ def _params(folder: Path, asked: argparse.Namespace) -> Path:
 
 
 def _worker(params: Path, account: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "experiments.search_throughput.run", "--work", str(params), str(account)]
+    command = [sys.executable, "-m", "experiments.search.throughput", "--work", str(params), str(account)]
     with account.with_suffix(".log").open("wb") as log:
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 

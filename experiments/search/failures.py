@@ -1,6 +1,6 @@
 """The failures that a study is put through, and what was counted before and after each.
 
-    python -m experiments.search_failures.run --out experiments/search_failures [--outage 20]
+    python -m experiments.search.failures --out experiments/search [--outage 20]
 
 Runs the tests of failures, without a cluster and on a real SLURM, with storage out of reach for ``--outage`` seconds,
 and turns what they kept into a table. Ends with an error, and no table, if one failed; one that was skipped is a row.
@@ -22,7 +22,7 @@ TESTS = {"tests/search/test_failures.py": "this machine", "tests/cluster/test_se
 HEAD = """\
 # What a study was put through
 
-`python -m experiments.search_failures.run`, {day}, {system}, two workers a study, a budget of 12 trials (4 or 6 in
+`python -m experiments.search.failures`, {day}, {system}, two workers a study, a budget of 12 trials (4 or 6 in
 some); storage out of reach for {outage:g} s. A trial and its repeats are one trial. *asked*: trials; *again*: repeats;
 *open*: running, queued or to be queued; *twice*: finished more than once. None was lost: each trial that a worker
 began, by its own account, is in the study. What is to be repeated when the budget is reached is run to its end.

@@ -1,12 +1,12 @@
 """What the machinery of the search costs a trial, and how long a worker takes to its first.
 
-    python experiments/search_overhead/run.py [--params params.yaml] [--windows FOLDER] [--trials 20] [--steps 60]
-        [--out experiments/search_overhead/overhead.md]
+    python experiments/search/overhead.py [--params params.yaml] [--windows FOLDER] [--trials 20] [--steps 60]
+        [--out experiments/search/overhead.md]
 
 One worker as `isotrain search worker` runs it, on a new study of its own: the real objective with a short training,
 the journal, MLflow on a local sqlite. Counted a trial: everything between the end of one objective and the start of
-the next (tell, lease, parcel, recovery, ask, notes), and within it the MLflow run alone; the quiet moments are measured
-with neighbours by search_ranking.py. The first objective's start is counted from the process's.
+the next (tell, lease, pending run, recovery, ask, notes), and within it the MLflow run alone; the quiet moments are
+measured with neighbours by ranking.py. The first objective's start is counted from the process's.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def own_place(asked: argparse.Namespace, folder: Path) -> Place:
 
 
 def measured(here: Place, steps: int) -> dict[str, Any]:
-    """Seconds: ``start`` of the first objective, ``between`` objectives and ``parcels`` of each trial."""
+    """Seconds: ``start`` of the first objective, ``between`` objectives and ``pending`` of each trial."""
     own_cores(here.space.settings({}).runtime.threads)
 
     from optuna.trial import FrozenTrial
@@ -72,7 +72,7 @@ def measured(here: Place, steps: int) -> dict[str, Any]:
     run, track = objective(here), TrialTracking(here)
     began: list[float] = []
     ended: list[float] = []
-    parcels: list[float] = []
+    pending: list[float] = []
 
     def timed(job: Job, report: Report) -> Outcome:
         began.append(time.time())
@@ -84,29 +84,29 @@ def measured(here: Place, steps: int) -> dict[str, Any]:
     def sent(trial: FrozenTrial) -> None:
         start = time.time()
         track(trial)
-        parcels.append(time.time() - start)
+        pending.append(time.time() - start)
 
     work(here, timed, on_finished=sent)
     between = [start - end for start, end in zip(began[1:], ended[:-1], strict=True)]
-    return {"start": began[0] - psutil.Process().create_time(), "between": between, "parcels": parcels}
+    return {"start": began[0] - psutil.Process().create_time(), "between": between, "pending": pending}
 
 
-def page(start: float, between: list[float], parcels: list[float], steps: int) -> str:
+def page(start: float, between: list[float], pending: list[float], steps: int) -> str:
     """What was measured, as Markdown."""
     return "\n".join(
         [
             "# What the machinery costs a trial",
             "",
-            f"*{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, `python -m experiments.search_overhead.run`: "
+            f"*{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, `python -m experiments.search.overhead`: "
             f"a worker, "
-            f"the journal, MLflow on sqlite, {len(parcels)} trials of {steps} steps.*",
+            f"the journal, MLflow on sqlite, {len(pending)} trials of {steps} steps.*",
             "",
             "| | seconds | of a trial of 60 s |",
             "| --- | --- | --- |",
             f"| between two objectives, median | {median(between):.3f} | {median(between) / TRIAL:.2%} |",
             f"| between two objectives, mean (the first makes the MLflow store) | {mean(between):.3f} | "
             f"{mean(between) / TRIAL:.2%} |",
-            f"| of it the MLflow run, median | {median(parcels):.3f} | {median(parcels) / TRIAL:.2%} |",
+            f"| of it the MLflow run, median | {median(pending):.3f} | {median(pending) / TRIAL:.2%} |",
             f"| from the worker's start to its first objective | {start:.1f} | |",
             "",
         ]
