@@ -8,17 +8,19 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 from tests.search.real_study import tiny_place
 
 from isotrain.data.windows import Windows
 from isotrain.search.study import Place, open_study
+from isotrain.training.outbox import pending
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "isotrain.cli", "search", "worker", "--params", str(folder / "params.yaml")]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "TMPDIR": str(folder)}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder)
 
 
 def wait_for_a_validation(process: subprocess.Popen[str], folder: Path) -> None:
@@ -40,7 +42,10 @@ def test_a_worker_runs_the_study_to_its_end(tmp_path: Path, windows: Windows) ->
     trials = open_study(here, create=False).get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
     assert trials[0].user_attrs["known"] == "native" and trials[0].user_attrs["isolated_fraction"] == 0
-    assert [path.name for path in sorted((here.folder / "sent").glob("*.json"))] == ["0.json", "1.json"]
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("isotrain").experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["isolation-0", "isolation-1"]
+    assert not pending(tmp_path / "pending_runs")
     assert "on a core of its own" in said
 
 

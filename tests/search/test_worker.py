@@ -188,7 +188,7 @@ def test_a_worker_whose_trials_all_fail_gives_up(make: Make) -> None:
 
 def test_settings_that_do_not_go_together_fail_the_trial_with_the_reason(make: Make) -> None:
     at = make(space={"isolation.schedule.stop": {"low": 0.0, "high": 0.1}}, failures=1, known=[])
-    with pytest.raises(InputError, match=r"start 0\.25 comes after stop"):
+    with pytest.raises(InputError, match=r"start = 0\.25 comes after stop"):
         work(at, objective)
 
 
