@@ -11,6 +11,7 @@ import pytest
 from tests.cluster.slurm import Slurm, until
 from tests.search.light_study import ROOT, Account, LightStudy, light_study
 
+pytestmark = pytest.mark.slow
 OUTAGE = float(os.environ.get("ISOTRAIN_OUTAGE", "3"))  # s; the recorded table takes 20
 
 

@@ -143,6 +143,7 @@ def test_a_fitted_baseline_reads_nothing_from_its_origin_on(name: str, windows: 
     assert np.isfinite(before).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ridge-refit", "echo-state-refit", "lightgbm-rich-refit"])
 def test_only_a_refit_learns_from_the_validation_part(name: str, windows: Windows) -> None:
     first, last = windows.meta["origins"]["validation"]

@@ -52,6 +52,7 @@ def fit(model: Forecaster, *callbacks: pl.Callback, steps: int = 8, resume: Path
     )
 
 
+@pytest.mark.slow
 def test_it_measures_on_time_and_isolates_what_it_found_in_between() -> None:
     model, callback = Forecaster(), horizon(0.3, (2, 4, 8), 3)
     fit(model, callback)
@@ -66,6 +67,7 @@ def test_it_measures_on_time_and_isolates_what_it_found_in_between() -> None:
     assert "forward" not in vars(model.lstm)
 
 
+@pytest.mark.slow
 def test_tolerance_0_is_ordinary_training() -> None:
     plain, measured = Forecaster(lag=3), Forecaster(lag=3)
     fit(plain)
@@ -74,6 +76,7 @@ def test_tolerance_0_is_ordinary_training() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_with_accumulation_it_measures_whole_optimiser_steps() -> None:
     model, callback = Forecaster(), horizon(0.5, (2, 4), 2)
     fit(model, callback, steps=3, accumulate_grad_batches=2)

@@ -74,6 +74,7 @@ def test_every_process_isolates_the_same_zones(tmp_path: Path, words: tuple[str,
     assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
 
 
+@pytest.mark.slow
 def test_layers_without_gradient_are_refused_where_processes_would_wait_for_it(tmp_path: Path) -> None:
     done = run(tmp_path, "layer", "exact", "random", "constant", "ddp")
     assert done.returncode != 0

@@ -381,6 +381,7 @@ def job() -> tuple[Tensor, Tensor, LSTM]:
     return torch.randn(9, 16, 3), torch.randn(9, 16, 20), LSTM(3, 20, 2, backend="native")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed training")
 def test_two_processes_together_have_the_gradient_of_the_whole_batch(kernels: None, tmp_path: Path) -> None:
     units = (1, 4, 18)

@@ -12,6 +12,7 @@ from tests.cluster.slurm import until
 from tests.search.light_study import Account, LightStudy, light_study, workers
 from tests.search.postgres import Postgres
 
+pytestmark = pytest.mark.slow
 TRIALS = 12
 OUTAGE = float(os.environ.get("ISOTRAIN_OUTAGE", "3"))  # s; the recorded table takes 20
 

@@ -16,6 +16,8 @@ from isotrain.data.windows import Windows
 from isotrain.search.study import Place, open_study
 from isotrain.training.outbox import pending
 
+pytestmark = pytest.mark.slow
+
 
 def start(folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "isotrain.cli", "search", "worker", "--params", str(folder / "params.yaml")]
