@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     forecast.add_argument("--out", type=Path, required=True, help="the CSV to write: a row an hour, kW")
     forecast.add_argument("--plot", type=_figure, help="a figure to write too, .png or .svg")
     forecast.add_argument(
-        "--model", metavar="MODEL", help="result folder of a fit, runs:/... or models:/... (default: the newest result)"
+        "--model", metavar="MODEL", help="result folder of a fit, runs:/... or models:/... (default: the best one)"
     )
     forecast.add_argument(
         "--coverage", type=_share, default=0.8, help="coverage of the interval, between 0 and 1 (0.8)"
@@ -153,9 +153,9 @@ def _folder(model: str | None) -> Path:
     from isotrain.config import load
 
     if model is None:
-        from isotrain.forecast.bundle import newest_bundle
+        from isotrain.forecast.bundle import best_bundle
 
-        return newest_bundle(Path(load(PARAMS).paths.runs))
+        return best_bundle(Path(load(PARAMS).paths.runs))
     if not model.startswith(("runs:/", "models:/")):
         return Path(model)
     from isotrain.serve.registry import fetch  # MLflow takes a second to import

@@ -15,7 +15,7 @@ from tests.serve.small_forecaster import READ, Fitted, numbers
 from isotrain.config.ingest import Column, File
 from isotrain.errors import InputError
 from isotrain.files import read_json, write_json
-from isotrain.forecast.bundle import load_bundle, newest_bundle
+from isotrain.forecast.bundle import best_bundle, load_bundle
 from isotrain.forecast.intervals import calibrate
 from isotrain.report.fans import forecast_figure
 from isotrain.serve.predict import predict, read_series
@@ -140,13 +140,14 @@ def test_no_lower_end_is_below_what_is_possible(plain: Fitted, tmp_path: Path) -
     assert (answer["high_kw"] > answer["forecast_kw"] + 50).all()
 
 
-def test_the_newest_is_the_one_trained_last(plain: Fitted, tmp_path: Path) -> None:
+def test_without_a_name_the_one_with_the_least_error_on_validation_is_taken(plain: Fitted, tmp_path: Path) -> None:
     about = read_json(plain.folder / "forecaster.json")
-    for name, when in (("a", "2026-01-02"), ("b", "2026-03-01"), ("c", "2026-02-01")):
-        write_json(tmp_path / name / "forecaster.json", {**about, "written_at": when})
-    assert newest_bundle(tmp_path).name == "b"
+    for name, error in (("a", 5.0), ("b", 4.0), ("c", 4.5), ("refit", None)):
+        write_json(tmp_path / name / "forecaster.json", about)
+        write_json(tmp_path / name / "result.json", {"val_mae": error})
+    assert best_bundle(tmp_path).name == "b"
     with pytest.raises(InputError, match="no trained forecaster"):
-        newest_bundle(tmp_path / "a")
+        best_bundle(tmp_path / "a")
 
 
 def test_what_is_no_bundle_is_refused(plain: Fitted, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ validation part, from which intervals of any coverage are calibrated; a refit ha
 """
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,6 @@ def write_bundle(folder: Path, settings: Settings, windows: Windows) -> None:
                 np.savez(stream, residuals=residuals, working=working)
     about = {
         "format": FORMAT,
-        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": settings.model_dump(mode="json"),
         "windows": windows.meta,
     }
@@ -123,12 +121,16 @@ def load_bundle(folder: Path) -> Bundle:
     )
 
 
-def newest_bundle(runs: Path) -> Path:
-    """The folder in ``runs`` whose forecaster was trained last; :class:`InputError` if there is none."""
-    found = list(runs.glob(f"*/{ABOUT}"))
-    if not found:
+def best_bundle(runs: Path) -> Path:
+    """The folder in ``runs`` whose forecaster has the least error on validation; :class:`InputError` without any."""
+    errors: dict[Path, float] = {}
+    for path in runs.glob(f"*/{ABOUT}"):
+        error = read_json(path.with_name("result.json"))["val_mae"]
+        if error is not None:  # a refit has none
+            errors[path.parent] = float(error)
+    if not errors:
         raise InputError(f"{runs} holds no trained forecaster: run `dvc repro train` first, or name one with --model")
-    return max(found, key=lambda path: (str(read_json(path)["written_at"]), path.parent.name)).parent
+    return min(errors, key=lambda folder: (errors[folder], folder.name))
 
 
 def _what_is_read(ingest: Ingest) -> Ingest:
