@@ -15,16 +15,16 @@ import torch
 from isotrain.config import MethodsView, load
 from isotrain.data.windows import Windows
 from isotrain.files import write_text
-from isotrain.lstm import runtime
-from isotrain.training.fit import Fit, prepare, trainer_of
+from isotrain.training.fit import Fit, Loop, prepare_process
 
 
 def errors(windows: Windows, params: str, left_out: list[str], seed: int) -> tuple[float, float]:
     """MAE (kW) on validation and test without these groups."""
     settings = load(params, view=MethodsView, overrides={"methods.rich.model.leave_out": left_out}).settings("rich")
-    runtime.prepare(**settings.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
-    module, callbacks = prepare(Fit(settings, seed, windows, Path("unused")))
-    trainer_of(settings, callbacks).fit(module)
+    prepare_process(settings)
+    loop = Loop(Fit(settings, seed, windows, Path("unused")))
+    loop.run()
+    module = loop.module
     found = []
     for part in ("validation", "test"):
         origins = windows.origins(part)

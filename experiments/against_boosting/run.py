@@ -23,10 +23,8 @@ from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows
 from isotrain.files import write_text
 from isotrain.forecast.module import VALIDATION_STRIDE
-from isotrain.lstm import runtime
 from isotrain.training.baselines import on_cores
-from isotrain.training.clock import Clock
-from isotrain.training.fit import Fit, prepare, trainer_of
+from isotrain.training.fit import Fit, Loop, prepare_process
 from isotrain.training.machine import alone, hardware
 
 
@@ -41,9 +39,9 @@ def trees(name: str, windows: Windows) -> tuple[float, float]:
 
 def network(settings: Settings, seed: int, windows: Windows, goal: float) -> tuple[float, float, float]:
     """Training seconds to ``goal`` kW and to the end, and the best validation MAE, kW."""
-    module, callbacks = prepare(Fit(settings, seed, windows, Path("unused")))
-    clock = Clock()
-    trainer_of(settings, [*callbacks, clock]).fit(module)
+    loop = Loop(Fit(settings, seed, windows, Path("unused")))
+    loop.run()
+    clock = loop.clock
     reached = [row["train_seconds"] for row in clock.rows if row["val_mae"] <= goal]
     return min(reached, default=math.inf), clock.watch.total, min(row["val_mae"] for row in clock.rows)
 
@@ -58,7 +56,7 @@ def main() -> None:
     words = parser.parse_args()
     changes = {f"methods.{words.method}.training.validate_every": 10}
     settings = load("params.yaml", view=MethodsView, overrides=changes).settings(words.method)
-    runtime.prepare(**settings.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
+    prepare_process(settings)
     windows, rows = Windows.load(words.windows), []
     with alone(), on_cores(max(settings.runtime.threads, 1)):
         for seed in range(words.rounds):

@@ -23,10 +23,8 @@ import torch
 from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows
 from isotrain.files import write_json
-from isotrain.lstm import runtime
 from isotrain.report.drawing import PALETTE, STYLE, new_figure, save
-from isotrain.training.clock import Clock
-from isotrain.training.fit import Fit, prepare, trainer_of
+from isotrain.training.fit import Fit, Loop, prepare_process
 from isotrain.training.machine import commit, hardware
 
 SHARE = 0.2  # of a whole training's steps
@@ -97,14 +95,14 @@ def walk(windows: Windows, params: str, method: str, way: Way, seed: int) -> lis
         begins = number == 0
         known = until(windows, int(origins[0]))
         s = settings_of(params, method, Way(retrain=True) if begins else way)
-        module, callbacks = prepare(Fit(s, seed + 1000 * number, known, Path("unused")))
+        loop = Loop(Fit(s, seed + 1000 * number, known, Path("unused")))
+        module = loop.module
         seconds = 0.0
         if weights is not None and (way.warm or not way.retrain):
             module.load_state_dict(weights)
         if begins or way.retrain:
-            clock = Clock()
-            trainer_of(s, [*callbacks, clock]).fit(module)
-            seconds = clock.watch.total
+            loop.run()
+            seconds = loop.clock.watch.total
         weights = {key: value.clone() for key, value in module.state_dict().items()}
         truth = windows.targets(origins)
         error = np.abs(module.forecast(torch.from_numpy(origins)).numpy() - truth)
@@ -125,7 +123,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("experiments/walk_forward/results"))
     words = parser.parse_args()
     s = settings_of(words.params, words.method, WAYS["never again"])
-    runtime.prepare(**s.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
+    prepare_process(s)
     windows = Windows.load(words.windows)
     runs = [
         {"way": name, "seed": seed, "months": walk(windows, words.params, words.method, WAYS[name], seed)}

@@ -17,8 +17,7 @@ from isotrain.files import read_json
 from isotrain.search.objective import Rule, objective
 from isotrain.search.study import Place
 from isotrain.search.worker import Diverged, Outcome
-from isotrain.training import fit as training
-from isotrain.training.fit import Fit, prepare, trainer_of
+from isotrain.training.fit import Fit, Loop
 
 LAYER = {"isolation__zone": "layer", "isolation__criterion": "depth", "isolation__schedule__fraction": 0.5}
 
@@ -45,10 +44,8 @@ def test_a_trial_is_the_training_of_a_fit(here: Place, windows: Windows, changes
     reported: list[tuple[int, float, float]] = []
     one = job(here, seed=3, **changes)
     outcome = objective(here)(one, lambda *row: reported.append(row))
-    module, callbacks = prepare(Fit(one.settings, 3, windows, one.out))
     errors: list[float] = []
-    clock = training.clock_of(callbacks, lambda row: errors.append(row["val_mae"]))
-    trainer_of(one.settings, [*callbacks, clock]).fit(module)
+    Loop(Fit(one.settings, 3, windows, one.out), lambda row: errors.append(row["val_mae"])).run()
     assert [error for _, error, _ in reported] == errors
     assert outcome.values[0] == min(errors)
     assert [step for step, _, _ in reported] == [10, 20, 30]

@@ -11,12 +11,11 @@ from isotrain.config import decisive
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import read_json, write_json
-from isotrain.lstm import runtime
 from isotrain.search.cost import QuietCost
 from isotrain.search.study import Place
 from isotrain.search.worker import Diverged, Job, Objective, Outcome, Report
 from isotrain.training.clock import Clock, Row
-from isotrain.training.fit import Fit, clock_of, isolating, prepare, trainer_of
+from isotrain.training.fit import Fit, Loop, prepare_process
 from isotrain.training.machine import commit, shared
 from isotrain.training.result import best, finite
 
@@ -38,7 +37,7 @@ def objective(place: Place) -> Objective:
     if base.training.refit:
         raise InputError(f"search.base {place.search.base} trains on the validation part: choose one without refit")
     windows = Windows.load(place.windows)
-    runtime.prepare(**base.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
+    prepare_process(base)
     search = place.search
 
     def run(job: Job, report: Report) -> Outcome:
@@ -54,8 +53,8 @@ def objective(place: Place) -> Objective:
 def _train(job: Job, windows: Windows, report: Report, rule: "Rule | None") -> "Trained":
     """Train beside the other workers of this machine; raises :class:`Diverged`, and what ``report`` raises."""
     s = job.settings
-    module, callbacks = prepare(Fit(s, job.seed, windows, job.out))
-    early = False
+    loop, early = Loop(Fit(s, job.seed, windows, job.out)), False
+    clock, every = loop.clock, s.isolation.every if s.isolation else 0
 
     def on_row(row: Row) -> None:
         nonlocal early
@@ -65,16 +64,15 @@ def _train(job: Job, windows: Windows, report: Report, rule: "Rule | None") -> "
         log.info("step %d: val MAE %.3f kW, %.2f s", row["step"], row["val_mae"], row["seconds"])
         report(row["step"], row["val_mae"], row["seconds"])
         if rule is not None and rule.hopeless(best(clock.rows), row["seconds"], row["step"] / s.training.steps):
-            early = module.trainer.should_stop = True
+            early = loop.module.trainer.should_stop = True
 
-    chosen, every = isolating(callbacks), s.isolation.every if s.isolation else 0
-    clock = clock_of(callbacks, on_row)
+    clock.on_row = on_row
     with shared() as lock:
-        cost = QuietCost(lock, clock, every, lambda: sum(len(c.history) for c in chosen))
-        trainer_of(s, [*callbacks, cost, clock]).fit(module)
+        cost = QuietCost(lock, clock, every, lambda: sum(len(c.history) for c in loop.chosen))
+        loop.run(cost)
     if len(finite(clock.rows)) < len(clock.rows):
         raise Diverged(f"the training diverged at step {clock.rows[-1]['step']}: its error or its loss is no number")
-    return Trained(job, clock, cost, sum(p.numel() for p in module.parameters()), early)
+    return Trained(job, clock, cost, sum(p.numel() for p in loop.module.parameters()), early)
 
 
 @dataclass(frozen=True)

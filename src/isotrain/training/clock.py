@@ -31,7 +31,7 @@ class Clock(pl.Callback):
         self.rows: list[Row] = []
         self.step_seconds: list[float] = []
         self.isolated = 0.0  # sum over steps of the share isolated
-        self._on_row, self.selection, self.share = on_row, selection, share
+        self.on_row, self.selection, self.share = on_row, selection, share
         self._booked = 0.0
         self._step_start = 0.0
 
@@ -68,7 +68,7 @@ class Clock(pl.Callback):
             "isolated_fraction": self.share(),
         }
         self.rows.append(row)
-        self._on_row(row)
+        self.on_row(row)
         self.watch.resume()
 
     def on_train_end(self, *_: Any) -> None:

@@ -66,14 +66,14 @@ def fit(
     interrupted fit leaves a checkpoint in ``out``; the same call resumes it.
     """
     job = Fit(settings, seed, windows, Path(out), budget)
-    effect = runtime.prepare(**settings.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
-    module, callbacks = prepare(job)
+    effect = prepare_process(settings)
+    loop = Loop(job)
     tracking = settings.tracking
     with tracked(tracking.experiment, tracking.uri, job.name, _tags(job)) as run:
         run.params({**decisive(settings), "seed": seed, **{f"runtime.effect.{k}": v for k, v in effect.items()}})
         run.dataset(windows.meta)
         with alone():
-            result = _train(job, module, callbacks, run)
+            result = _train(job, loop, run)
         log_result(run, result)
         run.artifacts(job.out)
     return result
@@ -133,79 +133,91 @@ def isolation(job: Fit, s: Policy) -> Isolation | AdaptiveHorizon:
     return callback_of(chosen, window=job.windows.meta["history"], seed=job.seed)
 
 
-def trainer_of(
-    s: Settings, callbacks: list[pl.Callback], *, steps: int | None = None, limit_val_batches: int | None = None
-) -> pl.Trainer:
-    """Lightning's trainer for a fit, without what would cost time at each step."""
-    return pl.Trainer(
-        max_steps=steps or s.training.steps,
-        limit_val_batches=limit_val_batches,
-        accelerator=s.training.accelerator,
-        devices=1,
-        precision="bf16-mixed" if s.runtime.bf16 else "32-true",
-        gradient_clip_val=s.training.clip or None,
-        val_check_interval=min(s.training.validate_every, steps or s.training.steps),
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=callbacks,
-        plugins=[LightningEnvironment()],  # inside a SLURM job Lightning would else take over its signals
-    )
+class Loop:
+    """One training, seeded and set up, to be run once: what a fit, a trial of the search and an experiment share.
+
+    Attributes:
+        module: what is trained.
+        chosen: the callbacks that choose what to isolate.
+        clock: times it; ``on_row`` gets each validation while it stands still.
+
+    Raises :class:`InputError` for settings that the series cannot serve.
+    """
+
+    def __init__(self, job: Fit, on_row: Callable[[Row], None] = lambda row: None) -> None:
+        self.settings = job.settings
+        self.module, self._callbacks = prepare(job)
+        self.chosen = [c for c in self._callbacks if isinstance(c, Isolation | AdaptiveHorizon)]
+        self.clock = Clock(
+            on_row,
+            selection=lambda: sum(c.seconds for c in self.chosen),
+            share=lambda: sum(c.history[-1]["share"] for c in self.chosen if c.history),  # a look-up, not a count
+        )
+
+    def run(
+        self, *before_clock: pl.Callback, resume: Path | None = None, steps: int | None = None, validate: bool = True
+    ) -> pl.Trainer:
+        """Train, with ``before_clock`` called before the clock in each hook; returns Lightning's trainer.
+
+        ``resume`` is a checkpoint to go on from, ``steps`` a length other than the settings' own.
+        """
+        s, steps = self.settings, steps or self.settings.training.steps
+        trainer = pl.Trainer(
+            max_steps=steps,
+            limit_val_batches=None if validate else 0,
+            accelerator=s.training.accelerator,
+            devices=1,
+            precision="bf16-mixed" if s.runtime.bf16 else "32-true",
+            gradient_clip_val=s.training.clip or None,
+            val_check_interval=min(s.training.validate_every, steps),
+            num_sanity_val_steps=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[*self._callbacks, *before_clock, self.clock],
+            plugins=[LightningEnvironment()],  # inside a SLURM job Lightning would else take over its signals
+        )
+        trainer.fit(self.module, ckpt_path=str(resume) if resume else None, weights_only=True)
+        return trainer
 
 
-def clock_of(callbacks: list[pl.Callback], on_row: Callable[[Row], None]) -> Clock:
-    """The clock of a fit with these callbacks, to be the last of them."""
-    chosen = isolating(callbacks)
-    return Clock(
-        on_row,
-        selection=lambda: sum(c.seconds for c in chosen),
-        share=lambda: sum(c.history[-1]["share"] for c in chosen if c.history),  # a look-up, not a count
-    )
-
-
-def isolating(callbacks: list[pl.Callback]) -> list[Isolation | AdaptiveHorizon]:
-    """Those of the callbacks that choose what to isolate."""
-    return [c for c in callbacks if isinstance(c, (Isolation, AdaptiveHorizon))]
+def prepare_process(s: Settings) -> dict[str, str]:
+    """Set this process up as the section ``runtime`` asks; what took effect, in words."""
+    return runtime.prepare(**s.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
 
 
 def time_steps(settings: Settings, windows: Windows, steps: int) -> list[float]:
     """Seconds of each of ``steps`` training steps, without validation and with nothing kept: what a step costs."""
     plain = settings.model_copy(update={"isolation": None})
-    job = Fit(plain, 0, windows, Path())
-    runtime.prepare(**plain.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
-    module, callbacks = prepare(job)
-    clock = clock_of(callbacks, lambda row: None)
+    prepare_process(plain)
+    loop = Loop(Fit(plain, 0, windows, Path()))
     with alone():
-        trainer_of(plain, [*callbacks, clock], steps=steps, limit_val_batches=0).fit(module)
-    return clock.step_seconds
+        loop.run(steps=steps, validate=False)
+    return loop.clock.step_seconds
 
 
-def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: Run) -> dict[str, Any]:
-    s = job.settings
+def _train(job: Fit, loop: Loop, run: Run) -> dict[str, Any]:
+    s, module, clock = job.settings, loop.module, loop.clock
     saved = checkpoint_to_resume(job)
-    chosen = isolating(callbacks)
     last_save = [0.0]
 
     def on_row(row: Row) -> None:
         hidden = {"step", "val_mae"} if s.training.refit else {"step"}  # an error of what was trained on says nothing
         run.metrics({key: row[key] for key in row if key not in hidden}, row["step"])
         says = f"loss {row['train_loss']:.3f}" if s.training.refit else f"val MAE {row['val_mae']:.3f} kW"
-        log.debug("step %d: %s, %.1f s", row["step"], says, row["train_seconds"])
         if row["train_seconds"] - last_save[0] > SAVE_EVERY_SECONDS:
             with replacing(saved) as draft:
                 module.trainer.save_checkpoint(draft)
             last_save[0] = row["train_seconds"]
             log.info("step %d of %d: %s, %.1f s", row["step"], s.training.steps, says, row["train_seconds"])
 
-    clock = clock_of(callbacks, on_row)
-    trainer = trainer_of(s, [*callbacks, clock])
+    clock.on_row = on_row
     started = datetime.now(UTC)
     speed = machine_seconds()
     if saved.exists():
         log.warning("resuming from %s", saved)
-    trainer.fit(module, ckpt_path=str(saved) if saved.exists() else None, weights_only=True)
+    trainer = loop.run(resume=saved if saved.exists() else None)
     speed = (speed + machine_seconds()) / 2
     result = {
         "method": s.method,
@@ -223,11 +235,11 @@ def _train(job: Fit, module: ForecastModule, callbacks: list[pl.Callback], run: 
         "parameters": sum(p.numel() for p in module.parameters()),
         "machine_seconds": speed,
         "backend": module.net.encoder.backend,
-        "selections": [row for c in chosen for row in c.history],
+        "selections": [row for c in loop.chosen for row in c.history],
         **timed(clock),
         **scored(module, clock, job.windows, job.out, refit=s.training.refit),
     }
-    for callback in chosen:
+    for callback in loop.chosen:
         if callback.history:
             callback.record.save(job.out / "isolation.npz")
     trainer.save_checkpoint(job.out / "model.ckpt")
@@ -253,4 +265,5 @@ def _tags(job: Fit) -> dict[str, str]:
         "git.commit": commit() or "none",
         "dvc.stage": os.environ.get("DVC_STAGE", "none"),
         "regime": job.settings.training.regime,
+        "role": job.settings.role,
     }
