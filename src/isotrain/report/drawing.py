@@ -249,8 +249,8 @@ def _places() -> list[Place]:
 
 
 def _overlap(a: Bbox, b: Bbox) -> float:
-    shared = Bbox.intersection(a, b)
-    return 0.0 if shared is None else float(shared.width * shared.height)
+    (left, low, right, high), (x0, y0, x1, y1) = a.extents.tolist(), b.extents.tolist()
+    return float(max(0.0, min(right, x1) - max(left, x0)) * max(0.0, min(high, y1) - max(low, y0)))
 
 
 def _first(block: Sequence[int], wanted: Sequence[float], gap: float) -> float:

@@ -66,9 +66,10 @@ def save_drawings(drawings: Mapping[str, Callable[[], Figure | None]], folder: P
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
-    """As a picture and as a drawing."""
-    for kind in ("png", "svg"):
-        save(figure, folder / f"{name}.{kind}")
+    """As a picture and as a drawing, laid out once."""
+    save(figure, folder / f"{name}.png")
+    figure.set_layout_engine("none")
+    save(figure, folder / f"{name}.svg")
 
 
 def tradeoff(comparison: Comparison, accuracy: Sequence[Entry]) -> Figure:

@@ -252,7 +252,10 @@ def draw_run(folder: Path) -> Figure | None:
     params = result["params"]
     title = f"{result['method']}, seed {result['seed']}: {params['isolation.zone']} by {params['isolation.criterion']}"
     record = load(folder / "isolation.npz")
-    return draw(record, result["selections"], params["training.steps"], title)
+    history = [
+        {k: v for k, v in row.items() if not isinstance(v, dict)} for row in result["selections"]
+    ]  # one number each
+    return draw(record, history, params["training.steps"], title)
 
 
 def _overview(
