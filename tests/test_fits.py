@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, windows: Windows, store: str) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.setattr(
+        "isotrain.training.fit.alone", nullcontext
+    )  # no waiting for fits that are timed: a child inherits it
     windows.save(tmp_path / "windows")
 
 
@@ -140,3 +144,15 @@ def test_a_killed_study_loses_the_fit_at_work_and_no_other(tmp_path: Path) -> No
         time.sleep(0.1)
     assert finished() == before
     assert finished(tmp_path / "long") == {}
+
+
+def test_a_fit_during_which_the_machine_was_slower_is_run_again() -> None:
+    run_fits(study(), "windows", "runs")
+    slow = Path("runs/tuned-0/result.json")
+    write_json(slow, {**read_json(slow), "machine_seconds": 10.0})
+    Path("runs/isolated-0/result.json").unlink()
+    before = {name: Path(f"runs/{name}-0/model.ckpt").stat().st_mtime_ns for name in ("tuned", "native")}
+    run_fits(study(), "windows", "runs")
+    after = {name: Path(f"runs/{name}-0/model.ckpt").stat().st_mtime_ns for name in ("tuned", "native")}
+    assert after["tuned"] != before["tuned"]
+    assert read_json(slow)["machine_seconds"] < 10.0

@@ -249,7 +249,7 @@ def _places() -> list[Place]:
 
 
 def _overlap(a: Bbox, b: Bbox) -> float:
-    (left, low, right, high), (x0, y0, x1, y1) = a.extents.tolist(), b.extents.tolist()
+    (left, low, right, high), (x0, y0, x1, y1) = np.asarray(a.extents).tolist(), np.asarray(b.extents).tolist()
     return float(max(0.0, min(right, x1) - max(left, x0)) * max(0.0, min(high, y1) - max(low, y0)))
 
 
