@@ -29,7 +29,7 @@ T = TypeVar("T")
 WIDTHS = 8  # the widths that a budget chooses from are multiples of it
 TIMED_STEPS = 24  # of a width, the first quarter left out
 REPEATS = 2  # of a fit that was disturbed, or whose budget has changed since
-SLOWER = 1.1  # the fixed computation around a fit over the fastest of the study: the fit was disturbed
+SLOWER = 1.1
 SEND_EVERY_SECONDS = 20.0  # to MLflow, while there are more fits to come
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -78,9 +78,16 @@ def _run(waiting: Sequence[tuple[str, int]], budgets: "Budgets", series: Windows
 
 
 def _disturbed(budgets: "Budgets", study: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    """The fits around which the fixed computation took longer than around the fastest by :data:`SLOWER`."""
-    seconds = {fit: _result(budgets.folder(*fit)).get("machine_seconds", 0.0) for fit in study}
-    return [fit for fit in study if seconds[fit] > SLOWER * min(seconds.values())]
+    """The fits that the machine slowed down, as far as two clocks tell.
+
+    The fixed computation around one took longer than around the fastest of the study, or its mean step took longer
+    than that of the same method with another seed, by a factor above :data:`SLOWER`.
+    """
+    results = {fit: _result(budgets.folder(*fit)) for fit in study}
+    fixed = {fit: result.get("machine_seconds", 0.0) for fit, result in results.items()}
+    step = {fit: result.get("train_seconds", 0.0) / result.get("steps", 1) for fit, result in results.items()}
+    fastest = {name: min(step[fit] for fit in study if fit[0] == name) for name, _ in study}
+    return [fit for fit in study if fixed[fit] > SLOWER * min(fixed.values()) or step[fit] > SLOWER * fastest[fit[0]]]
 
 
 def fit_key(settings: Settings, seed: int, data: str) -> str:
