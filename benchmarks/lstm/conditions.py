@@ -61,6 +61,7 @@ class Condition:
         share: isolated share of the units of every layer.
         mode: how those units are isolated.
         steps: the backward runs over this many last time steps.
+        credit: what a step sends to the step before in the backward: ``full``, ``cell`` or ``none``.
         lower: all layers but the top one are isolated.
         memory: what is isolated is remembered, not computed.
     """
@@ -73,6 +74,7 @@ class Condition:
     share: float = 0.0
     mode: Literal["exact", "cut", "autonomous"] = "exact"
     steps: int | None = None
+    credit: Literal["full", "cell", "none"] = "full"
     lower: bool = False
     memory: bool = False
 
@@ -112,6 +114,8 @@ def conditions(shape: Shape, regime: Regime = "windowed") -> tuple[Condition, ..
         Condition("native-bf16", "native, bf16"),
         *_of_units(),
         *(Condition(f"steps-{k}", f"last {k} steps", full="native-bf16", steps=k) for k in horizons),
+        Condition("credit-cell", "credit along the cell alone", full="native-bf16", credit="cell"),
+        Condition("credit-none", "no credit through time", full="native-bf16", credit="none"),
     ]
     if stacked:
         found += [

@@ -16,11 +16,12 @@ inputs     4H D                 4H D            4A D''             4A D''       
 
 D' are the inputs that an autonomous zone sees: the network's own, or the isolated units below. D'' are the inputs
 that need a gradient: the active units below. The gradient of the inputs is computed only where a layer below trains
-(the network's own inputs need none). ``steps`` multiplies the three backward products by s. An isolated layer has
+(the network's own inputs need none). ``steps`` multiplies the three backward products by s. Without credit through
+the recurrent weights (``credit`` cell or none) there is no product "states". An isolated layer has
 no product "weights"; with no training layer below it has no backward at all; remembered, no forward either.
 
 With one layer and D << H, in units of 4HH: full 3, exact 2 + a, cut 1 + a + a², autonomous
-(1 - a)² + 2a + a² = 1 + 2a², remembered 2a + a², steps 1 + 2s. Two layers, the lower one isolated: 9 units fall to
+(1 - a)² + 2a + a² = 1 + 2a², remembered 2a + a², steps 1 + 2s, credit 2. Two layers, the lower one isolated: 9 units fall to
 1 + (2 + 2 + 1) = 6, remembered to 5.
 
 Not counted: elementwise work, the head, the optimiser, drawing the batch, packing. They do not shrink alike, so a
@@ -54,4 +55,5 @@ def _layer(shape: Shape, condition: Condition, inputs: int, layer: int) -> float
     through = hidden if condition.mode == "exact" else active  # units that the gradient passes through
     needed = 0 if layer == 0 or condition.lower else through  # inputs that need a gradient
     with_gradient = 1.0 if condition.steps is None else min(condition.steps / shape.length, 1.0)
-    return forward + with_gradient * (rows + 4 * through * (through + needed))
+    earlier = through if condition.credit == "full" else 0  # states that need a gradient
+    return forward + with_gradient * (rows + 4 * through * (earlier + needed))

@@ -89,6 +89,8 @@ def _zones(shape: Shape, condition: Condition) -> dict[str, Any]:
         zones |= {"units": range(shape.hidden - isolated, shape.hidden), "mode": condition.mode}
     if condition.steps is not None:
         zones["steps"] = condition.steps
+    if condition.credit != "full":
+        zones["credit"] = condition.credit
     if condition.lower:
         zones["layer"] = range(shape.layers - 1)
     return zones

@@ -152,6 +152,8 @@ def isolating(share: float = 0.0, **how: object) -> Condition:
         (isolating(0.75, mode="autonomous", memory=True), 2 / 4 + 1 / 16),
         (isolating(steps=42), 1 + 2 * 42 / 168),
         (isolating(steps=999), 3),
+        (isolating(credit="cell"), 2),
+        (isolating(credit="none"), 2),
     ],
 )
 def test_one_layer_in_units_of_its_forward_product(condition: Condition, units: float) -> None:
@@ -171,6 +173,7 @@ def test_one_layer_in_units_of_its_forward_product(condition: Condition, units: 
         (isolating(0.5, mode="autonomous"), (0.25 + 0.5 + 0.5 + 0.25) + (0.5 + 1 + 1 + 0.25 + 0.25)),
         (isolating(0.5, mode="autonomous", memory=True), (0.5 + 0.5 + 0.25) + (1 + 1 + 0.25 + 0.25)),
         (isolating(steps=84), (1 + 1) + (2 + 2)),
+        (isolating(credit="cell"), (1 + 1) + (2 + 2 + 1)),
     ],
 )
 def test_two_layers_in_units_of_the_lower_forward_product(condition: Condition, units: float) -> None:

@@ -175,16 +175,63 @@ def test_steps_are_for_the_module_and_need_no_masking_optimiser() -> None:
     assert isolation.isolated_share == pytest.approx(5 / 6)
 
 
+def with_our_lstm(**options: Any) -> Forecaster:
+    torch.manual_seed(0)
+    return Forecaster(LSTM(INPUTS, HIDDEN, 2, batch_first=True), **options)
+
+
+@pytest.mark.parametrize("mode", ["cell", "none"])
+def test_credit_is_for_the_module_thaws_and_needs_no_masking_optimiser(mode: str) -> None:
+    """All weights move; with credit that never came back they would have moved elsewhere."""
+    fits = []
+    for stop in (0.0, 0.6, 1.0):
+        model = with_our_lstm(optimiser=torch.optim.Adam)
+        before = weights_of(model)
+        schedule = Schedule("thaw", fraction=1.0, start=0.0, stop=stop)
+        isolation = isolating("credit", "random", schedule, mode=mode, every=1)
+        fit(model, isolation, steps=10)
+        assert all((p != before[name]).all() for name, p in model.named_parameters())
+        assert isinstance(model.lstm, LSTM)
+        assert model.lstm.isolated.nothing
+        fits.append((weights_of(model), [(e["step"], e["share"], e["churn"]) for e in isolation.history]))
+    (whole, never), (_, thawed), (left, always) = fits
+    assert (never, thawed, always) == ([], [(0, 1.0, 1.0), (6, 0.0, 1.0)], [(0, 1.0, 1.0)])
+    plain = with_our_lstm(optimiser=torch.optim.Adam)
+    fit(plain, steps=10)
+    assert all(torch.equal(p, whole[name]) for name, p in plain.named_parameters())
+    for name in ("lstm.weight_hh_l0", "lstm.weight_ih_l1"):
+        assert not torch.allclose(whole[name], left[name], rtol=1e-4)
+
+
+def test_half_of_the_credit_is_that_of_the_layers_nearest_the_input() -> None:
+    model = Forecaster(LSTM(INPUTS, HIDDEN, 2, batch_first=True))
+    asked: list[Any] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            asked.append(model.lstm.isolated.credit)
+
+    isolation = isolating("credit", "depth", constant(0.5), mode="cell", every=1)
+    fit(model, isolation, Watch(), steps=2)
+    assert asked == [("cell", "full")] * 2
+    assert isolation.isolated_share == 0.5
+    assert len(isolation.history) == 1
+
+
 def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "isotrain.isolation")
     fit(Forecaster(), isolating("unit", "random", constant(start=0.4), every=1), steps=5)
     fit(Forecaster(), isolating("layer", "depth", constant(), mode="exact"), steps=2)
     fit(Forecaster(), isolating("step", "depth", constant(), mode="exact", steps=3), steps=2)
-    assert [record.message for record in caplog.records if record.name.startswith("isotrain")] == [
+    thaw = Schedule("thaw", fraction=1.0, start=0.0, stop=0.5)
+    fit(Forecaster(LSTM(INPUTS, HIDDEN, 2)), isolating("credit", "depth", thaw, mode="none", every=1), steps=2)
+    assert [record.message for record in caplog.records if record.name.startswith("isotrain.isolation")] == [
         "step 2: 4 of 8 units isolated, 50 % of the weights of their layers: saves nothing: masked",
         "step 0: 1 of 2 layers (lstm.l0) isolated, 47 % of the weights of their layers: their weight gradients are not "
         "computed; at best 16 % of their layers' multiply-adds saved",
         "step 0: backward over the last 3 of 6 time steps; at best 33 % of their layers' multiply-adds saved",
+        "step 0: credit goes back in time not at all in 2 of 2 layers; at best 33 % of their layers' multiply-adds saved",
+        "step 1: credit goes back in time as a whole; nothing is isolated",
     ]
 
 
@@ -348,6 +395,44 @@ def test_resuming_in_the_middle_of_an_epoch_is_the_same_run(
         assert resumed.lstm.asked == whole.lstm.asked[-len(resumed.lstm.asked) :]
 
 
+@pytest.mark.parametrize("stopped", [4, 10])  # credit left out, and credit back again
+@pytest.mark.parametrize("mode", ["cell", "none"])
+@pytest.mark.parametrize("optimiser", [MaskedAdam, torch.optim.Adam])
+def test_resuming_in_either_part_of_a_training_whose_credit_thaws_is_the_same_run(
+    tmp_path: Path, mode: str, stopped: int, optimiser: Any
+) -> None:
+    """It thaws at step 9 of 14, which is found at the selection before step 10."""
+
+    def start() -> tuple[Forecaster, Isolation]:
+        schedule = Schedule("thaw", fraction=1.0, start=0.0, stop=0.6)
+        model = with_our_lstm(optimiser=optimiser)
+        return model, isolating("credit", "depth", schedule, mode=mode, every=2)
+
+    used: list[list[Any]] = [[], []]
+
+    class Watch(pl.Callback):
+        def __init__(self, model: Forecaster, into: list[Any]) -> None:
+            self.model, self.into = model, into
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            self.into.append(self.model.lstm.isolated.credit)
+
+    whole, whole_isolation = start()
+    keep = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=stopped, save_top_k=-1, filename="{step}")
+    one = fit(whole, whole_isolation, keep, Watch(whole, used[0]), steps=14, enable_checkpointing=True)
+    resumed, resumed_isolation = start()
+    two = fit(resumed, resumed_isolation, Watch(resumed, used[1]), steps=14, resume=tmp_path / f"step={stopped}.ckpt")
+
+    assert one.global_step == two.global_step == 14
+    assert used[0] == [()] + [(mode, mode)] * 10 + [()] * 3  # chosen before the first update, and before the eleventh
+    assert used[1] == used[0][stopped:]
+    assert all(torch.equal(p, weights_of(whole)[name]) for name, p in resumed.named_parameters())
+    left, right = one.optimizers[0].state_dict()["state"], two.optimizers[0].state_dict()["state"]
+    for key in left:
+        assert all(torch.equal(left[key][name], right[key][name]) for name in left[key])
+    assert [e["step"] for e in whole_isolation.history] == [e["step"] for e in resumed_isolation.history] == [0, 10]
+
+
 # Errors -------------------------------------------------------------------------------------------------
 
 
@@ -358,7 +443,16 @@ def test_resuming_in_the_middle_of_an_epoch_is_the_same_run(
         ({"criterion": "best"}, f"criterion='best' is unknown: choose one of {', '.join(CRITERIA)}, neglected"),
         ({"count": "arcs"}, "count='arcs' is unknown: choose one of zones, weights, flops"),
         ({"churn": 1.5}, "churn=1.5 is outside [0, 1]"),
-        ({"mode": "some"}, "mode='some' is unknown: choose one of masked, exact, cut, autonomous"),
+        ({"mode": "some"}, "mode='some' is unknown: choose one of masked, exact, cut, autonomous, cell, none"),
+        (
+            {"mode": "cell"},
+            "mode='cell' does not exist for zone='unit', only for credit: use mode masked or exact or cut or autonomous",
+        ),
+        (
+            {"zone": "credit"},
+            "mode='masked' does not exist for zone='credit', only for weight, row, column, tile, gate, unit, channel, "
+            "kernel, layer: use mode cell or none",
+        ),
         ({"scope": "layer"}, "scope='layer' is unknown: choose one of local, global"),
         ({"mode": "cut", "zone": "gate"}, "mode='cut' does not exist for zone='gate', only for unit: use mode masked"),
         (

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from isotrain.errors import InputError
 from isotrain.isolation import CRITERIA, MASKED, Isolator, MaskedAdam, Policy, Schedule, isolate
-from isotrain.isolation.isolator import saving
+from isotrain.isolation.saving import saving
 from isotrain.lstm import LSTM
 
 
@@ -223,6 +223,8 @@ def test_neglected_share_of_the_update() -> None:
         ("unit", "autonomous", 0.75, (0.5 + 0.0625) / 3),
         ("layer", "exact", 0.5, 2.5 / 3),
         ("step", "exact", 0.75, 1.5 / 3),
+        ("credit", "cell", 1.0, 2 / 3),
+        ("credit", "none", 0.5, 2.5 / 3),
         ("unit", "masked", 0.75, 1.0),
         ("unit", "exact", 0.0, 1.0),
     ],

@@ -47,6 +47,13 @@ def test_a_step_has_its_part_of_the_layers() -> None:
     assert steps.cost("flops").tolist() == [4] * 10
 
 
+def test_the_credit_of_a_layer_has_its_part_of_the_layers() -> None:
+    (credit,) = zones(nn.LSTM(3, 2, 2), "credit")
+    assert (credit.name, credit.count, credit.depth.tolist()) == ("credit", 2, [0, 1])
+    assert credit.cost("weights").tolist() == credit.cost("zones").tolist() == [1, 1]
+    assert ActiveShares(credit)(torch.tensor([False, True]))["credit"].tolist() == [[0, 1]]
+
+
 def test_an_embedding_multiplies_nothing() -> None:
     table, head = zones(nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2)), "row")
     assert table.cost("flops").tolist() == [0] * 5

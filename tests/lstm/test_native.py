@@ -18,7 +18,7 @@ from isotrain.errors import InputError
 from isotrain.lstm import reference
 from isotrain.lstm.kernels import layer as function
 from isotrain.lstm.kernels.layer import LANES, layout, lstm_layer
-from isotrain.lstm.plan import EVERYTHING, Plan
+from isotrain.lstm.plan import CREDITS, EVERYTHING, Plan
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -157,12 +157,16 @@ def plans(draw: Any, hidden: int) -> Plan:
     mode = draw(st.sampled_from(["masked", "exact", "cut"]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
     share = draw(st.sampled_from([None, 0.0, 0.1, 0.5, 0.9, 1.0]))
+    credit = draw(st.sampled_from(CREDITS))
+    part = torch.rand(hidden, generator=generator) < draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
     active = None if share is None else torch.rand(hidden, generator=generator) < share
     return Plan(
         active=active.sort(descending=True).values if active is not None and draw(st.booleans()) else active,
         mode=mode,
         steps=draw(st.none() | st.integers(1, 6)),
         weights=draw(st.integers(0, 3)) > 0,
+        credit=credit,
+        part=part if credit == "cell" and draw(st.booleans()) else None,
     )
 
 
@@ -231,14 +235,22 @@ PLANS = {
     "cut": Plan(SCATTERED, "cut"),
     "cut block": Plan(torch.arange(96) < 32, "cut"),
     "cut, steps": Plan(SCATTERED, "cut", steps=10),
+    "cell": Plan(credit="cell"),
+    "none": Plan(credit="none"),
+    "part": Plan(credit="cell", part=SCATTERED),
+    "part block": Plan(credit="cell", part=torch.arange(96) < 16),
+    "cell, exact": Plan(SCATTERED, credit="cell", part=torch.arange(96) % 5 == 0),
+    "none, cut, steps": Plan(SCATTERED, "cut", steps=10, credit="none"),
 }
 
 
+def more(flags: Tensor | None, hidden: int) -> Tensor | None:
+    return None if flags is None else torch.cat([flags, torch.zeros(hidden - len(flags), dtype=torch.bool)])
+
+
 def sized(plan: Plan, hidden: int) -> Plan:
-    """The plan for more units: the additional ones are isolated."""
-    if plan.active is None:
-        return plan
-    return replace(plan, active=torch.cat([plan.active, torch.zeros(hidden - len(plan.active), dtype=torch.bool)]))
+    """The plan for more units: the additional ones are isolated, and pass no credit on where only a part does."""
+    return replace(plan, active=more(plan.active, hidden), part=more(plan.part, hidden))
 
 
 @pytest.mark.parametrize("case", [REAL, ODD], ids=["real", "odd"])
@@ -307,6 +319,34 @@ def test_weight_gradients_of_isolated_units_are_not_computed(
     assert [p.shape[0] for p in products] == [4 * n for n in rows]
 
 
+@pytest.mark.parametrize(
+    ("plan", "columns"),
+    [
+        (Plan(), 96),
+        (Plan(credit="cell"), 0),
+        (Plan(credit="none"), 0),
+        (Plan(credit="cell", part=torch.arange(96) < 10), 10),
+        (Plan(credit="cell", part=SCATTERED), 32),
+        (Plan(~SCATTERED, "cut", credit="cell", part=torch.arange(96) % 6 == 1), 16),
+    ],
+)
+def test_the_product_into_earlier_states_is_of_the_units_that_pass_credit(
+    plan: Plan, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights into states that get no credit are not even packed; units of a part lie together wherever they are."""
+    packed: list[int] = []
+    operator = torch.ops.isotrain.pack_backward
+
+    def watched(w_ih: Tensor, w_hh: Tensor, order: Tensor, wanted: int, *more: Any) -> Tensor:
+        packed.append(wanted)
+        answer: Tensor = operator(w_ih, w_hh, order, wanted, *more)
+        return answer
+
+    monkeypatch.setattr(torch.ops.isotrain, "pack_backward", watched)
+    ours(replace(REAL, plan=plan))
+    assert packed == [columns]
+
+
 def test_without_a_backward_to_come_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = spy(monkeypatch, "_run")
     trained = ours(REAL)
@@ -371,6 +411,7 @@ def test_an_empty_batch_gives_empty_outputs_and_zero_gradients() -> None:
         ({"constants": (torch.zeros(4, 3, 0),)}, r"constants are \[\(4, 3, 0\)\]: use \(5, 3, \.\.\.\) on the CPU"),
         ({"plan": Plan(torch.zeros(19).bool())}, r"active is torch.bool \(19,\): use booleans of shape \(20,\)"),
         ({"plan": Plan(torch.zeros(20))}, r"active is torch.float32"),
+        ({"plan": Plan(credit="cell", part=torch.zeros(19).bool())}, r"part is torch.bool \(19,\): use booleans"),
         ({"plan": Plan(torch.zeros(20).bool(), "autonomous")}, "the kernels do not know mode 'autonomous'"),
     ],
 )
@@ -545,10 +586,15 @@ def test_memory_does_not_grow_with_the_steps() -> None:
 # The order of the units -------------------------------------------------------------------------------------------
 
 
-@given(flags=st.lists(st.booleans(), min_size=1, max_size=70))
-def test_every_unit_has_a_place_active_ones_first_and_blocks_of_one_kind(flags: list[bool]) -> None:
+@given(flags=st.lists(st.booleans(), min_size=1, max_size=70), part=st.none() | st.integers(1, 4))
+def test_every_unit_has_a_place_active_ones_first_and_blocks_of_one_kind(flags: list[bool], part: int | None) -> None:
     active = torch.tensor(flags)
-    found = layout(Plan(active), len(flags))
+    passing = None if part is None else torch.arange(len(flags)) % part == 0
+    found = layout(Plan(active) if part is None else Plan(active, credit="cell", part=passing), len(flags))
+    if passing is not None:
+        assert found.passing is not None
+        assert torch.equal(found.passing[found.place], passing)
+        assert int(found.passing.sum()) == int(passing.sum())
     assert len(found.order) % LANES == found.active % LANES == 0
     assert torch.equal(found.order[found.place], torch.arange(len(flags)))
     assert (found.order >= 0).sum() == len(flags)

@@ -58,6 +58,7 @@ def backward(**changed: Any) -> Any:
     }
     good |= {"order": ORDER, "dy": torch.ones(T, B, H), "dh_last": torch.ones(B, H), "dc_last": torch.ones(B, H)}
     good |= {"H": H, "inputs": INPUTS, "batch_first": False, "first_step": 0, "places": P, "brgemm": False}
+    good |= {"passing": None, "cell": True}
     return operators().backward(**(good | changed))
 
 
@@ -70,6 +71,10 @@ def test_the_calls_that_the_others_change_are_right() -> None:
     assert [t.shape for t in (rows, gates, cells)] == [(T + 1, B, K), (T, B, GATES), (T + 1, B, P)]
     assert [t.shape for t in backward()] == [(T, B, INPUTS), (B, H), (B, H)]
     assert [t.shape for t in backward(places=0, panels=torch.ones(1, 4 * P, 64))] == [(T, B, INPUTS), (B, H), (B, H)]
+    some = torch.arange(P) < 16
+    for passing, panels in ((some, 2), (some & ~some, 1)):
+        less = backward(passing=passing, panels=torch.ones(panels, 4 * P, 64), cell=False)
+        assert [t.shape for t in less] == [(T, B, INPUTS), (B, H), (B, H)]
     assert [t.shape for t in backward(dy=None, dh_last=None, dc_last=None)] == [(T, B, INPUTS), (B, H), (B, H)]
 
 
@@ -101,6 +106,7 @@ TENSORS: dict[str, dict[str, tuple[int, ...]]] = {
         "dy": (T, B, H),
         "dh_last": (B, H),
         "dc_last": (B, H),
+        "passing": (P,),
     },
 }
 # these sizes are not given by the other arguments
@@ -192,6 +198,12 @@ def test_an_order_that_is_not_one_of_all_units_is_refused(operator: str, what: s
         ("backward", {"gates": torch.ones(T, B, 4 * P - 1)}, "gates have 127 columns, must have at least 128"),
         ("backward", {"panels": torch.ones(2, 4 * P, 64).bfloat16()}, "panels in bf16 need brgemm"),
         ("backward", {"panels": torch.ones(3, 4 * P, 64)}, "panels are 3: 2 for h, must be from 1 to 1"),
+        (
+            "backward",
+            {"passing": torch.arange(P) == P - 1, "panels": torch.ones(1, 4 * P, 64)},
+            "panels are 1: 0 for h, must be from 1 to 1",
+        ),
+        ("backward", {"passing": torch.ones(P, dtype=torch.bool)[:, None]}, "passing has sizes"),
         ("backward", {"H": P + 1}, "H is 33, must be from 0 to 32"),
         ("backward", {"H": -1}, "H is -1"),
         ("backward", {"H": H + 1}, "order has 20 of 21 units"),

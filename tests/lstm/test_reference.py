@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isotrain.errors import InputError
 from isotrain.lstm import reference
-from isotrain.lstm.plan import MODES, Plan
+from isotrain.lstm.plan import CREDITS, MODES, Plan
 from isotrain.lstm.reference import Gates, lstm_layer
 
 NAMES = ("x", "h0", "c0", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -91,6 +91,10 @@ def printed(arguments: tuple[Tensor, ...], plan: Plan | None = None, gates: Gate
             h, c, outputs = h.detach(), c.detach(), [y.detach() for y in outputs]
         if plan.mode == "autonomous":
             h = fixed(h)
+        if plan.credit != "full":
+            h = h.detach() if plan.part is None else torch.where(plan.part, h, h.detach())
+        if plan.credit == "none":
+            c = c.detach()
         f, i, g, o = (
             x_t @ Wx.T + h @ Wh.T + b for Wx, Wh, b in ((Wxf, Whf, bf), (Wxi, Whi, bi), (Wxc, Whc, bc), (Wxo, Who, bo))
         )
@@ -174,6 +178,8 @@ def cases(draw: Any, mode: str) -> tuple[tuple[int, ...], Plan, int]:
         steps=draw(st.none() | st.integers(1, 7)),
         weights=draw(st.booleans()),
         autonomous_inputs=draw(seen) if mode == "autonomous" else None,
+        credit=(credit := draw(st.sampled_from(CREDITS))),
+        part=draw(st.none() | flags.map(torch.tensor)) if credit == "cell" else None,
     )
     return sizes, plan, draw(st.integers(0, 2**16))
 
@@ -197,6 +203,32 @@ def test_every_plan_is_autograd_through_the_cell_with_the_same_cuts(mode: str, d
 @pytest.mark.parametrize("plan", [Plan(mode=m) for m in MODES])
 def test_plans_that_random_sizes_may_miss(plan: Plan, steps: int | None) -> None:
     check(SIZES[0], replace(plan, active=ACTIVE, steps=steps), 0, "standard")
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("wanted", ["y", "states"])
+@pytest.mark.parametrize("credit", CREDITS)
+@pytest.mark.parametrize("part", [None, 0, 1, 3])
+def test_credit_left_out_is_autograd_of_the_detached_equations(
+    credit: str, part: int | None, sizes: tuple[int, ...], wanted: str
+) -> None:
+    """The loss may see all outputs, or the last states alone: both ends of the sequence, T = 1 and B = 1 too."""
+    units = None if part is None or credit != "cell" else torch.arange(sizes[3]) < part
+    plan, arguments = Plan(credit=credit, part=units), make(sizes)  # type: ignore[arg-type]
+    seen = slice(0, 1) if wanted == "y" else slice(1, 3)
+    ours, truth = lstm_layer(*arguments, plan), printed(arguments, plan, "standard")
+    found = (gradients(outputs[seen], arguments) for outputs in (ours, truth))
+    for name, (answer, expected) in zip(NAMES, zip(*(f.values() for f in found), strict=True), strict=True):
+        expected = torch.zeros_like(answer) if expected is None else expected
+        torch.testing.assert_close(answer, expected, rtol=1e-12, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_with_all_units_passing_credit_or_one_step_the_cell_has_the_whole_gradient() -> None:
+    for sizes, plan in ((SIZES[0], Plan(credit="cell", part=ACTIVE | True)), (SIZES[1], Plan(credit="cell"))):
+        arguments = make(sizes)
+        whole, cell = (gradients(lstm_layer(*arguments, p), arguments) for p in (Plan(), plan))
+        for name in set(NAMES) - ({"h0"} if sizes[0] == 1 else set()):
+            assert torch.equal(cell[name], whole[name]), name  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("plan", [Plan(active=ACTIVE, mode="masked"), Plan(mode="autonomous"), Plan(mode="cut")])
@@ -353,6 +385,8 @@ def test_a_second_derivative_is_refused() -> None:
         ({"gates": "peephole"}, "gates 'peephole' do not exist: use one of standard, as_printed"),
         ({"plan": Plan(mode="sparse")}, "mode 'sparse' is unknown"),  # type: ignore[arg-type]
         ({"plan": Plan(steps=0)}, "steps = 0"),
+        ({"plan": Plan(credit="some")}, "credit 'some' is unknown: use one of full, cell, none"),  # type: ignore[arg-type]
+        ({"plan": Plan(credit="cell", part=ACTIVE[:6])}, r"part is torch.bool of shape \(6,\): use booleans of shape"),
         ({"plan": Plan(active=ACTIVE[:6])}, r"active is torch.bool of shape \(6,\): use booleans of shape \(7,\)"),
         ({"plan": Plan(active=ACTIVE.long())}, "active is torch.int64"),
         ({"plan": Plan(autonomous_inputs=ACTIVE)}, r"autonomous_inputs is torch.bool of shape \(7,\)"),

@@ -36,6 +36,29 @@ def test_every_point_of_the_default_space_is_valid(space: Space) -> None:
     assert zones == {"unit", "layer", "step", None}
 
 
+def test_a_space_may_vary_the_credit_and_when_it_thaws_in_the_streamed_regime(space: Space) -> None:
+    credit = Space(
+        space.methods,
+        space.base,
+        {
+            "isolation.zone": [Dimension.model_validate({"value": "credit"})],
+            "isolation.mode": [Dimension.model_validate({"choices": ["cell", "none"]})],
+            "isolation.schedule.shape": [Dimension.model_validate({"value": "thaw"})],
+            "isolation.schedule.fraction": [Dimension.model_validate({"value": 1.0})],
+            "isolation.schedule.start": [Dimension.model_validate({"value": 0.0})],
+            "isolation.schedule.stop": [Dimension.model_validate({"low": 0.2, "high": 1.0})],
+        },
+    )
+    modes = set()
+    for _, overrides in trials(credit, 20):
+        settings = credit.settings(overrides)
+        assert settings.isolation is not None
+        assert (settings.isolation.zone, settings.training.regime) == ("credit", "streamed")
+        modes.add(settings.isolation.mode)
+    assert modes == {"cell", "none"}
+    assert credit.point("credit-thawed") == {"isolation.mode": "cell", "isolation.schedule.stop": 0.6}
+
+
 def test_overrides_are_what_differs_from_the_base(space: Space) -> None:
     base = space.base_values()
     for _, overrides in trials(space, 50):

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from isotrain.errors import InputError
 from isotrain.isolation.criteria import CRITERIA, Criterion, ZoneView, neglected_update, view_of
 from isotrain.isolation.record import Record
+from isotrain.isolation.saving import describe, isolated_share
 from isotrain.isolation.selection import select
 from isotrain.isolation.settings import Policy
 from isotrain.isolation.zonemap import ZoneMap
@@ -30,6 +31,7 @@ def isolate(
     layer: int | Iterable[int] = (),
     steps: int | None = None,
     mode: str = "exact",
+    credit: str | Mapping[int, str] = "full",
 ) -> None:
     """Isolate parts of one LSTM, in its backward and in its optimiser at once; with no part named all is active again.
 
@@ -44,6 +46,8 @@ def isolate(
         layer: layers to isolate, 0 being nearest the input.
         steps: the backward covers the last ``steps`` time steps only. No weight is isolated by that.
         mode: of the units: ``"exact"``, ``"cut"`` or ``"autonomous"`` (:meth:`isotrain.lstm.LSTM.isolate`).
+        credit: what a step sends to the step before: ``"full"``, ``"cell"`` or ``"none"``, or a mapping from layer to
+            it. No weight is isolated by that either.
 
     Raises:
         InputError: an optimiser that cannot leave weights out or does not train the LSTM, units or layers that do not
@@ -63,7 +67,8 @@ def isolate(
     parameters = dict(lstm.named_parameters())
     _require_masking(optimizer, parameters)
     units = list(units)
-    lstm.isolate(layer=layer, units=units, mode=mode, steps=steps)  # type: ignore[arg-type]  # it checks the mode itself
+    names: Any = {"mode": mode, "credit": credit}  # it checks them itself
+    lstm.isolate(layer=layer, units=units, steps=steps, **names)
     active = {name: torch.ones(len(p), dtype=torch.bool) for name, p in parameters.items()}
     layers = {layer} if isinstance(layer, int) else set(layer)
     for name, rows in active.items():
@@ -77,9 +82,9 @@ def isolate(
 class IsolatingModules:
     """The modules that leave gradients uncomputed. In mode ``"masked"`` there are none.
 
-    A module is instructed by its ``isolate(layer=, units=, mode=, steps=)``. One without it can have its whole layer
-    isolated all the same, if it is no stack of layers: autograd computes no gradient of a parameter that does not
-    require one.
+    A module is instructed by its ``isolate(layer=, units=, mode=, steps=, credit=)``. One without it can have its
+    whole layer isolated all the same, if it is no stack of layers: autograd computes no gradient of a parameter that
+    does not require one.
 
     Raises:
         InputError: a module that can neither.
@@ -93,9 +98,10 @@ class IsolatingModules:
         for name, module in self._modules.items():
             switchable = policy.zone == "layer" and not isinstance(module, nn.RNNBase)
             if not hasattr(module, "isolate") and not switchable:
+                instead = "" if policy.unfolded else ", or mode='masked'"
                 raise InputError(
                     f"mode={policy.mode!r} cannot isolate in {name or 'the module'!r}: {type(module).__name__} has "
-                    "no isolate(); use isotrain.lstm.LSTM, or mode='masked'"
+                    f"no isolate(); use isotrain.lstm.LSTM{instead}"
                 )
 
     def apply(self, active: Active) -> None:
@@ -115,6 +121,8 @@ class IsolatingModules:
             return {}
         if self._policy.zone == "step":
             return {"steps": int(isolated[0][1].sum())}
+        if self._policy.zone == "credit":
+            return {"credit": dict.fromkeys(self._isolated_layers(active).get(module, ()), self._policy.mode)}
         if self._policy.zone == "layer":
             return {"layer": tuple(self._isolated_layers(active).get(module, ()))}
         units = {
@@ -135,60 +143,6 @@ class IsolatingModules:
         return found
 
 
-_KEPT: dict[tuple[str, str], Callable[[float], float]] = {
-    ("unit", "exact"): lambda a: 2 + a,
-    ("unit", "cut"): lambda a: 1 + a + a * a,
-    ("unit", "autonomous"): lambda a: 2 * a + a * a,
-    ("layer", "exact"): lambda a: 2 + a,
-    ("step", "exact"): lambda b: 1 + 2 * b,
-}
-
-
-def saving(zone: str, mode: str, isolated: float) -> float:
-    """The share of a step's multiply-adds that isolating the share ``isolated`` of a layer saves; 0 if masked.
-
-    The limit that a clock can at best reach. A training step of a layer multiplies every weight three times for each
-    sample and time step: forward, for the gradient of what feeds it, and for its own gradient. With a share a of the
-    units active, out of 3 there remain ``exact`` 2 + a, ``cut`` 1 + a + a², ``autonomous`` and remembered 2a + a². An
-    isolated layer keeps 2, time steps older than the last share b keep 1.
-
-    The recurrent and the input matrix are counted alike, and where a layer is remembered, not run, that is not
-    counted: the optimiser, the loss and the rest of the network are not in it either.
-    """
-    kept = _KEPT.get((zone, mode))
-    return 0.0 if kept is None else 1 - kept(1 - isolated) / 3
-
-
-_EFFECT = {
-    "masked": "saves nothing: masked",
-    "exact": "their weight gradients are not computed",
-    "cut": "no gradient passes through them",
-    "autonomous": "fed by the input alone, no gradient passes through them",
-}
-
-
-def isolated_share(maps: Sequence[ZoneMap], active: Mapping[str, Tensor]) -> float:
-    """The share of the weights in zones (of the time steps, for zone ``"step"``) that ``active`` leaves out."""
-    isolated = sum(zone_map.isolated_weights(active[zone_map.name]) for zone_map in maps)
-    return isolated / max(1, sum(int(zone_map.sizes().sum()) for zone_map in maps))
-
-
-def describe(policy: Policy, maps: Sequence[ZoneMap], active: Mapping[str, Tensor]) -> str:
-    """What is isolated, and what that should save, in one line."""
-    isolated = {m.name: (~active[m.name]).nonzero().flatten().tolist() for m in maps}
-    count, total = sum(map(len, isolated.values())), sum(zone_map.count for zone_map in maps)
-    share = isolated_share(maps, active)
-    saved = f"at best {100 * saving(policy.zone, policy.mode, share):.0f} % of their layers' multiply-adds saved"
-    if policy.zone == "step":
-        return f"backward over the last {total - count} of {total} time steps; {saved}"
-    what = f"{count} of {total} {policy.zone}s"
-    if policy.zone == "layer":
-        (layers,) = maps
-        what += f" ({', '.join(layers.covered[k].name for k in isolated[layers.name]) or 'none'})"
-    effect = _EFFECT[policy.mode] + ("" if policy.mode == "masked" else f"; {saved}")
-    return f"{what} isolated, {100 * share:.0f} % of the weights of their layers: {effect}"
-
-
 class Isolator:
     """Isolates zones of ``model`` as ``policy`` says. Call :meth:`before_step` before each optimiser step.
 
@@ -196,7 +150,8 @@ class Isolator:
 
     Args:
         model: parameters are named as in its ``named_parameters()``.
-        optimiser: holds them, and has ``set_active`` (:class:`MaskedAdam`, :data:`MASKED`). Zone ``"step"`` takes any.
+        optimiser: holds them, and has ``set_active`` (:class:`MaskedAdam`, :data:`MASKED`). Zones ``"step"`` and
+            ``"credit"`` take any.
         policy: what, how and when.
         window: time steps of a window, for zone ``"step"``.
         seed: of the criteria that draw at random.
@@ -207,8 +162,8 @@ class Isolator:
         active: zone map -> bool a zone, True = updated.
         history: one entry a change: ``step``, ``fraction`` (asked), ``share`` (of the weights, isolated), ``churn``
             (share of the zones that changed state), ``neglected`` (share of the norm of the coming Adam update that
-            falls on isolated zones; by their moments alone where their gradient is not computed; absent for zone
-            ``"step"`` and for optimisers without moments), ``seconds`` (that the selection took).
+            falls on isolated zones; by their moments alone where their gradient is not computed; absent for zones
+            without weights and for optimisers without moments), ``seconds`` (that the selection took).
         record: the same changes as pictures and distributions.
         seconds: that all selections took.
 
@@ -263,14 +218,14 @@ class Isolator:
         self._triggered: float | None = None
         self._generator = torch.Generator().manual_seed(seed)
         self._memory: dict[str, dict[str, Tensor]] = {zone_map.name: {} for zone_map in self.maps}
-        if policy.zone != "step":
+        if not policy.unfolded:
             _require_masking(optimiser, self._parameters)
             _require_moments(optimiser, policy)
         self._refuse_everything()
 
     @property
     def isolated_share(self) -> float:
-        """The share of the weights (of the time steps, for zone ``"step"``) isolated now."""
+        """The share isolated now of the weights, the time steps or the layers: :func:`isolated_share`."""
         return isolated_share(self.maps, self.active)
 
     def start(self) -> None:
@@ -333,7 +288,7 @@ class Isolator:
         )  # whose trajectories are remembered
         if not chooses and not getattr(self._score, "remembers", False):
             return None
-        views = {} if policy.zone == "step" else {zone_map.name: self._view(zone_map) for zone_map in self.maps}
+        views = {} if policy.unfolded else {zone_map.name: self._view(zone_map) for zone_map in self.maps}
         scores = {m.name: self._score(views[m.name]) if views else m.depth for m in self.maps}
         if not chooses:
             return None
@@ -394,6 +349,8 @@ class Isolator:
     def _refuse_everything(self) -> None:
         """Refuse a schedule that would isolate every zone before the first step, not when it gets there."""
         policy = self.policy
+        if policy.zone == "credit":  # all weights train without it too
+            return
         peak = max(policy.fraction(policy.schedule, i / 100, self._window) for i in range(101))
         chosen = self._select({zone_map.name: zone_map.depth for zone_map in self.maps}, peak)
         if not any(bool(active.any()) for active in chosen.values()):

@@ -117,7 +117,7 @@ _GATED = (*_ANY_MATRIX, "gate", "unit", "layer", "step")
 _CONVOLVED = (*_ANY_MATRIX, "channel", "kernel", "layer")
 
 MEANINGS: dict[type[nn.Module], Meaning] = {
-    nn.LSTM: Meaning(_RECURRENT, _GATED, gates=("i", "f", "g", "o")),
+    nn.LSTM: Meaning(_RECURRENT, (*_GATED, "credit"), gates=("i", "f", "g", "o")),
     nn.GRU: Meaning(_RECURRENT, _GATED, gates=("r", "z", "n")),
     nn.RNN: Meaning(_RECURRENT, _GATED, gates=("h",)),
     nn.Linear: Meaning(_WEIGHT, (*_ANY_MATRIX, "unit", "layer")),

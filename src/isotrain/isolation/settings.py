@@ -26,6 +26,7 @@ ZONES: dict[str, tuple[str, ...]] = {
     "kernel": ("masked",),
     "layer": ("masked", "exact"),
     "step": ("exact",),
+    "credit": ("cell", "none"),
 }
 MODES = tuple(dict.fromkeys(mode for modes in ZONES.values() for mode in modes))
 # Functions in criteria.py, but for `neglected`: of zone step alone, and measured (callback.AdaptiveHorizon).
@@ -230,10 +231,12 @@ class Policy:
             ``"exact"``: it is not computed. ``"cut"`` and ``"autonomous"``: nor does any gradient pass through the
             isolated units (:meth:`isotrain.lstm.LSTM.isolate`). Units once autonomous stay so: they are chosen again
             only when the scheduled fraction changes. ``"masked"`` and whole layers work on any module, the rest on
-            those with ``isolate(layer=, units=, mode=, steps=)``.
+            those with ``isolate(layer=, units=, mode=, steps=, credit=)``. Zone ``"credit"``, the gradient that a step
+            sends to the step before: ``"cell"``: only that along the cell state is left; ``"none"``: nor is that.
         criterion: a name of :data:`CRITERIA`, or a function of a :class:`.criteria.ZoneView`; zones of low score are
-            isolated first. Of the zone ``"step"`` the oldest time steps are isolated first whatever the criterion;
-            with ``"neglected"`` the horizon is measured (:class:`.callback.AdaptiveHorizon`).
+            isolated first. Of the zones ``"step"`` and ``"credit"`` the oldest time steps and the layers nearest the
+            input are isolated first whatever the criterion; with ``"neglected"`` the horizon is measured
+            (:class:`.callback.AdaptiveHorizon`).
         schedule: progress (optimiser steps done over planned) to isolated fraction.
         steps: zone ``"step"``: when the schedule is at its highest the backward covers the last ``steps`` time
             steps; the schedule's fraction plays no part. With ``"neglected"`` the shortest horizon allowed.
@@ -296,6 +299,11 @@ class Policy:
     def measured(self) -> bool:
         """Whether the horizon of the backward is measured, not given."""
         return self.criterion == "neglected"
+
+    @property
+    def unfolded(self) -> bool:
+        """Whether the zones are parts of the network unfolded in time: no weight belongs to them, and all train."""
+        return self.zone in ("step", "credit")
 
     @property
     def autonomous(self) -> bool:

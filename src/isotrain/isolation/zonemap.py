@@ -21,7 +21,7 @@ class ZoneMap:
     """``count`` zones of one ``kind``: a value, which knows names, shapes and numbers but holds no weights.
 
     Attributes:
-        name: the layer that is divided ("lstm.l0"), "layers", or "time".
+        name: the layer that is divided ("lstm.l0"), "layers", "time" or "credit".
         zone: for each parameter, by its dotted name, the zone number of each weight; broadcasts to its shape. A
             parameter that is not here belongs to no zone and stays active.
         depth: for each zone the position in order of depth; 0 is nearest the input, or oldest.
@@ -59,7 +59,7 @@ class ZoneMap:
         return {name: active[number] for name, number in self.zone.items()}
 
     def sizes(self) -> Int[Tensor, " zones"]:
-        """Arcs a zone. A time step counts as one: each stands for the whole mesh, unfolded once."""
+        """Weights a zone. A time step and a layer's credit count as one: each stands for a whole mesh, unfolded once."""
         return self._sizes
 
     @cached_property

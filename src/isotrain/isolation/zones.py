@@ -149,7 +149,7 @@ def zones(
     window: int | None = None,
     tile: Size = (16, 16),
 ) -> list[ZoneMap]:
-    """The zones of one kind in a network: a map a layer, from the input upwards; a single map for layer and step.
+    """The zones of one kind in a network: a map a layer, from the input upwards; a single map for layer, step, credit.
 
     Args:
         module: the network; parameters are named as in its ``named_parameters()``.
@@ -166,6 +166,7 @@ def zones(
             - ``"kernel"``: convolution: one filter from one input to one output channel. Biases belong to no zone.
             - ``"layer"``: a layer: a direction of a recurrent layer, or all that another module owns. Every module.
             - ``"step"``: recurrent: a time step of the window, without parameters.
+            - ``"credit"``: LSTM: the gradient that a step of a layer sends to the step before, without parameters.
         modules: names or patterns of the modules to divide: :func:`chosen_modules`.
         window: the number of time steps, for ``"step"``.
         tile: rows and columns of a tile; of a convolution output and input channels, with all their positions.
@@ -183,6 +184,8 @@ def zones(
     layers = [layer for name, part in chosen.items() for layer in layers_of(name, part)]
     if kind == "step":
         return [_time(window, layers)]
+    if kind == "credit":
+        return [ZoneMap("credit", kind, len(layers), {}, torch.tensor(_depths(layers)), tuple(layers))]
     numbered = [(layer, _number(layer, kind, tile)) for layer in layers]
     for layer, numbers in numbered:
         if not numbers and layer.module in (modules or ()):

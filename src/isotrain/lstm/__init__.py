@@ -1,4 +1,4 @@
-"""``torch.nn.LSTM`` that can leave layers, units and early time steps out of the backward pass.
+"""``torch.nn.LSTM`` that can leave layers, units, early time steps and credit through time out of the backward pass.
 
 In: what ``nn.LSTM`` takes, and by :meth:`LSTM.isolate` what is not to be trained. Out: what ``nn.LSTM`` returns, and
 gradients of the rest alone. Needs torch and nothing else; the kernels of our own are compiled by
@@ -6,8 +6,9 @@ gradients of the rest alone. Needs torch and nothing else; the kernels of our ow
 
 Open first: ``lstm.py`` (the class), then ``plan.py`` (what each way of isolating leaves out). ``backends.py`` decides
 which code computes: ``kernels/`` (C++), torch's, or ``reference.py`` (the mathematics written out).
-``stack.py`` and ``memory.py`` are for units that can be known beforehand, ``horizon.py`` measures how far back a
-backward has to reach, ``runtime.py`` sets threads, allocator and denormals for a process.
+``credit.py`` gives torch's kernels a backward without credit, ``stack.py`` and ``memory.py`` are for units that can be
+known beforehand, ``horizon.py`` measures how far back a backward has to reach, ``runtime.py`` sets threads, allocator
+and denormals for a process.
 
 Example:
     >>> import torch

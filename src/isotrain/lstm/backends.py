@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from isotrain.errors import InputError
-from isotrain.lstm import reference
+from isotrain.lstm import credit, reference
 from isotrain.lstm.kernels import build
 from isotrain.lstm.kernels import layer as native
 from isotrain.lstm.plan import EVERYTHING, Isolated, Plan
@@ -55,7 +55,7 @@ class Backend:
         """One layer, time first: x (T, B, I) and ``constants`` (T, B, I_n) beside it, which get no gradient.
 
         Returns y (T, B, H), and the last h and c (B, H). ``batch_first`` says only how y had better lie in memory.
-        The torch backend knows of a plan its ``steps`` alone.
+        The torch backend knows of a plan its ``steps`` and its ``credit``.
         """
         w_ih, w_hh, *biases = weights
         if self.name == "native":
@@ -67,25 +67,27 @@ class Backend:
         if self.name == "reference":
             b_ih, b_hh = biases or (w_hh.new_zeros(len(w_hh)),) * 2
             return reference.lstm_layer(x.to(w_hh.dtype), h0, c0, w_ih, w_hh, b_ih, b_hh, plan)
+        if plan.credit != "full" and torch.is_grad_enabled():
+            return _torch_credit(x, (h0, c0), weights, plan)
         y, (h, c) = torch_lstm(x, (h0[None], c0[None]), list(weights), bias=bool(biases), steps=plan.steps)
         return y, h[0], c[0]
 
 
 def choose(
-    wanted: BackendName, x: Tensor, dtype: torch.dtype, bf16: bool, *, by_unit: bool = False, torch_only: str = ""
+    wanted: BackendName, x: Tensor, dtype: torch.dtype, bf16: bool, *, own_backward: str = "", torch_only: str = ""
 ) -> Backend:
     """The backend for input ``x`` and weights of ``dtype``.
 
     Args:
-        by_unit: units are left out of the backward.
+        own_backward: what torch's kernels cannot leave out of their backward ("isolated units"); empty: nothing.
         torch_only: what the LSTM or its input is that only torch's kernels know ("bidirectional"); empty: nothing.
 
     Raises :class:`InputError` where the wanted backend cannot do what is asked.
     """
-    if wanted == "torch" and by_unit:
+    if wanted == "torch" and own_backward:
         raise InputError(
-            "LSTM backend 'torch' always computes every unit's gradient: isolate units with backend 'native' or "
-            "'reference', or with mode 'autonomous' or 'masked'"
+            f"LSTM backend 'torch' always computes every unit's gradient: {own_backward} need backend 'native' or "
+            "'reference' (units also mode 'autonomous' or 'masked')"
         )
     require_torch(wanted, torch_only)
     if wanted in ("torch", "reference"):
@@ -97,8 +99,8 @@ def choose(
         return Backend(wanted, "asked for", bf16)
     if not missing and x.shape[0] * x.shape[1] >= SMALL:
         return Backend("native", f"a float32 CPU network, {'bf16' if bf16 else 'fp32'} products", bf16)
-    if by_unit:
-        why = f"isolated units need our own backward, and for the kernels {missing or 'it is small'}"
+    if own_backward:
+        why = f"{own_backward} need our own backward, and for the kernels {missing or 'it is small'}"
         return Backend("reference", why, bf16)
     return Backend("torch", missing or "too small for our kernels to pay", bf16)
 
@@ -182,3 +184,17 @@ def torch_lstm(
         y_past, hx = run(past, hx)
     y_recent, hx = run(recent, hx)
     return torch.cat([y_past, y_recent], time), hx
+
+
+def _torch_credit(x: Tensor, states: States, weights: Weights, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+    """One layer on torch's kernels without a graph; its graph is made afterwards, of what needs no step in turn."""
+    kept = 0 if plan.steps is None else max(len(x) - plan.steps, 0)
+    bias, hx = len(weights) == 4, (states[0][None], states[1][None])
+    outputs = []
+    with torch.no_grad():
+        for stretch in x.split([kept, len(x) - kept]) if kept else (x,):
+            before = (hx[0][0].to(states[0].dtype), hx[1][0].to(states[1].dtype)) if outputs else states
+            y, hx = torch_lstm(stretch, hx, list(weights), bias=bias)
+            outputs.append(y)
+    y, h, c = credit.with_graph(x[kept:], *before, weights, outputs[-1], cell=plan.credit == "cell")
+    return torch.cat([*outputs[:-1], y]), h, c

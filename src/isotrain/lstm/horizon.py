@@ -283,7 +283,7 @@ def checked_ladder(ladder: Iterable[int]) -> tuple[int, ...]:
 def _require_whole(lstm: nn.LSTM) -> None:
     """Refuse an LSTM whose backward is cut in time: the cut would fall into every stretch."""
     steps = lstm.isolated.steps if isinstance(lstm, LSTM) else None
-    if steps is not None:
-        raise InputError(
-            f"the LSTM is isolated with steps={steps}: a measured step is a whole one, call isolate() before it"
-        )
+    credit = lstm.isolated.credit if isinstance(lstm, LSTM) else ()
+    if steps is not None or credit:
+        cut = f"steps={steps}" if steps is not None else f"credit {', '.join(credit)}"
+        raise InputError(f"the LSTM is isolated with {cut}: a measured step is a whole one, call isolate() before it")

@@ -1,4 +1,4 @@
-"""A drop-in ``torch.nn.LSTM`` that can leave layers, units and early time steps out of the backward pass."""
+"""A drop-in ``torch.nn.LSTM`` that can leave layers, units, early time steps and credit out of the backward."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from isotrain.errors import InputError
 from isotrain.lstm.backends import BACKENDS, Backend, BackendName, States, choose, require_torch, torch_stack
 from isotrain.lstm.memory import columns, joined, stretches
-from isotrain.lstm.plan import EVERYTHING, Isolated, Mode, Units, isolated
+from isotrain.lstm.plan import EVERYTHING, Credit, Isolated, Mode, Units, isolated
 from isotrain.lstm.stack import Stack, splits
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class LSTM(nn.LSTM):
         >>> y[:, -1].sum().backward()
         >>> [name for name, p in lstm.named_parameters() if p.grad is not None]
         ['weight_ih_l1', 'weight_hh_l1', 'bias_ih_l1', 'bias_hh_l1']
+        >>> lstm.isolate(credit="cell")                      # the backward goes along the cell state alone
         >>> lstm.isolate()                                   # everything is active again
     """
 
@@ -93,6 +94,8 @@ class LSTM(nn.LSTM):
         units: Units | Mapping[int, Units] = (),
         mode: Mode = "exact",
         steps: int | None = None,
+        credit: Credit | Mapping[int, Credit] = "full",
+        part: int | Units = (),
     ) -> None:
         """Replace what is isolated; with no argument everything is active again.
 
@@ -107,14 +110,23 @@ class LSTM(nn.LSTM):
                 the input alone and can be remembered. ``"masked"``: everything is computed (the control).
             steps: the backward runs over the last ``steps`` time steps only; earlier outputs, inputs and initial
                 states get no gradient.
+            credit: the gradient that a step sends to the step before, in every layer, or a mapping from layer to it
+                (layers not named: full). ``"full"``: through the recurrent weights and along the cell. ``"cell"``:
+                along the cell only (the truncated gradient of Hochreiter and Schmidhuber 1997). ``"none"``: neither.
+                All weights learn in each of them, and what goes down to the layer below at the same step is exact for
+                the gradient that is left.
+            part: with ``credit="cell"``, units that get credit through the recurrent weights all the same: indices, or
+                a number n for units 0 to n-1 (any are as good as others before training).
 
         Raises :class:`InputError` for layers and units that do not exist, for everything at once, and for settings
-        that do not go together: units with two directions or projections, steps with two directions, autonomous units
-        with parametrised weights.
+        that do not go together: units and credit with two directions or projections, steps with two directions,
+        autonomous units with parametrised weights or ``part``, ``part`` with another credit than cell.
         """
-        asked = isolated(self.num_layers, self.hidden_size, layer, units, mode, steps)
+        asked = isolated(self.num_layers, self.hidden_size, layer, units, mode, steps, credit, part)
         if self._torch_only and (asked.by_unit or asked.autonomous):
             raise InputError(f"units cannot be isolated in {self._torch_only}: isolate whole layers, or mode 'masked'")
+        if self._torch_only and asked.credit:
+            raise InputError(f"credit cannot be left out in {self._torch_only}: use one direction and no projection")
         if self.bidirectional and steps is not None:
             raise InputError(f"steps = {steps}: {self._torch_only} also reads from the last step to the first")
         if asked.autonomous and not set(self._flat_weights_names) <= set(self._parameters):
@@ -213,7 +225,7 @@ class LSTM(nn.LSTM):
         self.check_forward_args(x, hx, None)
         self._check_memory(x, memory)
         with self._precision(x):
-            if backend.name == "torch" and not constants:
+            if backend.name == "torch" and not constants and not asked.credit:
                 y, (h, c) = torch_stack(self, asked, x, hx)
                 return self._finished(y), (self._finished(h), self._finished(c))
             if self.batch_first:
@@ -256,7 +268,8 @@ class LSTM(nn.LSTM):
         x = input.data if isinstance(input, PackedSequence) else input
         torch_only = self._torch_only or ("packed sequences" if packed else "")
         dtype, bf16 = self.weight_hh_l0.dtype, self._bf16(x)
-        return choose(self.backend, x, dtype, bf16, by_unit=asked.by_unit, torch_only=torch_only)
+        own = "isolated units" if asked.by_unit else "units that alone pass credit" if asked.part else ""
+        return choose(self.backend, x, dtype, bf16, own_backward=own, torch_only=torch_only)
 
     def _note(self, backend: Backend) -> None:
         if backend != self.chosen:

@@ -12,6 +12,8 @@ from isotrain.errors import InputError
 Mode = Literal["masked", "exact", "cut", "autonomous"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Units = Sequence[int] | Tensor  # indices of hidden units
+Credit = Literal["full", "cell", "none"]
+CREDITS: tuple[Credit, ...] = get_args(Credit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +29,23 @@ class Plan:
       passes through it, to the inputs neither.
     - ``masked``: everything is computed (the control).
 
+    *Credit* is the gradient that step t sends to step t-1: through the recurrent weights to h(t-1), and along the cell,
+    through the forget gate, to c(t-1). All weights learn whatever becomes of it: at each step from what arrives there.
+
+    - ``full``: both.
+    - ``cell``: along the cell; through the recurrent weights to the units of ``part`` alone (Hochreiter and
+      Schmidhuber 1997, whose truncated gradient this is, with a forget gate and with all gates alike).
+    - ``none``: neither.
+
     Attributes:
         active: (H,) bool, True = updated; None = all.
         mode: as above; says nothing while ``active`` is None.
         steps: gate gradients exist in the last ``steps`` steps only; None = in all. Earlier outputs, inputs and
             the initial states then get no gradient.
         weights: False = the layer is isolated: it gets no weight gradient and passes the gradient on.
+        credit: as above.
+        part: (H,) bool, of credit ``cell``: True = the unit's h(t-1) gets credit through the recurrent weights all the
+            same; None = no unit does.
         autonomous_inputs: (I,) bool, True = the input is a constant, computed without active units: the only
             inputs that Z may see when ``autonomous``. None = all of them (the lowest layer).
     """
@@ -42,6 +55,14 @@ class Plan:
     steps: int | None = None
     weights: bool = True
     autonomous_inputs: Tensor | None = None
+    credit: Credit = "full"
+    part: Tensor | None = None
+
+    def passing(self, hidden: int) -> Tensor | None:
+        """(hidden,) bool, True = h(t-1) of the unit gets a gradient through the recurrent weights; None = all do."""
+        if self.credit == "full":
+            return None
+        return torch.zeros(hidden, dtype=torch.bool) if self.part is None or self.credit == "none" else self.part
 
 
 EVERYTHING = Plan()  # nothing is left out
@@ -55,11 +76,13 @@ class Isolated:
     units: tuple[tuple[int, ...], ...] = ()  # a layer; () = none anywhere
     mode: Mode = "exact"
     steps: int | None = None
+    credit: tuple[Credit, ...] = ()  # a layer; () = full in all
+    part: tuple[int, ...] = ()  # units that get credit through the recurrent weights where it is cell
 
     @property
     def nothing(self) -> bool:
         """Whether the whole backward is asked for."""
-        return not self.layers and self.steps is None and not self.by_unit and not self.autonomous
+        return not (self.layers or self.steps is not None or self.by_unit or self.autonomous or self.credit)
 
     @property
     def by_unit(self) -> bool:
@@ -78,7 +101,12 @@ class Isolated:
             active = torch.ones(hidden, dtype=torch.bool)
             active[list(self.units[layer])] = False
         mode: Mode = "exact" if self.mode == "autonomous" else self.mode
-        return Plan(active, mode, self.steps, weights=layer not in self.layers)
+        credit: Credit = self.credit[layer] if self.credit else "full"
+        part = None
+        if self.part and credit == "cell":
+            part = torch.zeros(hidden, dtype=torch.bool)
+            part[list(self.part)] = True
+        return Plan(active, mode, self.steps, weights=layer not in self.layers, credit=credit, part=part)
 
     def constants(self, num_layers: int, hidden: int) -> list[tuple[int, ...]]:
         """The units of each layer that depend on nothing that trains."""
@@ -94,6 +122,8 @@ def isolated(
     units: Units | Mapping[int, Units] = (),
     mode: Mode = "exact",
     steps: int | None = None,
+    credit: Credit | Mapping[int, Credit] = "full",
+    part: int | Units = (),
 ) -> Isolated:
     """The checked form of what :meth:`isotrain.lstm.LSTM.isolate` was asked for; raises :class:`InputError`."""
     layers = frozenset([layer] if isinstance(layer, int) else layer)
@@ -119,22 +149,49 @@ def isolated(
     trains = [k for k in range(num_layers) if k not in layers and len(chosen[k]) < hidden]
     if not trains and mode != "masked":
         raise InputError("every unit of every layer isolated: nothing of the LSTM would train")
-    asked = Isolated(layers, chosen if any(chosen) else (), mode, steps)
+    passed = _credit(credit, num_layers)
+    units_in_part = _part(part, passed, mode, hidden)
+    asked = Isolated(layers, chosen if any(chosen) else (), mode, steps, passed, units_in_part)
     if asked.autonomous:
         _require_inputs(asked.constants(num_layers, hidden))
     return asked
+
+
+def _credit(credit: Credit | Mapping[int, Credit], num_layers: int) -> tuple[Credit, ...]:
+    """The credit of each layer; () if it is full in all."""
+    by_layer = credit if isinstance(credit, Mapping) else dict.fromkeys(range(num_layers), credit)
+    if not set(by_layer) <= set(range(num_layers)):
+        raise InputError(f"credit of layers {sorted(by_layer)}: the LSTM has layers 0 to {num_layers - 1}")
+    for word in by_layer.values():
+        if word not in CREDITS:
+            raise InputError(f"credit {word!r} is unknown: use one of {', '.join(CREDITS)}")
+    passed: tuple[Credit, ...] = tuple(by_layer.get(k, "full") for k in range(num_layers))
+    return passed if any(word != "full" for word in passed) else ()
+
+
+def _part(part: int | Units, credit: tuple[Credit, ...], mode: Mode, hidden: int) -> tuple[int, ...]:
+    """The units that pass credit through the recurrent weights, in ascending order."""
+    if isinstance(part, int) and not 0 <= part <= hidden:
+        raise InputError(f"part = {part}: give a number of units from 0 to {hidden}, or their indices")
+    units = tuple(range(part)) if isinstance(part, int) else _checked(part, 0, hidden, "part")
+    if units and "cell" not in credit:
+        raise InputError(
+            "part are the units that get credit through the recurrent weights all the same: it goes with credit "
+            "'cell'; with 'full' all units do, and with 'none' none"
+        )
+    if units and mode == "autonomous":
+        raise InputError("part does not go with mode 'autonomous', which leaves fewer units to pass credit: use 'cut'")
+    return units
 
 
 def _any(units: Units | Mapping[int, Units]) -> bool:
     return any(len(some) for some in units.values()) if isinstance(units, Mapping) else len(units) > 0
 
 
-def _checked(units: Units, layer: int, hidden: int) -> tuple[int, ...]:
+def _checked(units: Units, layer: int, hidden: int, name: str = "units") -> tuple[int, ...]:
     if isinstance(units, Tensor):
         if units.dtype == torch.bool:
-            raise InputError(
-                "units takes the indices of the isolated units, not booleans: use mask.nonzero().flatten()"
-            )
+            raise InputError(f"{name} takes the indices of units, not booleans: use mask.nonzero().flatten()")
         units = units.tolist()
     wrong = [u for u in units if not 0 <= u < hidden]
     if wrong:

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from isotrain.errors import InputError
-from isotrain.lstm.plan import MODES, Plan
+from isotrain.lstm.plan import CREDITS, MODES, Plan
 
 Gates = Literal["standard", "as_printed"]
 _EVERYTHING = Plan()
@@ -144,16 +144,19 @@ class _Reach:
     first: int  # the first step, counted from 0, with a gate gradient
     gates: Tensor  # (H,) bool, the units whose gates get a gradient
     rows: Tensor  # (H,) bool, the units whose rows of the weights get one
+    passing: Tensor  # (H,) bool, the units whose output before a step gets a gradient from that step's gates
 
     @classmethod
     def of(cls, plan: Plan, steps: int, like: Tensor) -> "_Reach":
         """``like``: (…, H), for the number of units and the device."""
         first = 0 if plan.steps is None else max(steps - plan.steps, 0)
         everyone = torch.ones(like.shape[-1], dtype=torch.bool, device=like.device)
+        passing = plan.passing(like.shape[-1])
+        passing = everyone if passing is None else passing.to(like.device)
         if plan.active is None or plan.mode == "masked":
-            return cls(first, everyone, everyone)
+            return cls(first, everyone, everyone, passing)
         active = plan.active.to(like.device)
-        return cls(first, everyone if plan.mode == "exact" else active, active)
+        return cls(first, everyone if plan.mode == "exact" else active, active, passing)
 
 
 class _Layer(torch.autograd.Function):
@@ -185,7 +188,8 @@ class _Layer(torch.autograd.Function):
             dh = dh + dy[t]
             dh, dc = dh.where(reach.gates, 0), dc.where(reach.gates, 0)  # where nothing arrives, gates send nothing on
             d, dc = step_backward(dh, dc, values[t], cells[t], cells[t + 1], ctx.gates)
-            dh = d.flatten(1) @ weight_hh  # (6.2), the components of H(t-1)
+            dh = (d.flatten(1) @ weight_hh).where(reach.passing, 0)  # (6.2), the components of H(t-1)
+            dc = dc if plan.credit != "none" else torch.zeros_like(dc)
             backwards.append(d)
         dsums = torch.stack(backwards[::-1])  # (T - first, B, 4, H)
         if reach.first > 0:
@@ -251,6 +255,13 @@ def _check(tensors: tuple[Tensor, ...], plan: Plan, gates: str) -> None:
         raise InputError(f"mode {plan.mode!r} is unknown: use one of {', '.join(MODES)}")
     if plan.steps is not None and plan.steps < 1:
         raise InputError(f"steps = {plan.steps}: the backward needs at least 1 time step")
-    for name, flags, size in (("active", plan.active, hidden), ("autonomous_inputs", plan.autonomous_inputs, inputs)):
+    if plan.credit not in CREDITS:
+        raise InputError(f"credit {plan.credit!r} is unknown: use one of {', '.join(CREDITS)}")
+    sizes = (
+        ("active", plan.active, hidden),
+        ("autonomous_inputs", plan.autonomous_inputs, inputs),
+        ("part", plan.part, hidden),
+    )
+    for name, flags, size in sizes:
         if flags is not None and (flags.dtype != torch.bool or tuple(flags.shape) != (size,)):
             raise InputError(f"{name} is {flags.dtype} of shape {tuple(flags.shape)}: use booleans of shape ({size},)")

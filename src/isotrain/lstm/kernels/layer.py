@@ -21,19 +21,21 @@ LANES = 16  # units in a block of the kernels
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where each unit lies in the kernels' memory.
+    """Where each unit lies in the kernels' memory: active ones first, of each kind those of ``part`` first.
 
     Attributes:
         order: (P,) the unit in each place, or -1 in an empty one; P is a multiple of LANES.
         active: the first so many places hold the active units.
         place: (H,) the place of each unit.
         natural: the units lie in their own order without gaps.
+        passing: (P,) bool, the places that get credit through the recurrent weights; None: all.
     """
 
     order: Tensor
     active: int
     place: Tensor
     natural: bool
+    passing: Tensor | None = None
 
 
 @functools.lru_cache(maxsize=256)  # plans are compared by identity, and live as long as what was isolated
@@ -41,11 +43,17 @@ def layout(plan: Plan, hidden: int) -> Layout:
     """The layout of ``hidden`` units under a plan."""
     everyone = torch.ones(hidden, dtype=torch.bool)
     first = everyone if plan.active is None else plan.active
-    active, isolated = _padded(first.nonzero().flatten()), _padded((~first).nonzero().flatten())
-    order = torch.cat([active, isolated])
+    passing = plan.passing(hidden)
+    part = everyone if passing is None else passing
+    groups = [
+        _padded(units.nonzero().flatten()) for units in (first & part, first & ~part, ~first & part, ~first & ~part)
+    ]
+    order = torch.cat(groups)
     filled = (order >= 0).nonzero().flatten()
     place = torch.empty(hidden, dtype=torch.long).index_copy_(0, order[filled], filled)
-    return Layout(order, len(active), place, torch.equal(order, torch.arange(hidden)))
+    if passing is not None:
+        passing = (order >= 0) & passing[order]
+    return Layout(order, len(groups[0]) + len(groups[1]), place, torch.equal(order, torch.arange(hidden)), passing)
 
 
 def _padded(units: Tensor) -> Tensor:
@@ -76,8 +84,8 @@ def lstm_layer(
         x: (T, B, I), any strides. ``constants``: more inputs (T, B, I_n) beside it, which get no gradient; the
             columns of ``weight_ih`` are those of x, then theirs.
         h0, c0: (B, H). weight_ih: (4H, I + ...), weight_hh: (4H, H), rows i, f, g, o. The biases: (4H,).
-        plan: what is left out of the backward: exact and cut units, steps, weights. Mode ``autonomous`` is refused
-            here: :mod:`isotrain.lstm.stack` turns it into a smaller layer.
+        plan: what is left out of the backward: exact and cut units, steps, weights, credit. Mode ``autonomous`` is
+            refused here: :mod:`isotrain.lstm.stack` turns it into a smaller layer.
         batch_first: how y lies in memory; its shape is (T, B, H) either way.
 
     Returns y (T, B, H), the last h and c (B, H). The backward may run once more after ``retain_graph=True`` (it then
@@ -131,6 +139,8 @@ def _check(tensors: tuple[Tensor | None, ...], constants: tuple[Tensor, ...], pl
             raise InputError(f"{name} is {tensor.dtype} on {tensor.device}: the kernels take torch.float32 on the CPU")
     if any(tuple(z.shape[:2]) != (steps, batch) or z.device.type != "cpu" for z in constants):
         raise InputError(f"constants are {[tuple(z.shape) for z in constants]}: use ({steps}, {batch}, ...) on the CPU")
+    if plan.part is not None and (plan.part.dtype != torch.bool or tuple(plan.part.shape) != (hidden,)):
+        raise InputError(f"part is {plan.part.dtype} {tuple(plan.part.shape)}: use booleans of shape ({hidden},)")
     if plan.active is None:
         return
     if plan.mode == "autonomous":
@@ -164,13 +174,15 @@ def _gradients(
     cut = plan.active is not None and plan.mode == "cut"
     places = units.active if cut else len(units.order)  # that take part in the backward
     wanted = len(units.order) if need_h0 else places  # whose dh is read
+    if units.passing is not None:
+        wanted = int(units.passing.nonzero().max()) + 1 if units.passing.any() else 0
     inputs = x.shape[2] if need_x else 0
     panels = torch.ops.isotrain.pack_backward(
         w_ih.contiguous(), w_hh.contiguous(), units.order, wanted, inputs, ctx.bf16
     )
     dx, dh0, dc0 = torch.ops.isotrain.backward(
         gates, cells, panels, units.order, _unit_stride(dy), _unit_stride(dh), _unit_stride(dc), hidden, inputs,
-        ctx.batch_first, first, places, build.has_brgemm(ctx.bf16),
+        ctx.batch_first, first, places, units.passing, plan.credit != "none", build.has_brgemm(ctx.bf16),
     )  # fmt: skip
     weights: tuple[Tensor | None, ...] = (None, None, None, None)
     if plan.weights and any(ctx.needs_input_grad[6:10]):

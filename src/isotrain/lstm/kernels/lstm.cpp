@@ -465,9 +465,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward(
 
 // ---- backward ----------------------------------------------------------------------------------------------------
 
-// Gate gradients of one block of one sample, in place of its gates. dc: gradient of the cell, carried along.
+// Gate gradients of one block of one sample, in place of its gates. dc: gradient of the cell, carried along if `cell`.
 template <typename S>
-void gate_gradients(S* gates, const float* c_before, const float* c_after, const float* dh, const float* dy, float* dc) {
+void gate_gradients(S* gates, const float* c_before, const float* c_after, const float* dh, const float* dy, float* dc,
+                    bool cell) {
   for (int64_t l = 0; l < LANES; l += Vec::size()) {
     S* at = gates + l;
     const Vec i = load(at), f = load(at + LANES), g = load(at + 2 * LANES), o = load(at + 3 * LANES);
@@ -479,9 +480,25 @@ void gate_gradients(S* gates, const float* c_before, const float* c_after, const
     store(at + LANES, dcell * load(c_before + l) * f * (one() - f));
     store(at + 2 * LANES, dcell * i * (one() - g * g));
     store(at + 3 * LANES, d * tc * o * (one() - o));
-    store(dc + l, dcell * f);
+    store(dc + l, cell ? dcell * f : Vec(0.f));
   }
 }
+
+// What a step sends to the one before: through the recurrent weights to some places (of each panel the first so many
+// columns are computed, and those of other places dropped), and along the cell or not.
+struct Credit {
+  const bool* passing = nullptr;  // (P), null: all
+  std::vector<int64_t> columns;   // a panel of h
+  bool cell = true;
+
+  Credit(const optional<Tensor>& passing, int64_t h_panels, bool cell)
+      : passing(passing ? passing->const_data_ptr<bool>() : nullptr), columns(h_panels, COLUMNS), cell(cell) {
+    if (!passing) return;
+    std::fill(columns.begin(), columns.end(), 0);
+    for (int64_t p = 0; p < passing->numel(); p++)
+      if (this->passing[p]) columns[p / COLUMNS] = p % COLUMNS + 1;
+  }
+};
 
 struct Backward {
   const Tensor &gates, &cells, &panels;  // panels: those of pack_backward
@@ -490,6 +507,7 @@ struct Backward {
   float *dh, *dc;             // (B, P): in the gradients of the last states, out those of the first
   int64_t first_step;         // gate gradients exist from this step on
   int64_t places;             // the first so many take part; the others are cut
+  Credit credit;
 };
 
 template <typename S>
@@ -501,9 +519,10 @@ void backward_as(const Backward& w, bool brgemm) {
   S* gates = w.gates.data_ptr<S>();
   const float* cells = w.cells.const_data_ptr<float>();
 
-  share_batch(B, brgemm, std::is_same_v<S, BFloat16>, [&](int64_t b0, int64_t n) {
+  share_batch(B, brgemm && panels > 0, std::is_same_v<S, BFloat16>, [&](int64_t b0, int64_t n) {
     const int64_t places = w.places, ldh = h_panels * COLUMNS;  // whole panels: the last may reach beyond P
     const int64_t wide = std::max(ldh, P);
+    const Credit& credit = w.credit;
     std::vector<float> dh_buffer(n * wide);
     float *dh = dh_buffer.data(), dy_block[LANES];
     for (int64_t b = 0; b < n; b++) std::copy(w.dh + (b0 + b) * P, w.dh + (b0 + b + 1) * P, dh + b * wide);
@@ -519,10 +538,11 @@ void backward_as(const Backward& w, bool brgemm) {
             else block.gather(w.dy.at(t, b0 + b), dy_block), dy = dy_block;
           }
           gate_gradients(at_t + b * ldg + 4 * p, c_before + p, c_after + p, dh + b * wide + p, dy,
-                         w.dc + (b0 + b) * P + p);
+                         w.dc + (b0 + b) * P + p, credit.cell);
         }
       }
-      int64_t needed = ceil_div(places, COLUMNS);  // panels of dh that the step before reads
+      if (credit.passing && t == T - 1) std::fill(dh_buffer.begin(), dh_buffer.end(), 0.f);  // has been used
+      int64_t needed = std::min(ceil_div(places, COLUMNS), h_panels);  // panels of dh that the step before reads
       if (t == w.first_step) needed = t == 0 ? h_panels : 0;  // the first states, or nothing
       const auto send = [&](int64_t q, int64_t columns, float* to, int64_t stride) {  // through panel q
         if (places > 0)
@@ -530,7 +550,15 @@ void backward_as(const Backward& w, bool brgemm) {
                          stride);
         for (int64_t b = 0; b < n; b++) std::fill_n(to + b * stride, columns, 0.f);  // every unit is cut
       };
-      for (int64_t q = 0; q < needed; q++) send(q, COLUMNS, dh + q * COLUMNS, wide);
+      for (int64_t q = 0; q < needed; q++) {
+        const int64_t columns = credit.columns[q];
+        if (columns == 0) continue;
+        send(q, columns, dh + q * COLUMNS, wide);
+        if (!credit.passing) continue;
+        for (int64_t b = 0; b < n; b++)
+          for (int64_t p = q * COLUMNS; p < q * COLUMNS + columns; p++)
+            if (!credit.passing[p]) dh[b * wide + p] = 0.f;
+      }
       for (int64_t q = h_panels; q < panels; q++) {
         const int64_t x0 = (q - h_panels) * COLUMNS;
         send(q, std::min(COLUMNS, inputs - x0), w.dx.at(t, b0) + x0, w.dx.sample);
@@ -542,11 +570,13 @@ void backward_as(const Backward& w, bool brgemm) {
 
 // Overwrites `gates` by their gradients from `first_step` on, those of the first `places` only, and returns
 // dx (T, B, inputs), dh0 (B, H), dc0 (B, H). The other places get no dc0, and dh0 if panels for them were packed.
+// passing (P): places that get credit through the recurrent weights (none: all), panels being packed up to the last;
+// cell: whether gradient flows along the cell state.
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& gates, const Tensor& cells, const Tensor& panels,
                                             const Tensor& order, const optional<Tensor>& dy,
                                             const optional<Tensor>& dh_last, const optional<Tensor>& dc_last, int64_t H,
                                             int64_t inputs, bool batch_first, int64_t first_step, int64_t places,
-                                            bool brgemm) {
+                                            const optional<Tensor>& passing, bool cell, bool brgemm) {
   TORCH_CHECK(gates.dim() == 3 && panels.dim() == 3, "gates must be (steps, batch, columns), panels (n, rows, ", COLUMNS,
               ")");
   const int64_t T = gates.size(0), B = gates.size(1), P = order.numel();
@@ -564,8 +594,12 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& gates, const Tensor& c
   TORCH_CHECK(places % LANES == 0, "places is ", places, ", must be whole blocks of ", LANES);
   check_range("inputs", inputs, 0, panels.size(0) * COLUMNS);
   const int64_t h_panels = panels.size(0) - ceil_div(inputs, COLUMNS);
-  TORCH_CHECK(ceil_div(places, COLUMNS) <= h_panels && h_panels <= ceil_div(P, COLUMNS), "panels are ", panels.size(0),
-              ": ", h_panels, " for h, must be from ", ceil_div(places, COLUMNS), " to ", ceil_div(P, COLUMNS));
+  check("passing", passing, at::kBool, {P});
+  int64_t read = places;  // the places whose dh is read end here
+  if (passing)
+    for (read = P; read > 0 && !passing->const_data_ptr<bool>()[read - 1];) read--;
+  TORCH_CHECK(ceil_div(read, COLUMNS) <= h_panels && h_panels <= ceil_div(P, COLUMNS), "panels are ", panels.size(0),
+              ": ", h_panels, " for h, must be from ", ceil_div(read, COLUMNS), " to ", ceil_div(P, COLUMNS));
   const auto plain = cells.options();
   Tensor dx = batch_first ? at::empty({B, T, inputs}, plain).transpose(0, 1) : at::empty({T, B, inputs}, plain);
   if (first_step > 0) dx.narrow(0, 0, first_step).zero_();
@@ -580,7 +614,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& gates, const Tensor& c
   into_places(dh_last, dh);
   into_places(dc_last, dc);
   const Backward work{gates, cells, panels, blocks, dy ? Rows(*dy) : Rows(), inputs ? Rows(dx) : Rows(),
-                      dh.data_ptr<float>(), dc.data_ptr<float>(), first_step, places};
+                      dh.data_ptr<float>(), dc.data_ptr<float>(), first_step, places, Credit(passing, h_panels, cell)};
   if (gates.scalar_type() == at::kBFloat16) backward_as<BFloat16>(work, brgemm);
   else backward_as<float>(work, brgemm);
   dc.narrow(1, places, P - places).zero_();
@@ -606,5 +640,5 @@ TORCH_LIBRARY(isotrain, m) {
         "bool brgemm) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", forward);
   m.def("backward(Tensor(a!) gates, Tensor cells, Tensor panels, Tensor order, Tensor? dy, "
         "Tensor? dh_last, Tensor? dc_last, int H, int inputs, bool batch_first, int first_step, int places, "
-        "bool brgemm) -> (Tensor, Tensor, Tensor)", backward);
+        "Tensor? passing, bool cell, bool brgemm) -> (Tensor, Tensor, Tensor)", backward);
 }
