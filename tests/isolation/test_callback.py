@@ -230,7 +230,8 @@ def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
         "step 0: 1 of 2 layers (lstm.l0) isolated, 47 % of the weights of their layers: their weight gradients are not "
         "computed; at best 16 % of their layers' multiply-adds saved",
         "step 0: backward over the last 3 of 6 time steps; at best 33 % of their layers' multiply-adds saved",
-        "step 0: credit goes back in time not at all in 2 of 2 layers; at best 33 % of their layers' multiply-adds saved",
+        "step 0: credit goes back in time not at all in 2 of 2 layers; at best 33 % of their layers' multiply-adds "
+        "saved",
         "step 1: credit goes back in time as a whole; nothing is isolated",
     ]
 
@@ -445,8 +446,8 @@ def test_resuming_in_either_part_of_a_training_whose_credit_thaws_is_the_same_ru
         ({"churn": 1.5}, "churn=1.5 is outside [0, 1]"),
         ({"mode": "some"}, "mode='some' is unknown: choose one of masked, exact, cut, autonomous, cell, none"),
         (
-            {"mode": "cell"},
-            "mode='cell' does not exist for zone='unit', only for credit: use mode masked or exact or cut or autonomous",
+            {"mode": "cell", "zone": "gate"},
+            "mode='cell' does not exist for zone='gate', only for credit: use mode masked",
         ),
         (
             {"zone": "credit"},

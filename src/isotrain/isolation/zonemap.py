@@ -59,7 +59,7 @@ class ZoneMap:
         return {name: active[number] for name, number in self.zone.items()}
 
     def sizes(self) -> Int[Tensor, " zones"]:
-        """Weights a zone. A time step and a layer's credit count as one: each stands for a whole mesh, unfolded once."""
+        """Weights a zone. A time step, and a layer's credit, count as one: each stands for a whole mesh."""
         return self._sizes
 
     @cached_property
