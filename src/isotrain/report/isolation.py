@@ -26,7 +26,7 @@ HEAT: dict[str, Any] = {
 }
 LINES, COLUMNS = 512, 400  # drawn of one layer; of more the pixels would show some and drop others
 GATES = {4: ("i", "f", "g", "o"), 3: ("r", "z", "n")}  # in torch's order
-TIME = "time"  # the zone map of time steps
+TIME, CREDIT = "time", "credit"  # the zone maps of time steps, and of layers in time
 BEFORE_END = "Time steps before the window's end"
 
 
@@ -60,8 +60,11 @@ def draw_layer(
         axes.set_yticks(units * (np.arange(gates) + 0.5), GATES[gates], fontweight="bold")
         axes.tick_params(axis="y", length=0)
         axes.hlines(units * np.arange(1, gates), edges[0], edges[-1], color="white", lw=1.5)
+    elif layer == CREDIT:
+        axes.set_yticks(np.arange(units) + 0.5, [str(k) for k in range(units)])
     axes.set_title(layer)
-    axes.set_ylabel(BEFORE_END if layer == TIME else f"Gates of {units} units" if gates in GATES else "Output row")
+    words = {TIME: BEFORE_END, CREDIT: "Layers, from the input"}
+    axes.set_ylabel(words.get(layer, f"Gates of {units} units" if gates in GATES else "Output row"))
     return int(starts[1]) if len(starts) > 1 else 1
 
 
@@ -161,7 +164,7 @@ def draw_neglected(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     axes.set_title("Neglected share of the norm of Adam's update")
     seen = [(entry["step"], entry["neglected"]) for entry in history if "neglected" in entry]
     if not seen:
-        write_centred(axes, "not measured: time steps as zones, or an optimiser without moments")
+        write_centred(axes, "not measured: zones without weights, or an optimiser without moments")
         return
     axes.plot(
         *zip(*seen, strict=True), color=PALETTE[6], lw=1.2, marker="o", ms=3.5 if len(seen) < 80 else 0, clip_on=False
