@@ -190,7 +190,7 @@ def _torch_credit(x: Tensor, states: States, weights: Weights, plan: Plan) -> tu
     """One layer on torch's kernels without a graph; its graph is made afterwards, of what needs no step in turn."""
     kept = 0 if plan.steps is None else max(len(x) - plan.steps, 0)
     bias, hx = len(weights) == 4, (states[0][None], states[1][None])
-    outputs = []
+    outputs: list[Tensor] = []
     with torch.no_grad():
         for stretch in x.split([kept, len(x) - kept]) if kept else (x,):
             before = (hx[0][0].to(states[0].dtype), hx[1][0].to(states[1].dtype)) if outputs else states
