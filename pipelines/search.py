@@ -6,12 +6,14 @@ Goes on where it was interrupted.
 from isotrain.errors import run_as_command
 from isotrain.search.confirm import confirm_best
 from isotrain.search.local_workers import run_workers
+from isotrain.search.storage import reachable
 from isotrain.search.study import place
 
 
 def main(params: str) -> None:
-    run_workers(params)
-    confirm_best(place(params))
+    with reachable():
+        run_workers(params)
+        confirm_best(place(params))
 
 
 if __name__ == "__main__":

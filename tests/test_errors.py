@@ -2,11 +2,14 @@
 
 import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from isotrain.errors import InputError, run_as_command
+from isotrain.errors import InputError, holds_secret, masked, run_as_command
 from isotrain.files import replacing, write_json
 
 
@@ -30,14 +33,63 @@ def test_bad_input_and_a_full_disk_are_one_line(
     assert "out.npz" in message and "free some space" in message and message.count("\n") == 1
 
 
-def test_our_own_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EDQUOT, errno.ELOOP])
+def test_what_the_system_refuses_is_one_line_that_names_the_file(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(monkeypatch, OSError(number, os.strerror(number), "results/runs")) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "results/runs" in message and os.strerror(number) in message
+
+
+@pytest.mark.parametrize("defect", [KeyError("a"), OSError("no number"), OSError(errno.ECHILD, "no child")])
+def test_our_own_defects_keep_their_traceback(defect: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["command"])
 
     def main() -> None:
-        raise PermissionError(errno.EACCES, "denied")
+        raise defect
 
-    with pytest.raises(PermissionError):
+    with pytest.raises(type(defect)):
         run_as_command(main)
+
+
+ADDRESSES = [
+    "postgres://me:hunter2@host/db",
+    "postgresql+psycopg://me:hunter2@host:5432/db",
+    "https://:hunter2@host/a.csv",
+    "HTTPS://me:hunter2@host",
+    "s3://bucket/a.csv?x=1&Token=hunter2&y=2",
+    "https://host/a.csv?sig=hunter2",
+    "mysql://a%40b:hunter2%2F@host",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_no_password_is_printed_logged_or_left_in_a_traceback(address: str) -> None:
+    program = f"""
+import logging
+from isotrain.errors import InputError, run_as_command
+def main():
+    logging.getLogger("any").warning("opening %s", {address!r})
+    raise KIND("cannot open " + {address!r})
+run_as_command(main)
+"""
+    for kind in ("InputError", "RuntimeError"):
+        command = [sys.executable, "-c", program.replace("KIND", kind)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        said = done.stderr.replace(repr(address), "")  # the program's own line, as a traceback quotes it
+        assert done.returncode and "cannot open" in said and "opening" in said
+        assert "hunter2" not in done.stderr and "***" in done.stderr
+
+
+@pytest.mark.parametrize("plain", ["https://host/a.csv?x=1", "postgresql://me@host/db", "sqlite:///a/b:c.db", "a: b@c"])
+def test_what_is_no_password_stays(plain: str) -> None:
+    assert masked(plain) == plain and not holds_secret(plain)
+
+
+def test_a_message_is_at_most_a_screen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(monkeypatch, InputError("x" * 10**6)) == 2
+    assert len(capsys.readouterr().err) < 2100
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ Each command imports what it needs when it runs, so that ``--help`` and a mistyp
 
 import argparse
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +76,14 @@ def _add_search(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     ):
         one = commands.add_parser(name, help=about)
         one.add_argument("--params", default=PARAMS, help=f"the file that describes the study ({PARAMS})")
-        one.set_defaults(command=command)
+        one.set_defaults(command=partial(_on_a_study, command))
+
+
+def _on_a_study(command: Callable[[argparse.Namespace], None], asked: argparse.Namespace) -> None:
+    from isotrain.search.storage import reachable
+
+    with reachable():
+        command(asked)
 
 
 def _forecast(asked: argparse.Namespace) -> None:

@@ -1,34 +1,83 @@
-"""The exception for input that a user can correct, and how a command ends with it."""
+"""The exception for input that a user can correct, how a command ends with it, and what no message may show."""
 
 import errno
 import gc
 import logging
+import re
 import sys
+import traceback
 from collections.abc import Callable
+from types import TracebackType
+
+SECRET = re.compile(r"(?<=://)([^/\s:@'\"]*):[^/\s'\"]*@")  # user:password@ of any address
+SECRET_WORDS = "password|passwd|pwd|secret|token|access_token|api_key|apikey|sig|signature|x-amz-signature"
+SECRET_FIELD = re.compile(rf"(?i)([?&;](?:{SECRET_WORDS})=)[^&;\s'\"]+")  # ?token=... of an address
+LONGEST = 2000  # characters of a message: a screen
+PERMISSION, SPACE = "give this user the permission, or name another folder", "free some space"
+REMEDIES = {
+    errno.ENOSPC: SPACE,
+    errno.EDQUOT: SPACE,
+    errno.EFBIG: SPACE,
+    errno.EACCES: PERMISSION,
+    errno.EPERM: PERMISSION,
+    errno.EROFS: PERMISSION,
+    errno.ENOTDIR: "name a folder, or move the file that is in its place",
+    errno.EISDIR: "name a file, or move the folder that is in its place",
+    errno.ENOENT: "make it, or correct its name",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ELOOP: "remove the link",
+    errno.EIO: "look after the disk",
+    errno.ESTALE: "look after the network drive",
+}
 
 
 class InputError(ValueError):
     """A file, a setting or an argument that cannot be used; the message names it and the remedy."""
 
 
+def masked(text: str) -> str:
+    """``text`` with ``***`` in place of every password or token in an address, whatever its scheme."""
+    return SECRET_FIELD.sub(r"\1***", SECRET.sub(r"\1:***@", text))
+
+
+def holds_secret(text: str) -> bool:
+    """Whether ``text`` shows a password or a token of an address."""
+    return masked(text) != text
+
+
 def run_as_command(main: Callable[..., None]) -> None:
     """Call ``main`` with the words of the command line.
 
-    An :class:`InputError` or a full disk ends the command with one line and status 2. Every other exception is a defect
-    of the program and keeps its traceback.
+    An :class:`InputError`, and what the system refuses by a number that :data:`REMEDIES` knows (a full disk, a folder
+    that may not be written), ends the command with one line and status 2. Every other exception is a defect of the
+    program and keeps its traceback. Nothing that is printed or logged shows a password.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Masked("%(message)s"))
+    sys.excepthook = _print_masked
     try:
         main(*sys.argv[1:])
     except InputError as problem:
         sys.exit(_refusal(problem))
     except OSError as problem:
-        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if (remedy := REMEDIES.get(problem.errno or 0)) is None:
             raise
-        sys.exit(_refusal(f"{problem}: free some space and run the same command again"))
+        sys.exit(_refusal(f"{problem}: {remedy} and run the same command again"))
     gc.freeze()  # else Python examines every object of torch and Lightning once more at exit: a second a stage
 
 
+class _Masked(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
+def _print_masked(kind: type[BaseException], problem: BaseException, trace: TracebackType | None) -> None:
+    print(masked("".join(traceback.format_exception(kind, problem, trace))), file=sys.stderr, end="")
+
+
 def _refusal(problem: InputError | str) -> int:
-    print(f"error: {problem}", file=sys.stderr)
+    text = masked(str(problem))
+    print("error: " + (text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."), file=sys.stderr)
     return 2

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isotrain.errors import InputError
-from isotrain.files import read_json, replacing, write_json
+from isotrain.files import read_json, reading, replacing, write_json
 
 Floats = NDArray[np.float32]
 LEVEL_HOURS = 168  # the trailing week: a window's mean and spread do not depend on the weekday it ends on
 DAY = 24
 PARTS = ("train", "validation", "test")
+AGAIN = "remove its folder and run `dvc repro`"
 ARRAYS = ("inputs", "ahead", "lags", "origin", "recent")
 
 
@@ -160,16 +161,29 @@ class Windows:
     @classmethod
     def load(cls, folder: str | Path) -> "Windows":
         """Read what :meth:`save` wrote; :class:`InputError` when it is not there or incomplete."""
+        path = Path(folder) / "windows.npz"
         try:
-            with np.load(Path(folder) / "windows.npz") as arrays:
-                return cls(**arrays, meta=read_meta(Path(folder) / "windows.json"))
+            meta = read_meta(Path(folder) / "windows.json")
+            with reading(path, AGAIN), np.load(path) as arrays:
+                windows = cls(**arrays, meta=meta)
+                windows._check_lengths()
+                return windows
         except FileNotFoundError as problem:
             raise InputError(f"{problem.filename} is missing: run `dvc repro window` first") from None
+
+    def _check_lengths(self) -> None:
+        """ValueError for arrays that are not of one series, such as one that was cut."""
+        hours, horizon = self.meta["rows"], self.meta["horizon"]
+        for field in fields(self):
+            wanted = hours + (horizon if field.name in ("ahead", "lags") else 0)
+            if field.name != "meta" and len(getattr(self, field.name)) != wanted:
+                raise ValueError(f"{field.name} holds {len(getattr(self, field.name))} hours instead of {wanted}")
 
 
 def read_meta(path: Path) -> Meta:
     """``windows.json``; :class:`InputError` names what it lacks."""
-    return complete(read_json(path), path)
+    with reading(path, AGAIN):
+        return complete(dict(read_json(path)), path)
 
 
 def complete(value: dict[str, Any], path: Path) -> Meta:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from isotrain.errors import InputError
-from isotrain.files import machine_lock
+from isotrain.files import machine_lock, try_lock, wait_for_lock
 from isotrain.search.results import spent
 from isotrain.search.study import Place, open_study, place
 from isotrain.search.worker import Stop
@@ -18,6 +18,7 @@ from isotrain.search.worker import Stop
 log = logging.getLogger(__name__)
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # read when the libraries are loaded
 _TASKS = Path("/proc/self/task")  # Linux: one entry a thread
+TURN_SECONDS = 60.0  # taking cores takes milliseconds
 _held: list[int] = []  # locks, until this process ends
 
 
@@ -42,8 +43,8 @@ def own_cores(threads: int) -> list[int]:
             f"runtime.threads of {wanted} is more than the {allotted} cores given: lower it, or ask for more cores"
         )
     turn = machine_lock("isotrain-cores.lock")  # one at a time: two that take half each would both fail
-    fcntl.flock(turn, fcntl.LOCK_EX)
     try:
+        wait_for_lock(turn, fcntl.LOCK_EX, TURN_SECONDS)
         cores = _claim(given, wanted)
     finally:
         os.close(turn)
@@ -82,9 +83,7 @@ def _claim(given: list[int], wanted: int) -> list[int]:
 def _locked(core: int) -> int | None:
     """The lock on ``core``, or None if another process has it."""
     lock = machine_lock(f"isotrain-core-{core}.lock")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(lock, fcntl.LOCK_EX):
         os.close(lock)
         return None
     return lock

@@ -17,6 +17,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from isotrain.errors import InputError
+
 log = logging.getLogger(__name__)
 BEATS = 6  # signs of life in a lease: five may be lost
 T = TypeVar("T")
@@ -49,10 +51,25 @@ def patiently(call: Callable[[], T], seconds: float, what: str) -> T:
             return answer
 
 
+@contextmanager
+def reachable() -> Iterator[None]:
+    """A command on a study: storage that cannot be reached ends it with an :class:`InputError`, not a full disk."""
+    try:
+        yield
+    except UNREACHABLE as problem:
+        if getattr(problem, "errno", None) in FULL:
+            raise
+        raise InputError(
+            f"the study's storage cannot be reached ({_short(problem)}): start its database or correct "
+            "ISOTRAIN_STUDY_URL, or see whether its folder can be written"
+        ) from problem
+
+
 def _short(problem: Exception) -> str:
     return (str(problem.__cause__ or problem).splitlines() or [type(problem).__name__])[0]
 
 
+DAMAGED = "remove that line, or move the study's folder away and begin again"
 GRACE = 30  # s after which a lock whose holder died is taken away
 
 
@@ -67,6 +84,16 @@ class WholeLinesBackend(JournalFileBackend):
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         super().__init__(str(path))
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        """The lines from a number on; :class:`InputError` for one that is none."""
+        try:
+            for entry in super().read_logs(log_number_from):
+                if not isinstance(entry, dict):
+                    raise ValueError(f"{str(entry)[:80]!r} is no entry")
+                yield entry
+        except ValueError as problem:
+            raise InputError(f"{self._file_path} has a damaged line ({problem}): {DAMAGED}") from None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append ``logs`` as lines, on the disk before it returns; OSError, and nothing kept, if they do not fit."""

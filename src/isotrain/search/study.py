@@ -14,11 +14,11 @@ from optuna.study import StudyDirection
 from isotrain.config import Search, load
 from isotrain.config.params import MethodsView
 from isotrain.config.sections import Tracking
-from isotrain.errors import InputError
+from isotrain.errors import InputError, masked
 from isotrain.files import read_json, sha256_text
 from isotrain.search.recovery import Heartbeats, Leases, SignsOfLife, enqueue
 from isotrain.search.space import Space
-from isotrain.search.storage import JOURNAL, exclusive, storage_at
+from isotrain.search.storage import DAMAGED, JOURNAL, exclusive, storage_at
 
 URL = "ISOTRAIN_STUDY_URL"
 FOLDERS = ("leases", "trials", "workers")
@@ -52,7 +52,7 @@ class Place:
         if url is None:
             return None
         if not url.startswith(("postgresql://", "postgresql+psycopg://")):
-            raise InputError(f"{URL}={url}: write postgresql://user@host/database")
+            raise InputError(f"{URL}={masked(url)}: write postgresql://user@host/database")
         return "postgresql+psycopg://" + url.partition("://")[2]
 
     @property
@@ -130,6 +130,16 @@ def _load(place: Place, create: bool) -> optuna.Study:
             (place.folder / inner).mkdir(parents=True, exist_ok=True)
     elif place.url is None and not (place.folder / JOURNAL).exists():
         raise _not_there(place)
+    try:
+        return _stored(place, create)
+    except (KeyError, TypeError, AttributeError, IndexError) as problem:  # Optuna, at an entry that is none
+        where = "the database" if place.url else place.folder / JOURNAL
+        raise InputError(
+            f"{where} holds an entry that is none ({type(problem).__name__}: {problem}): {DAMAGED}"
+        ) from problem
+
+
+def _stored(place: Place, create: bool) -> optuna.Study:
     storage, name = storage_at(place.url, place.folder, place.search.lease), place.search.study
     if name not in optuna.get_all_study_names(storage):
         if not create:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from isotrain.files import machine_lock, sha256_text
+from isotrain.files import machine_lock, sha256_text, try_lock, wait_for_lock
 
 log = logging.getLogger(__name__)
 DECIDES = ("src", "pipelines", "params.yaml", "dvc.yaml")  # what makes a result another one, when it differs
@@ -147,7 +147,7 @@ class TimingLock:
 
     def gate(self) -> None:
         """Let a process that waits for quiet have it, and go on afterwards; microseconds where none waits."""
-        if not self._quiet and not _try(self._entry, fcntl.LOCK_SH):
+        if not self._quiet and not try_lock(self._entry, fcntl.LOCK_SH):
             fcntl.flock(self._inside, fcntl.LOCK_UN)
             self._join()
         elif not self._quiet:
@@ -169,15 +169,13 @@ class TimingLock:
             fcntl.flock(self._entry, fcntl.LOCK_UN)
 
     def _join(self) -> None:
-        fcntl.flock(self._entry, fcntl.LOCK_SH)
-        fcntl.flock(self._inside, fcntl.LOCK_SH)
+        wait_for_lock(self._entry, fcntl.LOCK_SH)
+        wait_for_lock(self._inside, fcntl.LOCK_SH)
         fcntl.flock(self._entry, fcntl.LOCK_UN)
 
     def _take_alone(self, on_wait: Callable[[], None]) -> None:
         for lock in (self._entry, self._inside):
-            if not _try(lock, fcntl.LOCK_EX):
-                on_wait()
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            wait_for_lock(lock, fcntl.LOCK_EX, on_wait=on_wait)
 
     def _release(self) -> None:
         for lock in (self._inside, self._entry):
@@ -221,14 +219,6 @@ def _held_once() -> Iterator[TimingLock]:
     finally:
         _holds = False
         lock._release()
-
-
-def _try(lock: int, how: int) -> bool:
-    try:
-        fcntl.flock(lock, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def machine_seconds(repeats: int = 15) -> float:

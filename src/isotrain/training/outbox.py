@@ -23,15 +23,25 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from isotrain.files import machine_lock
-from isotrain.training.tracking import ARTIFACTS, RUN, PendingRun, now_ms, outbox_folder, project_root
+from isotrain.errors import InputError
+from isotrain.files import machine_lock, wait_for_lock
+from isotrain.training.tracking import (
+    ARTIFACTS,
+    RUN,
+    PendingRun,
+    now_ms,
+    outbox_folder,
+    project_root,
+    with_password,
+)
 
 log = logging.getLogger(__name__)
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on the runs, not on traces
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # of this run, by a store that answers
 logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every plug-in and migration
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its tracebacks: send says what failed
-STORE_ERRORS = (MlflowException, SQLAlchemyError, CommandError, OSError)
+STORE_ERRORS = (MlflowException, SQLAlchemyError, CommandError, OSError, InputError)
+STORE_SECONDS = 300.0  # to make a new store takes ten
 _said: set[str] = set()  # stores that failed in the last call: each is complained of once
 
 
@@ -119,7 +129,7 @@ def _send(path: Path, unreachable: dict[str, str]) -> str | None:
 
 def _deliver(run: PendingRun, artifacts: Path) -> str:
     """Put ``run`` into its store and return its id there; done twice, or half and then again, it is there once."""
-    client, experiment_id = open_store(run.uri, run.experiment)
+    client, experiment_id = open_store(with_password(run.uri), run.experiment)
     run_id = run.taken_up or _found(client, experiment_id, run) or _created(client, experiment_id, run)
     tags = {**run.tags, **run.key, "mlflow.runName": run.name, "mlflow.source.name": "isotrain"}
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
@@ -183,7 +193,7 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
         return
     lock = machine_lock("isotrain-mlflow.lock")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        wait_for_lock(lock, fcntl.LOCK_EX, STORE_SECONDS)
         yield
     finally:
         os.close(lock)

@@ -27,6 +27,7 @@ from typing import Any
 
 import psutil
 
+from isotrain.errors import masked
 from isotrain.files import read_json, sha256_text, write_json
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class PendingRun:
     Attributes:
         name: shown in MLflow.
         experiment: the experiment of MLflow that it belongs to.
-        uri: the store that it is sent to.
+        uri: the store that it is sent to, a password in it masked: that stays in the environment.
         key: the tags that no other run has: by them a run that was sent half is found again, and never sent twice.
         began: when it began.
         ended: when it ended; None while it runs.
@@ -177,7 +178,7 @@ def tracked(
         PendingRun(
             name=name,
             experiment=experiment,
-            uri=tracking_uri(uri),
+            uri=masked(tracking_uri(uri)),
             key={"isotrain.run": uuid.uuid4().hex},
             began=now_ms(),
             tags={key: str(value) for key, value in tags.items()},
@@ -201,6 +202,12 @@ def tracked(
 def tracking_uri(uri: str | None = None) -> str:
     """Where runs are kept: ``MLFLOW_TRACKING_URI``, else ``uri``, else ``mlflow.db`` in the project's root."""
     return os.environ.get("MLFLOW_TRACKING_URI") or uri or f"sqlite:///{project_root() / 'mlflow.db'}"
+
+
+def with_password(uri: str) -> str:
+    """``uri`` of a pending run with the password that the environment gives for it."""
+    known = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return known if masked(known) == uri else uri
 
 
 def outbox_folder() -> Path:
