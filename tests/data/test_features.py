@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from isotrain.config import Ingest, Window
 from isotrain.config.ingest import Simulated
+from isotrain.config.sections import FeatureGroup
 from isotrain.data.calendar import climatology, usual
 from isotrain.data.features import FEATURES, Family
 from isotrain.data.ingest import Tidy, ingest
@@ -268,3 +270,7 @@ def test_the_page_lists_every_column_with_its_group_and_set(made: Windows) -> No
         for about in made.meta["columns"][array]
     }
     assert listed == there
+
+
+def test_params_yaml_knows_every_group_of_features_and_no_other() -> None:
+    assert sorted({family.group for family in FEATURES}) == sorted(get_args(FeatureGroup))

@@ -219,6 +219,38 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str, dict[str, Any]]] = {
     ),
     "odd step": (cell(6, 0, "2019-06-03 03:10:00+00:00"), r"line 6: 2019-06-03 03:10 UTC comes 10 minutes after", {}),
     "far": (cell(49, 0, "2031-06-03 03:00:00+00:00"), r"line 49: 2031-06-03 03:00 UTC comes \d+ minutes after", {}),
+    "comma in a quoted file": (
+        lambda b: b.replace(b"AirTemp", b'"AirTemp"', 1).replace(b",20.5,", b",20,5,", 1),
+        r"line 12 has 5 fields instead of 4",
+        {},
+    ),
+    "field too many in a quoted file": (
+        lines(lambda rows: [rows[0].replace("T1", '"T1"'), *rows[1:9], *(row + ",1" for row in rows[9:])]),
+        r"line 10 has 5 fields instead of 4",
+        {},
+    ),
+    "open quote": (cell(7, 1, '"15.5'), r"line 7: .*correct its quotes", {}),
+    "quote within": (cell(7, 1, '"15"5'), r"line 7: .*expected after", {}),
+    "no end": (lambda b: b[:-1], r"line 49 \(the last\) has no end.*cut short", {}),
+    "cut in a number": (lambda b: b[:-2], r"line 49 \(the last\) has no end.*cut short", {}),
+    "nul": (lambda b: b[:300] + b"\0" * 9 + b[309:], r"line 8 holds a NUL byte", {}),
+    "infinite": (cell(5, 1, "inf"), r"line 5, column 'TGBT': 'inf' is not a number", {}),
+    "mark alone": (lambda _: b"\xef\xbb\xbf", r"series\.csv is empty", {}),
+    "JSON": (lambda _: b'[{"TGBT": 1.5, "T1": 2}]', r"is JSON, not a table", {}),
+    "basic stamps": (
+        lines(lambda rows: [rows[0], *(re.sub(r"[-:]", "", r[:19]).replace(" ", "T") + "Z" + r[25:] for r in rows[1:])]),
+        r"line 2, time stamp '20190603T000000Z': cannot be read as ISO 8601",
+        {},
+    ),
+    "year 1160": (cell(2, 0, "1160-06-03 00:00:00+00:00"), r"line 2, .*no year in which", {}),
+    "year 9016": (cell(49, 0, "9016-06-03 00:00:00+00:00"), r"line 49, .*no year in which", {}),
+    "half hours": (
+        lambda b: b.replace(b"-06-", b"-07-"),
+        r"rows are 60 minutes apart, ingest.file.step_minutes says 30: set it to 60",
+        {"step_minutes": 30},
+    ),
+    "half an hour within": (cell(6, 0, "2019-06-03 03:30:00+00:00"), r"line 6: .* comes 30 minutes after", {}),
+    "hour and a half": (cell(6, 0, "2019-06-03 04:30:00+00:00"), r"line 6: .* comes 90 minutes after", {}),
     "no target": (
         lines(lambda rows: [rows[0], *(",".join([r.split(",")[0], "", *r.split(",")[2:]]) for r in rows[1:])]),
         r"column 'TGBT' has no value at all: choose another target",
@@ -245,6 +277,45 @@ def test_a_broken_file_is_refused_by_name_and_remedy(name: str, small: pd.DataFr
     with pytest.raises(InputError, match=message) as problem:
         read_hourly(settings(**file), path)
     assert str(path) in str(problem.value)
+
+
+@pytest.mark.parametrize("minutes", [30, 90])
+def test_rows_of_another_step_than_configured_are_refused(minutes: int, small: pd.DataFrame, tmp_path: Path) -> None:
+    stamps = pd.date_range("2019-06-03", periods=48, freq=f"{minutes}min", tz="UTC")
+    path = write(small.set_axis(stamps), tmp_path / "series.csv")
+    with pytest.raises(InputError, match=rf"rows are {minutes} minutes apart, ingest.file.step_minutes says 60"):
+        read_hourly(settings(), path)
+
+
+@pytest.mark.parametrize("minutes", [1, 15, 60])
+@pytest.mark.parametrize("clock", ["jitter", "slow"])
+def test_a_clock_seconds_off_loses_no_hour_and_is_reported(
+    minutes: int, clock: str, plain: pd.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = finer(plain, minutes) if minutes < 60 else plain
+    off = np.random.default_rng(0).integers(-5, 6, len(table)) if clock == "jitter" else np.full(len(table), -5)
+    stamps = pd.DatetimeIndex(table.index) + pd.to_timedelta(off, unit="s")
+    read = read_hourly(settings(step_minutes=minutes), write(table.set_axis(stamps), tmp_path / "series.csv"))
+    pd.testing.assert_frame_equal(read, plain, check_freq=False)
+    assert "lie up to 5 s beside their step" in caplog.text
+
+
+def test_a_clock_that_drifts_is_refused_where_it_has_gone_too_far(plain: pd.DataFrame, tmp_path: Path) -> None:
+    stamps = pd.DatetimeIndex(plain.index) + pd.to_timedelta(np.arange(len(plain)) * 3, unit="s")
+    with pytest.raises(InputError, match=r"line \d+: .* UTC lies \d+ s beside the steps of 60 minutes"):
+        read_hourly(settings(), write(plain.set_axis(stamps), tmp_path / "series.csv"))
+
+
+def test_hours_of_a_zone_between_the_hours_stay_together(plain: pd.DataFrame, tmp_path: Path) -> None:
+    stamps = pd.DatetimeIndex(plain.index) + pd.Timedelta(minutes=30)
+    read = read_hourly(settings(), write(plain.set_axis(stamps), tmp_path / "series.csv"))
+    pd.testing.assert_frame_equal(read, plain, check_freq=False)
+
+
+def test_hardly_any_of_the_hours_are_no_series(small: pd.DataFrame, tmp_path: Path) -> None:
+    stamps = small.index + pd.to_timedelta(np.arange(48) // 3 * 300, unit="D")
+    with pytest.raises(InputError, match="holds hardly any of its"):
+        read_hourly(settings(), write(small.set_axis(stamps), tmp_path / "series.csv"))
 
 
 def test_kilowatts_taken_for_watts_are_suspected(small: pd.DataFrame, tmp_path: Path) -> None:

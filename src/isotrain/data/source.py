@@ -1,6 +1,9 @@
 """Read a CSV of any relative of the Drahi-X export into hourly columns in stored units, on the full UTC grid."""
 
+import contextlib
 import csv
+import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +13,17 @@ import pandas as pd
 from isotrain.config.ingest import Column, File, Ingest
 from isotrain.errors import InputError
 
+log = logging.getLogger(__name__)
 OFFSET = r":\d\d(?:\.\d+)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)$"
 FIRST_ROW = 2  # line number of the first row under the heading
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 PROBABLY_WATTS = 1000.0  # kW; the median of no single building of a campus
 PROBABLY_KILOWATTS = 0.1  # kW; the median of no metered building
 LONGEST_GAP = 366 * 24 * 60  # minutes
+YEARS = (1970, 2100)  # between which a load can have been measured every hour
+STEPS = (1, 5, 15, 30, 60)  # minutes, that ingest.file.step_minutes may be
+CLOCK = 0.1  # of a step: so far a stamp may lie beside it, by a logger that jitters or is slow
+SPARSEST = 0.1  # share of the hours from the first to the last that must have a row
 
 
 def utc_stamps(text: pd.Series, file: File, path: Path) -> pd.Series:
@@ -32,6 +40,9 @@ def utc_stamps(text: pd.Series, file: File, path: Path) -> pd.Series:
     if naive.any() and not naive.all():
         row = first_true(naive != naive.iloc[0])
         raise _problem(path, row, text, "offset present on some stamps only: write all of them alike")
+    years = instants.dt.year
+    if (absurd := (years < YEARS[0]) | (years > YEARS[1])).any():
+        raise _problem(path, first_true(absurd), text, "no year in which this can have been measured: correct it")
     if naive.any():
         instants = _localised(instants, text, file, path)
     elif offsets.nunique() > 1:
@@ -41,15 +52,16 @@ def utc_stamps(text: pd.Series, file: File, path: Path) -> pd.Series:
 
 
 def _parsed(text: pd.Series, file: File, path: Path, *, aware: bool) -> pd.Series:
-    instants = pd.to_datetime(text, format=file.time_format or "ISO8601", errors="coerce", utc=aware)
-    if instants.isna().any():
-        expected = f"as {file.time_format}" if file.time_format else "as ISO 8601 (2020-01-31 13:00:00)"
-        raise _problem(
-            path,
-            first_true(instants.isna()),
-            text,
-            f"cannot be read {expected}: correct it or set ingest.file.time_format",
-        )
+    expected = f"as {file.time_format}" if file.time_format else "as ISO 8601 (2020-01-31 13:00:00)"
+    remedy = f"cannot be read {expected}: correct it or set ingest.file.time_format"
+    instants = None
+    with contextlib.suppress(ValueError, TypeError, OverflowError):  # mixed in a way that pandas does not coerce
+        instants = pd.to_datetime(text, format=file.time_format or "ISO8601", errors="coerce", utc=aware)
+    wrong = text.isna() if instants is None else instants.isna()
+    if wrong.any():
+        raise _problem(path, first_true(wrong), text, remedy)
+    if instants is None or not hasattr(instants, "dt") or (instants.dt.tz is not None) != aware:
+        raise _problem(path, int(text.index[0]), text, remedy)  # such as the basic form, 20200131T130000Z
     return instants
 
 
@@ -140,11 +152,12 @@ def read_hourly(settings: Ingest, path: Path) -> pd.DataFrame:
     ``settings.file.enough`` of its samples is missing. Raises :class:`InputError` naming file, line and
     column.
     """
-    check_is_table(path, settings.file)
-    table = _read_table(settings, path)
+    content = text_of(path, settings.file)
+    headings = _check_fields(content, settings.file, path)
+    table = _read_table(content, headings, settings, path)
     stamps = utc_stamps(table.pop(settings.file.time_column.strip()), settings.file, path)
     table = table.loc[stamps.index]
-    _check_step(stamps, settings.file.step_minutes, path)
+    stamps = on_the_step(stamps, settings.file.step_minutes, path)
     for key in settings.columns:
         table[key] = _numbers(table[key], settings.heading(key), settings.file.decimal, path)
         table[key] = _in_stored_unit(table[key], key, settings, path)
@@ -164,60 +177,88 @@ def hourly_means(table: pd.DataFrame, file: File) -> pd.DataFrame:
     return table.reindex(grid).astype(np.float64)
 
 
-def check_is_table(path: Path, file: File) -> None:
-    """Refuse, before parsing, what is no table: absent, empty, a web page, cut short."""
+def text_of(path: Path, file: File) -> str:
+    """The file as text; refused, before parsing, where it is no table: absent, empty, a web page, JSON, cut short."""
     if not path.is_file():
         raise InputError(
             f"{path} does not exist: fetch it (dvc import-url ADDRESS {path}), "
             'or set ingest.source to another file or to "simulated"'
         )
     content = path.read_bytes()
-    if not content.strip():
-        raise InputError(f"{path} is empty: fetch it again")
-    start = content[:200].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise InputError(f"{path} is a web page, not a table: give the address of the raw file and fetch it again")
     try:
-        content.decode(file.encoding)
-    except (UnicodeDecodeError, LookupError) as problem:
+        text = content.decode(_with_mark(file.encoding))
+    except (ValueError, LookupError) as problem:
         raise InputError(
             f"{path} cannot be read as ingest.file.encoding = {file.encoding}: {problem}; set another, such as latin-1"
         ) from None
-    if b'"' not in content:  # quoted fields may hold separators: left to the parser
-        _check_widths(content, file, path)
-
-
-def _check_widths(content: bytes, file: File, path: Path) -> None:
-    lines = content.rstrip(b"\r\n \x00").split(b"\n")
-    separator = file.separator.encode()
-    width = lines[0].count(separator)
-    for number, line in enumerate(lines, start=1):
-        if (found := line.count(separator)) == width or not line.strip():
-            continue
-        if number == len(lines) and found < width:
-            raise InputError(
-                f"{path} line {number} (the last) has {found + 1} fields instead of {width + 1}: "
-                "the download was cut short; fetch the file again"
-            )
+    if not text.strip("\ufeff \r\n\t"):
+        raise InputError(f"{path} is empty: fetch it again")
+    start = text[:200].lstrip("\ufeff \r\n\t").lower()
+    if start.startswith(("<!doctype", "<html", "<?xml", "<head")):
+        raise InputError(f"{path} is a web page, not a table: give the address of the raw file and fetch it again")
+    if start.startswith(("{", "[")):
+        raise InputError(f"{path} is JSON, not a table: export it as CSV")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(
-            f"{path} line {number} has {found + 1} fields instead of {width + 1}: "
-            f"correct the line, or set ingest.file.separator (now {_shown(file.separator)})"
+            f"{path} line {line} holds a NUL byte: the file is damaged or of another encoding; fetch it again"
+        )
+    return text
+
+
+def _check_fields(content: str, file: File, path: Path) -> list[str]:
+    """The headings; refused where a line has more or fewer fields, an open quote, or no end, which is a cut."""
+    rows = csv.reader(io.StringIO(content, newline=""), delimiter=file.separator, skipinitialspace=True, strict=True)
+    headings: list[str] = []
+    last, ended = 0, content.endswith(("\n", "\r"))
+    lines = len(content.rstrip("\r\n \t").splitlines())
+    try:
+        for fields in rows:
+            if rows.line_num > last + 1:
+                raise csv.Error("a quoted field goes on over the end of the line")
+            last = rows.line_num
+            if last == 1:
+                headings = [heading.strip() for heading in fields]
+                _check_headings(headings, file, path)
+            elif (found := len(fields)) != len(headings) and "".join(fields).strip():
+                raise InputError(
+                    f"{path} line {last} (the last) has {found} fields instead of {len(headings)}: "
+                    "the download was cut short; fetch the file again"
+                    if last == lines and found < len(headings)
+                    else f"{path} line {last} has {found} fields instead of {len(headings)}: "
+                    f"correct the line, or set ingest.file.separator (now {_shown(file.separator)})"
+                )
+    except csv.Error as problem:
+        raise InputError(f"{path} line {last + 1}: {problem}: correct its quotes or fetch the file again") from None
+    if not ended:
+        raise InputError(
+            f"{path} line {last} (the last) has no end: the download was cut short; fetch the file again, or end the "
+            "line with a newline if it is whole"
+        )
+    return headings
+
+
+def _check_headings(headings: list[str], file: File, path: Path) -> None:
+    if len(headings) == 1:
+        likely = max(SEPARATORS, key=headings[0].count)
+        hint = f"the fields seem to be separated by {_shown(likely)}; " if likely in headings[0] else ""
+        raise InputError(
+            f"{path} line 1 has one column only when split at {_shown(file.separator)}: "
+            f"{hint}set ingest.file.separator (the line reads {headings[0][:80]!r})"
         )
 
 
-def _read_table(settings: Ingest, path: Path) -> pd.DataFrame:
+def _read_table(content: str, headings: list[str], settings: Ingest, path: Path) -> pd.DataFrame:
     """The time column as text and the configured ones as found, under their keys; row i is on line i + 2."""
     file = settings.file
-    headings = _headings(path, file)
     wanted = {file.time_column.strip(): file.time_column.strip()}
     wanted |= {settings.heading(key): key for key in settings.columns}
     positions = {_position(headings, heading, path, file): key for heading, key in wanted.items()}
     try:
         table = pd.read_csv(
-            path,
+            io.StringIO(content),
             sep=file.separator,
             decimal=file.decimal,
-            encoding=_with_mark(file.encoding),
             header=None,
             skiprows=1,
             usecols=sorted(positions),
@@ -228,25 +269,12 @@ def _read_table(settings: Ingest, path: Path) -> pd.DataFrame:
         )
     except pd.errors.EmptyDataError:
         raise InputError(f"{path} holds a heading and no rows: fetch it again") from None
-    except pd.errors.ParserError as problem:
+    except (pd.errors.ParserError, ValueError, OverflowError) as problem:
         raise InputError(f"{path} cannot be read as a table: {problem}; correct the line or fetch it again") from None
     table = table.rename(columns=positions).dropna(how="all")
     if table.empty:
         raise InputError(f"{path} holds a heading and no rows: fetch it again")
     return table
-
-
-def _headings(path: Path, file: File) -> list[str]:
-    with path.open(encoding=_with_mark(file.encoding), newline="") as stream:
-        headings = [heading.strip() for heading in next(csv.reader(stream, delimiter=file.separator))]
-    if len(headings) == 1:
-        likely = max(SEPARATORS, key=headings[0].count)
-        hint = f"the fields seem to be separated by {_shown(likely)}; " if likely in headings[0] else ""
-        raise InputError(
-            f"{path} line 1 has one column only when split at {_shown(file.separator)}: "
-            f"{hint}set ingest.file.separator (the line reads {headings[0][:80]!r})"
-        )
-    return headings
 
 
 def _position(headings: list[str], heading: str, path: Path, file: File) -> int:
@@ -260,16 +288,18 @@ def _position(headings: list[str], heading: str, path: Path, file: File) -> int:
 
 def _numbers(values: pd.Series, heading: str, decimal: str, path: Path) -> pd.Series:
     if values.dtype.kind in "fiu":
-        return values.astype(np.float64)
-    text = values.astype("str").str.strip()
-    text = text.mask(text == "")
-    numbers: pd.Series = pd.to_numeric(text.str.replace(decimal, ".", regex=False), errors="coerce")
-    wrong = numbers.isna() & text.notna()
+        text, numbers = values, values.astype(np.float64)
+    else:
+        text = values.astype("str").str.strip()
+        text = text.mask(text == "")
+        numbers = pd.to_numeric(text.str.replace(decimal, ".", regex=False), errors="coerce").astype(np.float64)
+    wrong = (numbers.isna() & text.notna()) | np.isinf(numbers)
     if wrong.any():
         row = first_true(wrong)
         hint = ", or set ingest.file.decimal" if "," in str(text[row]) and decimal == "." else ""
+        shown = repr(str(text[row])[:80])
         raise InputError(
-            f"{path} line {row + FIRST_ROW}, column {heading!r}: {text[row]!r} is not a number: "
+            f"{path} line {row + FIRST_ROW}, column {heading!r}: {shown} is not a number: "
             f"correct it, leave it empty{hint}"
         )
     return pd.Series(numbers, dtype=np.float64)
@@ -304,23 +334,54 @@ def _suspicion(values: pd.Series, column: Column, key: str, *, target: bool) -> 
     return None
 
 
-def _check_step(stamps: pd.Series, minutes: int, path: Path) -> None:
-    """Refuse rows closer or, as a rule, further apart than configured, and gaps of over a year."""
+def on_the_step(stamps: pd.Series, minutes: int, path: Path) -> pd.Series:
+    """``stamps`` (UTC, increasing) rounded to the steps of ``minutes`` that they follow, which need not start at :00.
+
+    A stamp may lie up to :data:`CLOCK` of a step beside its own: a logger whose clock jitters, or is seconds slow,
+    loses no hour. Raises :class:`InputError` for rows that are not a whole number of steps apart, for gaps of over a
+    year, for a file with hardly any of its hours, and for a clock that drifts away from the steps.
+    """
     if len(stamps) < 2:
         raise InputError(f"{path} holds one row only: a series needs more; fetch it again")
-    steps = stamps.diff().dt.total_seconds().to_numpy()[1:] / 60
-    usual, close, far = float(np.median(steps)), steps * 2 < minutes, steps > LONGEST_GAP
-    if abs(usual - minutes) * 2 > minutes:
-        raise InputError(
-            f"{path}: rows are {usual:g} minutes apart, ingest.file.step_minutes says {minutes}: set it to {usual:g}"
-        )
-    if close.any() or far.any():
-        row = int(np.argmax(close | far)) + 1
+    seconds = stamps.dt.tz_localize(None).astype("datetime64[us]").astype(np.int64).to_numpy() / 1e6
+    step, allowed = 60.0 * minutes, 60.0 * minutes * CLOCK
+    steps = np.diff(seconds)
+    usual = float(np.median(steps))
+    if abs(usual - step) > allowed:
+        found = usual / 60
+        remedy = f"set it to {found:g}" if found in STEPS else f"write a row every {minutes} minutes"
+        raise InputError(f"{path}: rows are {found:g} minutes apart, ingest.file.step_minutes says {minutes}: {remedy}")
+    whole = np.maximum(1, np.round(steps / step))
+    wrong = (np.abs(steps - whole * step) > 2 * allowed) | (steps > 60 * LONGEST_GAP)
+    if wrong.any():
+        row = int(wrong.argmax()) + 1
         raise InputError(
             f"{path} line {stamps.index[row] + FIRST_ROW}: {stamps.iloc[row]:%Y-%m-%d %H:%M} UTC comes "
-            f"{steps[row - 1]:.10g} minutes after the row before, ingest.file.step_minutes says {minutes}: "
+            f"{steps[row - 1] / 60:.10g} minutes after the row before, ingest.file.step_minutes says {minutes}: "
             "correct the stamp, or split the file there"
         )
+    if (hours := (seconds[-1] - seconds[0]) / 3600) * SPARSEST > len(np.unique(seconds // 3600)):
+        raise InputError(f"{path} holds hardly any of its {hours:.0f} h: correct its stamps, or split it at its gaps")
+    beside = (seconds - seconds[0] + step / 2) % step - step / 2  # around the first stamp
+    phase = (seconds[0] + np.median(beside)) % step
+    phase = 0.0 if min(phase, step - phase) <= allowed else round(phase / 60) * 60.0
+    rounded = np.round((seconds - phase) / step) * step + phase
+    off = np.abs(seconds - rounded)
+    if (drifted := off > allowed).any():
+        row = int(drifted.argmax())
+        raise InputError(
+            f"{path} line {stamps.index[row] + FIRST_ROW}: {stamps.iloc[row]:%Y-%m-%d %H:%M:%S} UTC lies "
+            f"{off[row]:.0f} s beside the steps of {minutes} minutes that the file follows ({allowed:.0f} s are allowed): "
+            "correct the clock's drift, or split the file there"
+        )
+    if off.any():
+        log.warning(
+            "%s: %d stamps lie up to %.3g s beside their step of %d minutes (%.0f s are allowed) and are rounded to it",
+            path, (off > 0).sum(), off.max(), minutes, allowed,
+        )  # fmt: skip
+    if phase % 3600 and step == 3600:
+        log.warning("%s: its hours begin at minute %d; they are counted from the full hour before", path, phase // 60)
+    return pd.Series(pd.to_datetime(np.round(rounded * 1e6).astype(np.int64), unit="us", utc=True), index=stamps.index)
 
 
 def _with_mark(encoding: str) -> str:
