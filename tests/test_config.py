@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from isotrain.config import VIEWS, IngestView, MethodsView, flatten, key_of, load
+from isotrain.config.params import memory_needed
 from isotrain.errors import InputError
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -46,14 +48,80 @@ def test_the_file_in_the_repository_is_valid() -> None:
         ("methods.small.budget", {"time": "tuned", "step": "tuned"}, ("methods.small.budget", "one of time")),
         ("methods.small.budget.step", "cut-75", ("methods.small.budget", "'cut-75'", "add cut-75 to compare.methods")),
         ("compare.reference_tuned.streamed", "tunde", ("compare.reference_tuned", "did you mean 'tuned'?")),
+        ("training.rise", 1.0, ("training.rise = 1.0", "less than 1")),
+        ("training.rise", 1 / 160, ("training", "one step of 160")),
+        ("training.steps", True, ("training.steps = True", "valid integer")),
+        ("training.steps", 10**12, ("training.steps", "10000000")),
+        ("training.learning_rate", float("inf"), ("training.learning_rate = inf", "finite")),
+        ("training.weight_decay", float("nan"), ("training.weight_decay = nan", "finite")),
+        ("training.clip", False, ("training.clip = False", "valid number")),
+        ("isolation.every", True, ("isolation", "every = True is no number")),
+        ("isolation.schedule.fraction", True, ("isolation", "schedule.fraction = True is no number")),
+        ("methods.layer.isolation.every", True, ("methods.layer", "every = True is no number")),
+        ("isolation.schedule.start", float("nan"), ("isolation.schedule.start = nan", "outside [0, 1]")),
+        ("model.hidden", 100_000, ("model.hidden = 100000", "65536")),
+        ("model.layers", 1000, ("model.layers = 1000", "100")),
+        ("model.hidden", 60_000, ("GiB of memory", "model.hidden 60000", "lower")),
+        ("training.stretches", 900_000, ("GiB of memory", "training.stretches 900000", "lower")),
+        ("model.leave_out", ["day_tpye"], ("model.leave_out", "'day_tpye'", "'day_type'")),
+        ("methods.rich.model.leave_out", ["day_tpye"], ("methods.rich", "model.leave_out", "'day_tpye'")),
+        ("compare.bootstrap", 10**9, ("compare.bootstrap = 1000000000", "100000")),
+        ("compare.seeds", [-1], ("compare.seeds.0 = -1", "greater than or equal to 0")),
+        ("compare.seeds", [2**40], ("compare.seeds.0", str(2**32))),
+        ("compare.seeds", [True, 2], ("compare.seeds.0 = True", "valid integer")),
+        ("search.fresh_seeds", [2**40], ("search.fresh_seeds.0", str(2**32))),
+        ("ingest.file.encoding", "base64", ("ingest.file.encoding", "'base64' is no encoding")),
+        ("ingest.file.encoding", "utf-9", ("ingest.file.encoding", "'utf-9' is no encoding")),
+        ("ingest.file.separator", '"', ("ingest.file.separator", "part of a field")),
+        ("ingest.file.separator", "e", ("ingest.file.separator", "part of a field")),
+        ("ingest.file.decimal", ",", ("ingest.file", "separator and decimal are both")),
+        ("ingest.simulated.start", "0160-01-01", ("ingest.simulated", "1970")),
+        ("search.url", "postgresql://me:hunter2@host/db", ("search.url holds a password", "ISOTRAIN_STUDY_URL")),
+        ("tracking.uri", "http://me:hunter2@host", ("tracking.uri holds a password", "MLFLOW_TRACKING_URI")),
+        ("ingest.source", "https://host/a.csv?token=hunter2", ("ingest.source holds a password", "take it out")),
     ],
 )
 def test_what_is_wrong_is_refused_by_name(dotted: str, value: object, words: tuple[str, ...]) -> None:
     if words:
         message = refusal({dotted: value})
         assert all(word in message for word in words), message
+        assert "hunter2" not in message and len(message) < 2000
     else:
         load(PARAMS, overrides={dotted: value})
+
+
+@pytest.mark.parametrize("name", ["../../x", "..", "a/b", "/etc/x", "a b", "", "a\n", ".hidden", "x" * 65, "-rf"])
+def test_the_name_of_a_method_is_that_of_a_folder(name: str, tmp_path: Path) -> None:
+    values = yaml.safe_load(PARAMS.read_text())
+    values["methods"][name] = dict(values["methods"]["native"])
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError, match=r"methods: .*the name of a method is that of a folder"):
+        load(tmp_path / "params.yaml")
+
+
+def test_a_hundred_problems_are_a_screen(tmp_path: Path) -> None:
+    values = yaml.safe_load(PARAMS.read_text())
+    values["training"] |= {f"key{n}": "x" * 1000 for n in range(100)}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    message = refusal_of(tmp_path / "params.yaml")
+    assert "training.key0 is not a key" in message and "and 90 more" in message and len(message) < 5000
+
+
+def refusal_of(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load(path)
+    return str(caught.value)
+
+
+def test_a_fit_needs_at_least_the_memory_that_its_tensors_take() -> None:
+    """Against the sizes of a real network's parameters: the estimate is of that order, and grows as they do."""
+    view = load(PARAMS, view=MethodsView)
+    window = load(PARAMS).window
+    for hidden in (64, 4096):
+        settings = view.settings("native", {"model.hidden": hidden, "training.stretches": 1, "training.stretch": 200})
+        lstm = torch.nn.LSTM(60, hidden, 2, device="meta")
+        weights = 16 * sum(p.numel() for p in lstm.parameters()) / 2**30  # with gradient and Adam's two moments
+        assert 0.5 < memory_needed(settings, window) / weights < (1.2 if hidden == 4096 else 40)
 
 
 def test_a_missing_section_a_missing_file_and_broken_yaml_are_named(tmp_path: Path) -> None:

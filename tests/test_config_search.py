@@ -18,7 +18,7 @@ RISE = "search.space.training.rise"
     [
         ("search.space.isolation.schedule.fracton", {"low": 0.0, "high": 1.0}, ("fracton", "did you mean fraction")),
         ("search.space.isolaton.zone", {"choices": ["unit"]}, ("isolaton", "did you mean isolation")),
-        (f"{RISE}.high", 1.5, ("space.training.rise", "1.5", "less than or equal to 1")),
+        (f"{RISE}.high", 1.5, ("space.training.rise", "1.5", "less than 1")),
         (f"{RISE}.low", "none", ("training.rise",)),
         (f"{RISE}.low", 0.4, ("low = 0.4 must lie below high = 0.4",)),
         ("search.space.isolation.schedule.start.log", True, ("log needs low = 0.0 above 0",)),

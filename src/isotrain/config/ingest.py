@@ -1,12 +1,13 @@
 """Section ``ingest``: which series is read, how its file is written, what counts as a fault."""
 
+import codecs
 from datetime import datetime
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field, model_validator
 
-from isotrain.config.sections import Count, Fraction, Positive, Section
+from isotrain.config.sections import Count, Fraction, Positive, Section, Seed
 
 AUTO, SIMULATED = "auto", "simulated"
 
@@ -21,6 +22,23 @@ def _known_zone(name: str) -> str:
     if name not in available_timezones():
         raise ValueError(f"{name!r} is not a time zone: write one such as UTC or Europe/Paris")
     return name
+
+
+def _text_encoding(name: str) -> str:
+    """Refuse a codec that is none, or that does not turn bytes into text."""
+    try:
+        known = codecs.lookup(name)._is_text_encoding and "a,1.5\n".encode(name).decode(name) == "a,1.5\n"
+    except (LookupError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(f"{name!r} is no encoding of text: write one such as utf-8 or latin-1")
+    return name
+
+
+def _no_part_of_a_field(separator: str) -> str:
+    if separator.isalnum() or separator in "\"'+-.:/\\\r\n\0":
+        raise ValueError(f"{separator!r} can be part of a field or ends a line: write one such as , or ; or a tab")
+    return separator
 
 
 Zone = Annotated[str, AfterValidator(_known_zone)]
@@ -51,9 +69,15 @@ class File(Section):
     clock_change: Literal["infer", "gap"] = "infer"  # stamps the change makes ambiguous: by order, or left out
     step_minutes: Literal[1, 5, 15, 30, 60] = 60  # time between two rows
     enough: Fraction = 0.75  # share of an hour's samples below which the hour is a gap
-    separator: str = Field(default=",", min_length=1, max_length=1)
+    separator: Annotated[str, AfterValidator(_no_part_of_a_field)] = Field(default=",", min_length=1, max_length=1)
     decimal: Literal[".", ","] = "."
-    encoding: str = "utf-8"
+    encoding: Annotated[str, AfterValidator(_text_encoding)] = "utf-8"
+
+    @model_validator(mode="after")
+    def _separator_is_no_decimal(self) -> "File":
+        if self.separator == self.decimal:
+            raise ValueError(f"separator and decimal are both {self.decimal!r}: only quotes could tell them apart")
+        return self
 
 
 class Check(Section):
@@ -86,13 +110,15 @@ class Checks(Section):
 class Simulated(Section):
     """The series made up when ``source`` is "simulated"."""
 
-    seed: int = Field(default=0, ge=0)
-    start: datetime = datetime(2017, 1, 1)  # UTC, on the hour
-    hours: int = Field(default=26_304, ge=24 * 28)
+    seed: Seed = 0
+    start: datetime = Field(default=datetime(2017, 1, 1), strict=False)  # UTC, on the hour; text in YAML and JSON
+    hours: int = Field(default=26_304, ge=24 * 28, le=24 * 366 * 100)
 
     @model_validator(mode="after")
     def _starts_on_the_hour(self) -> "Simulated":
         s = self.start
+        if not 1970 <= s.year <= 2100:
+            raise ValueError(f"start = {s} must lie between 1970 and 2100")
         if s.tzinfo is not None or (s.minute, s.second, s.microsecond) != (0, 0, 0):
             raise ValueError(f"start = {s} must be a UTC hour written without an offset, such as 2017-01-01")
         return self

@@ -1,15 +1,16 @@
 """params.yaml as a whole: loading, overriding by dotted path, methods resolved, one view a stage."""
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar, overload
+from typing import Annotated, Any, Self, TypeVar, overload
 
-import yaml
-from pydantic import TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, TypeAdapter, ValidationError, model_validator
 
 from isotrain.config.ingest import Ingest
+from isotrain.config.reader import read_yaml
 from isotrain.config.search import Search
 from isotrain.config.sections import (
     Budget,
@@ -26,11 +27,25 @@ from isotrain.config.sections import (
     fields_of,
     type_of,
 )
-from isotrain.errors import InputError
+from isotrain.errors import InputError, holds_secret
 from isotrain.files import sha256_text
 from isotrain.isolation.settings import Policy as Isolation
+from isotrain.isolation.settings import Schedule
 
 METHOD_SECTIONS = ("model", "training", "runtime")
+MOST_PROBLEMS, LONGEST_VALUE = 10, 80  # that a message shows
+ENVIRONMENT = {"search.url": "ISOTRAIN_STUDY_URL", "tracking.uri": "MLFLOW_TRACKING_URI"}
+
+
+def _numbers_only(isolation: Any) -> Any:
+    """Refuse ``true`` for a number in the section of the library's own settings, as every other section does."""
+    inner = isolation.get("schedule") if isinstance(isolation, Mapping) else None
+    for kind, values, prefix in ((Isolation, isolation, ""), (Schedule, inner, "schedule.")):
+        for key, field in fields_of(kind).items() if isinstance(values, Mapping) else ():
+            value = values.get(key)  # type: ignore[union-attr]
+            if type_of(field) in (int, float) and isinstance(value, bool):
+                raise ValueError(f"{prefix}{key} = {value} is no number")
+    return isolation
 
 
 class IngestView(Section):
@@ -55,7 +70,7 @@ class Settings(Section):
     model: Model
     training: Training
     runtime: Runtime
-    isolation: Isolation | None  # None = nothing is isolated
+    isolation: Annotated[Isolation | None, BeforeValidator(_numbers_only)]  # None = nothing is isolated
     tracking: Tracking
 
     @model_validator(mode="after")
@@ -73,9 +88,19 @@ class MethodsView(Section):
     model: Model
     training: Training
     runtime: Runtime
-    isolation: Isolation = Isolation()
+    isolation: Annotated[Isolation, BeforeValidator(_numbers_only)] = Isolation()
     methods: dict[str, Method]
     tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _methods_name_folders(self) -> Self:
+        for name in self.methods:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", name):
+                raise ValueError(
+                    f"methods: {_cut(name)!r}: the name of a method is that of a folder, so it holds letters, digits, "
+                    "dots, dashes and underscores only"
+                )
+        return self
 
     def settings(self, name: str, overrides: Mapping[str, object] | None = None) -> Settings:
         """The settings of the method ``name``, with ``overrides`` (dotted path -> value) laid over them.
@@ -225,12 +250,13 @@ def load(
     Raises :class:`InputError` naming each dotted path that is unknown, missing, of the wrong type or out of
     bounds, and what was expected; the whole file is checked whatever the view, before any work starts.
     """
-    values = _read(Path(path))
+    values = read_yaml(Path(path))
     for dotted, value in (overrides or {}).items():
         values = _merged(values, _nested(dotted, value))
+    _refuse_secrets(values, str(path))
     params = _validate(Params, values, str(path))
     for name in params.methods:
-        params.settings(name)
+        _check_memory(params.settings(name), params.window)
     return view.model_construct(**{field: getattr(params, field) for field in view.model_fields})
 
 
@@ -271,16 +297,38 @@ def _isolates_nothing(isolation: Mapping[str, Any]) -> bool:
     return isinstance(schedule, Mapping) and schedule.get("fraction") == 0
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: run from the project's folder") from None
-    except yaml.YAMLError as problem:
-        raise InputError(f"{path} is not valid YAML: {problem}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold sections (key: value), found {type(values).__name__}")
-    return values
+def memory_needed(settings: Settings, window: Window) -> float:
+    """GiB that a fit needs at least: weights with gradient and Adam's moments, and what a step keeps for its backward.
+
+    An LSTM keeps four gates, cell and state of each hour and unit; the decoder, three layers of each lead.
+    """
+    m, t = settings.model, settings.training
+    streamed = t.regime == "streamed"
+    hours = t.stretches * t.stretch if streamed else t.windows * window.history
+    leads = window.horizon * (t.stretches * t.origins if streamed else t.windows)
+    weights = 4 * ((8 * m.layers - 4) * m.hidden**2 + 2 * m.hidden * m.decoder)
+    return float(4 * (weights + 6 * hours * m.hidden * m.layers + 3 * leads * m.decoder) / 2**30)
+
+
+def _check_memory(settings: Settings, window: Window) -> None:
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    if (needed := memory_needed(settings, window)) > there:
+        m, t = settings.model, settings.training
+        hours = f"stretches {t.stretches} of {t.stretch} h" if t.regime == "streamed" else f"windows {t.windows}"
+        raise InputError(
+            f"params.yaml, methods.{settings.method}: a fit needs about {needed:.0f} GiB of memory (model.hidden "
+            f"{m.hidden}, model.layers {m.layers}, model.decoder {m.decoder}, training.{hours}), this machine has "
+            f"{there:.0f}: lower them"
+        )
+
+
+def _refuse_secrets(values: Mapping[str, Any], where: str) -> None:
+    """A password in a file is a password in git, in dvc.lock and in every report that quotes the settings."""
+    for dotted, value in flatten(values).items():
+        if holds_secret(str(value)):
+            variable = ENVIRONMENT.get(dotted)
+            remedy = f"put the address into the environment as {variable}" if variable else "take it out"
+            raise InputError(f"{where}: {dotted} holds a password, which git and the reports would keep: {remedy}")
 
 
 def _nested(dotted: str, value: object) -> dict[str, Any]:
@@ -304,11 +352,12 @@ def _validate(view: type[V], values: Mapping[str, Any], where: str) -> V:
         return view.model_validate(values)
     except ValidationError as problem:
         lines = [_explain(view, error) for error in problem.errors()]
-        raise InputError(f"{where}: " + "; ".join(lines)) from None
+        more = [f"and {len(lines) - MOST_PROBLEMS} more"] if len(lines) > MOST_PROBLEMS else []
+        raise InputError(f"{where}: " + "; ".join(lines[:MOST_PROBLEMS] + more)) from None
 
 
 def _explain(view: type[Section], error: Any) -> str:
-    dotted = ".".join(str(part) for part in error["loc"])
+    dotted = ".".join(_cut(str(part)) for part in error["loc"])
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a section, of the library's settings
         known = _keys_at(view, error["loc"][:-1])
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
@@ -321,8 +370,12 @@ def _explain(view: type[Section], error: Any) -> str:
         return str(message)
     if setting := re.match(r"(\w+)=(.*)", message, re.DOTALL):  # a setting of the library's own objects names itself
         return f"{dotted}.{setting[1]} = {setting[2]}"
-    given = "" if error["type"] == "value_error" else f" = {error['input']!r}"
-    return f"{dotted}{given}: {message}"
+    given = "" if error["type"] == "value_error" else f" = {_cut(repr(error['input']))}"
+    return f"{dotted}{given}: {message[:400]}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def _keys_at(view: type, location: tuple[int | str, ...]) -> list[str]:

@@ -18,6 +18,7 @@ from isotrain.config.sections import (
     Runtime,
     Section,
     SectionField,
+    Seed,
     Training,
     fields_of,
     type_of,
@@ -179,18 +180,18 @@ class Search(Section):
     target: Positive | None  # kW of validation MAE
     sampler: Literal["tpe", "nsga2", "random"]
     startup: Count  # random trials before the sampler models
-    seed: int = Field(ge=0)
+    seed: Seed
     trials: Count | None  # finished
     hours: Positive | None  # since the study began
     stall: Count | None  # finished trials in a row without a growing hypervolume
-    workers: int = Field(ge=0)  # of `make search`; 0 = as many as cores can be pinned
+    workers: int = Field(ge=0, le=4096)  # of `make search`; 0 = as many as cores can be pinned
     early_stop: bool = False
     retries: int = Field(default=2, ge=0)  # of a trial whose worker vanished
     lease: Positive = 60.0  # s without a sign of life
     patience: float = Field(default=300.0, ge=0)  # s to wait for storage
     failures: Count = 5  # in a row, after which a worker gives up
     winners: Count  # points of the front that are run again
-    fresh_seeds: list[Annotated[int, Field(ge=1000)]] = Field(
+    fresh_seeds: list[Annotated[int, Field(ge=1000, lt=2**32)]] = Field(
         min_length=1
     )  # trials have seeds below 1000 or their number
     against: list[str]  # methods run beside them

@@ -13,9 +13,9 @@ from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
-    """Base of every section."""
+    """Base of every section: no unknown key, no infinity, and ``true`` or ``"1"`` is no number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 SectionField = FieldInfo | dataclasses.Field[Any]  # the latter of the section isolation
@@ -38,6 +38,15 @@ def type_of(field: SectionField) -> Any:
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what the generators of numpy and torch take
+# Limits beyond any use, so that a slip of the keyboard is refused at once; what a fit needs is estimated besides.
+Hours = Annotated[int, Field(ge=1, le=24 * 366 * 100)]
+Size = Annotated[int, Field(ge=1, le=1_000_000)]
+Units = Annotated[int, Field(ge=1, le=65_536)]
+FeatureGroup = Literal[
+    "calendar", "climate", "daily_lags", "day_type", "load", "load_history", "origin_statistics", "recent", "weather",
+    "weather_history",
+]  # fmt: skip
 
 
 class Paths(Section):
@@ -56,11 +65,11 @@ class Paths(Section):
 class Window(Section):
     """How the series becomes origins, windows and three parts in time order."""
 
-    history: Count = 168  # hours that the encoder sees before an origin
-    horizon: Count = 24  # hours forecast from an origin: the leads
+    history: Hours = 168  # hours that the encoder sees before an origin
+    horizon: Hours = 24  # hours forecast from an origin: the leads
     train: Fraction = 0.7  # share of the hours
     validation: Fraction = 0.1  # share of the hours; the rest is the test part
-    stride: Count = 1  # hours between two origins of the validation and test parts
+    stride: Hours = 1  # hours between two origins of the validation and test parts
 
     @model_validator(mode="after")
     def _parts_leave_a_test(self) -> "Window":
@@ -76,11 +85,11 @@ class Model(Section):
     """The forecaster's shape."""
 
     inputs: Literal["plain", "rich"]  # plain: series, weather, calendar, a skip; rich: statistics of the past besides
-    leave_out: list[str]  # groups of features to do without
+    leave_out: list[FeatureGroup]  # groups of features to do without
     encoder: Literal["lstm", "gru", "tcn", "zeroed"]  # zeroed: the LSTM's output set to zero
-    hidden: Count  # units in each layer of the encoder
-    layers: Count
-    decoder: Count  # width of the decoder over the leads
+    hidden: Units  # units in each layer of the encoder
+    layers: int = Field(ge=1, le=100)
+    decoder: Units  # width of the decoder over the leads
     dropout: float = Field(ge=0.0, lt=1.0)  # in the decoder
     state_dropout: float = Field(ge=0.0, lt=1.0)  # of the encoder's state at an origin
 
@@ -90,17 +99,23 @@ class Training(Section):
 
     regime: Literal["streamed", "windowed"]
     refit: bool  # train on the validation part too: its validation error then says nothing
-    steps: Count  # optimiser steps
-    stretches: Count  # streamed: stretches in a step
-    stretch: Count  # streamed: hours in a stretch, warm-up (= window.history) included
-    origins: Count  # streamed: origins drawn in a stretch
-    windows: Count  # windowed: windows in a step, one origin each
+    steps: int = Field(ge=1, le=10_000_000)  # optimiser steps
+    stretches: Size  # streamed: stretches in a step
+    stretch: Hours  # streamed: hours in a stretch, warm-up (= window.history) included
+    origins: Size  # streamed: origins drawn in a stretch
+    windows: Size  # windowed: windows in a step, one origin each
     learning_rate: Positive  # peak of the one-cycle schedule
-    rise: Fraction  # share of the steps in which the rate rises
+    rise: float = Field(ge=0.0, lt=1.0)  # share of the steps in which the rate rises; it falls in the others
     weight_decay: float = Field(ge=0.0)  # decoupled, on matrices
     clip: float = Field(ge=0.0)  # norm of the gradient; 0 = no clipping
     validate_every: Count  # steps
     accelerator: Literal["auto", "cpu", "cuda"]
+
+    @model_validator(mode="after")
+    def _rate_falls(self) -> "Training":
+        if abs(self.rise * self.steps - 1) < 1e-9:  # torch's one-cycle schedule divides by the steps after the first
+            raise ValueError(f"rise of {self.rise} is one step of {self.steps}: set rise to 0, or to two steps or more")
+        return self
 
 
 class Runtime(Section):
@@ -112,7 +127,7 @@ class Runtime(Section):
     bf16: bool  # autocast
     fused_adam: bool
     pin_threads: bool  # one core a thread: else two of them now and then share one, and a step takes twice as long
-    threads: int = Field(ge=0)  # 0 = every core that this process may use
+    threads: int = Field(ge=0, le=4096)  # 0 = every core that this process may use
 
 
 BaselineName = Literal[
@@ -126,7 +141,7 @@ class Compare(Section):
     """What the study runs and what its report compares."""
 
     methods: list[str] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
     reference_stock: dict[Literal["streamed", "windowed"], str]
     reference_tuned: dict[Literal["streamed", "windowed"], str]
     tolerance: Fraction  # the target is so far above the tuned reference's median best validation error, as a share
@@ -134,7 +149,7 @@ class Compare(Section):
     against: BaselineName | None  # the baseline that every forecast is compared with, week by week
     coverage: float = Field(default=0.8, gt=0.0, lt=1.0)  # of the forecast intervals
     confidence: float = Field(default=0.9, gt=0.0, lt=1.0)  # of the bootstrap intervals
-    bootstrap: Count = 2000  # resamples
+    bootstrap: int = Field(default=2000, ge=1, le=100_000)  # resamples
 
     @model_validator(mode="after")
     def _no_repeats(self) -> "Compare":
