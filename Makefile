@@ -8,7 +8,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # the series: nothing = as params.yaml says; a path or a URL of a CSV = that file
 DATA ?=
-export DATA # as it was written: the shell never reads it as code
+NAME ?=
+# as they were written: neither make nor the shell reads them as code
+override DATA := $(value DATA)
+override NAME := $(value NAME)
+export DATA NAME
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 $(READY): constraints.txt pyproject.toml
@@ -41,7 +45,7 @@ search: $(READY) ## run the study of section search on this machine, or go on wi
 	@echo "report:  reports/search.html; while it runs: $(BIN)/isotrain search status"
 
 record: $(READY) ## keep the report of the last run as docs/results/NAME (no slice of a series is in it)
-	@$(BIN)/python pipelines/record.py "$(NAME)" params.yaml
+	@$(BIN)/python pipelines/record.py "$$NAME" params.yaml
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -1,28 +1,66 @@
 """Not a stage: bring a CSV (path or URL) into data/raw under DVC, and make it the series that the study reads."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from isotrain.config import load
+from isotrain.config.reader import read_yaml
 from isotrain.data.ingest import BROUGHT_IN
-from isotrain.errors import InputError, run_as_command
+from isotrain.errors import InputError, holds_secret, masked, run_as_command
 from isotrain.files import write_text
 
 
 def main(source: str, params: str) -> None:
     chosen = load(params)
+    raw = Path(chosen.paths.raw)
+    goal = raw / name_of(source)
+    if goal.resolve() != Path(source).resolve():
+        refuse_to_replace(goal, source)
+        again = ["--force"] if goal.exists() else []
+        words = [sys.executable, "-m", "dvc", "import-url", *again, "--", source, str(goal)]
+        if subprocess.run(words, check=False).returncode:
+            raise InputError(f"{source} could not be fetched, DVC says above why: check the address")
+    write_text(raw / BROUGHT_IN, goal.name + "\n")
+    if chosen.ingest.source != "auto":
+        raise InputError(f"{goal} is there, and {params} reads {chosen.ingest.source}: set ingest.source to auto")
+    print(f"the study reads {goal} from now on; remove {raw / BROUGHT_IN} to go back to the simulated series")
+
+
+def name_of(source: str) -> str:
+    """The name that the file of ``source`` gets in data/raw; :class:`InputError` if there is none that can be used."""
+    if holds_secret(source):
+        raise InputError(f"{masked(source)} holds a password, which DVC would keep in git: fetch the file yourself")
     remote = urlsplit(source).scheme in ("http", "https")
     if not remote and not Path(source).is_file():
         raise InputError(f"{source} is neither a file nor an http(s) address")
     name = PurePosixPath(unquote(urlsplit(source).path)).name if remote else Path(source).name
-    raw = Path(chosen.paths.raw)
-    subprocess.run([sys.executable, "-m", "dvc", "import-url", "--force", source, str(raw / name)], check=True)
-    write_text(raw / BROUGHT_IN, name + "\n")
-    if chosen.ingest.source != "auto":
-        raise InputError(f"{raw / name} is there, and {params} reads {chosen.ingest.source}: set ingest.source to auto")
-    print(f"the study reads {raw / name} from now on; remove {raw / BROUGHT_IN} to go back to the simulated series")
+    fine = re.fullmatch(r"\w[\w .,+()-]{0,127}", name) and not name.endswith((" ", "."))
+    if not fine or Path(name).suffix.lower() in ("", ".dvc") or name == BROUGHT_IN:
+        raise InputError(
+            f"{source} names no file that can lie in data/raw ({name!r}): the last part must be a name such as "
+            "series.csv; fetch the file yourself and give its path"
+        )
+    return name
+
+
+def refuse_to_replace(goal: Path, source: str) -> None:
+    """:class:`InputError` unless ``goal`` is free, or was brought in from ``source`` before."""
+    note = goal.with_name(f"{goal.name}.dvc")
+    if not goal.exists() and not goal.is_symlink() and not note.exists():
+        return
+    known = ""
+    if note.is_file() and not goal.is_dir():
+        known = str((read_yaml(note).get("deps") or [{}])[0].get("path", ""))
+    if known == source or (known and (goal.parent / known).resolve() == Path(source).resolve()):
+        return
+    came = f"came from {known}" if known else "was put there by hand"
+    raise InputError(
+        f"{goal} is there already and {came}, so that {source} is no newer version of it: give the new file another "
+        "name, or remove the old one"
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,126 @@
+"""A file brought in: what it may be called, what it may replace, and that its address is never code."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from isotrain.errors import InputError
+from pipelines import fetch
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("path", ["", "/", "/.", "/..", "/a/..", "/.gitignore", "/x.dvc", "/source.txt", "/a%2F..", "/a%00.csv"])
+def test_an_address_that_names_no_file_is_refused(path: str) -> None:
+    with pytest.raises(InputError, match=r"names no file that can lie in data/raw|names no file"):
+        fetch.name_of(f"http://localhost{path}")
+
+
+@pytest.mark.parametrize("source", ["ftp://host/a.csv", "--help", "a.csv", "s3://bucket/a.csv", "file:///etc/passwd"])
+def test_what_is_neither_a_file_nor_an_address_is_refused(source: str) -> None:
+    with pytest.raises(InputError, match="is neither a file nor an http"):
+        fetch.name_of(source)
+
+
+@pytest.mark.parametrize("address", ["http://me:hunter2@host/a.csv", "https://host/a.csv?token=hunter2"])
+def test_an_address_with_a_password_is_refused_without_showing_it(address: str) -> None:
+    with pytest.raises(InputError, match="holds a password") as caught:
+        fetch.name_of(address)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_name_is_the_last_part_of_the_address() -> None:
+    assert fetch.name_of("https://host/a/b/My%20series%20(2).csv?x=1") == "My series (2).csv"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a file of its own in data/raw; DVC is replaced by a copy that says what it did."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    raw = tmp_path / "data" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "precious.csv").write_text("measured by hand")
+
+    def run(words: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        assert words[-3] == "--"
+        source, goal = words[-2:]
+        if Path(goal).exists() and "--force" not in words:
+            return subprocess.CompletedProcess(words, 1)
+        Path(goal).write_text(Path(source).read_text())
+        Path(f"{goal}.dvc").write_text(f"deps:\n- path: {source}\nouts:\n- path: {Path(goal).name}\n")
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return tmp_path
+
+
+def test_nothing_is_replaced_but_by_a_newer_version_of_itself(project: Path) -> None:
+    raw = project / "data" / "raw"
+    mine, others = project / "mine" / "a.csv", project / "others" / "a.csv"
+    for path in (mine, others):
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+    fetch.main(str(mine), "params.yaml")
+    assert ((raw / "a.csv").read_text(), (raw / "source.txt").read_text()) == ("mine", "a.csv\n")
+    mine.write_text("mine, newer")
+    fetch.main(str(mine), "params.yaml")
+    assert (raw / "a.csv").read_text() == "mine, newer"
+    with pytest.raises(InputError, match=r"a\.csv is there already and came from .*mine/a\.csv"):
+        fetch.main(str(others), "params.yaml")
+    precious = project / "others" / "precious.csv"
+    precious.write_text("another")
+    with pytest.raises(InputError, match=r"precious\.csv is there already and was put there by hand"):
+        fetch.main(str(precious), "params.yaml")
+    assert (raw / "precious.csv").read_text() == "measured by hand"
+    assert (raw / "a.csv").read_text() == "mine, newer"
+
+
+def test_a_file_of_the_folder_itself_becomes_the_series_as_it_is(project: Path) -> None:
+    fetch.main("data/raw/precious.csv", "params.yaml")
+    assert (project / "data/raw/precious.csv").read_text() == "measured by hand"
+    assert (project / "data/raw/source.txt").read_text() == "precious.csv\n"
+    assert not (project / "data/raw/precious.csv.dvc").exists()
+
+
+def test_a_folder_or_a_link_in_its_place_is_not_replaced(project: Path) -> None:
+    (project / "b.csv").write_text("new")
+    (project / "data/raw/b.csv").symlink_to(project / "elsewhere")
+    with pytest.raises(InputError, match="is there already"):
+        fetch.main("b.csv", "params.yaml")
+    (project / "c.csv").write_text("new")
+    (project / "data/raw/c.csv").mkdir()
+    with pytest.raises(InputError, match="is there already"):
+        fetch.main("c.csv", "params.yaml")
+
+
+@pytest.mark.parametrize("variable", ["DATA", "NAME"])
+@pytest.mark.parametrize("given", ["as an argument", "in the environment"])
+def test_make_hands_the_words_on_and_runs_none_of_them(variable: str, given: str, tmp_path: Path) -> None:
+    """The recipes of `reproduce` and `record`, with a python that writes down what it was called with."""
+    words = "$(shell touch a)`touch b`\"; touch c; \"' $(touch d) $HOME #x.csv"
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\" > called\nexit 3\n")
+    python.chmod(0o755)
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / ".venv" / ".ready").touch()
+    goal = {"DATA": "reproduce", "NAME": "record"}[variable]
+    argument, environment = ([f"{variable}={words}"], {}) if given == "as an argument" else ([], {variable: words})
+    subprocess.run(
+        ["make", goal, *argument], cwd=tmp_path, env=os.environ | environment, capture_output=True, check=False
+    )
+    assert (tmp_path / "called").read_text().splitlines()[1] == words
+    assert not {"a", "b", "c", "d"} & set(os.listdir(tmp_path))
+
+
+def test_an_address_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    command = [sys.executable, ROOT / "pipelines" / "fetch.py", "http://127.0.0.1:1/a.csv", "params.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: http://127.0.0.1:1/a.csv could not be fetched")
