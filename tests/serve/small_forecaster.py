@@ -11,7 +11,7 @@ from isotrain.config import MethodsView, Settings, Window, load
 from isotrain.data.ingest import Tidy
 from isotrain.data.windowing import make_windows
 from isotrain.data.windows import Windows
-from isotrain.forecast.bundle import write_bundle
+from isotrain.forecast.bundle import save_state, write_bundle
 from isotrain.forecast.network import Forecaster, Series
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -44,7 +44,7 @@ def make(tidy: Tidy, folder: Path, inputs: str) -> Fitted:
     shape = settings.model.model_dump(exclude={"inputs", "leave_out"})
     net = Forecaster(Series(windows, inputs), **shape, backend="torch", remember=None).eval()
     torch.nn.init.normal_(net.decoder.out.weight)  # else the forecast would be the skip alone
-    torch.save({"state_dict": {f"net.{name}": p for name, p in net.state_dict().items()}}, folder / "model.ckpt")
+    save_state(folder / "model.ckpt", {"state_dict": {f"net.{name}": p for name, p in net.state_dict().items()}})
     origins = windows.origins("validation")
     prediction, truth = net.forecast(torch.from_numpy(origins)).numpy(), windows.targets(origins)
     np.savez(folder / "forecasts.npz", val_origins=origins, val_prediction=prediction, val_truth=truth)

@@ -2,11 +2,14 @@
 
 A fit's result folder is such a bundle. ``forecaster.json``: the settings, how files of the series are written, and what
 was fitted on the training part (the windows' meta). ``model.ckpt``: the weights. ``residuals.npz``: errors on the
-validation part, from which intervals of any coverage are calibrated; a refit has none.
+validation part, from which intervals of any coverage are calibrated; a refit has none. Each is read with a checksum.
 """
 
+import io
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +18,14 @@ from numpy.typing import NDArray
 from isotrain.config import Ingest, Settings
 from isotrain.data.windows import Meta, Windows, complete, needed_hours
 from isotrain.errors import InputError
-from isotrain.files import read_json, replacing, write_json
+from isotrain.files import read_json, read_sealed, reading, replacing, sha256, sha256_text, write_json, write_sealed
 from isotrain.forecast.intervals import Intervals, calibrate, working_hours
 from isotrain.forecast.network import Forecaster, Series
 
-FORMAT = 1  # of forecaster.json; a reader refuses any other
+FORMAT = 2  # of forecaster.json; a reader refuses any other
 ABOUT, WEIGHTS, RESIDUALS = "forecaster.json", "model.ckpt", "residuals.npz"
+RANGE = (0.01, 0.5, 0.99)  # quantiles of the load over the training part that a forecast compares new data with
+TRAIN_AGAIN = "remove its folder and train again (dvc repro)"
 
 
 def write_bundle(folder: Path, settings: Settings, windows: Windows) -> None:
@@ -34,12 +39,52 @@ def write_bundle(folder: Path, settings: Settings, windows: Windows) -> None:
             working = working_hours(windows, forecasts["val_origins"])
             with replacing(folder / RESIDUALS) as draft, draft.open("wb") as stream:
                 np.savez(stream, residuals=residuals, working=working)
+    seen = windows.target[: windows.meta["origins"]["train"][1]]
     about = {
         "format": FORMAT,
         "settings": settings.model_dump(mode="json"),
         "windows": windows.meta,
+        "load_range": [float(value) for value in np.quantile(seen, RANGE)],
     }
-    write_json(folder / ABOUT, about)
+    write_about(folder, about)
+
+
+def write_about(folder: Path, about: dict[str, Any]) -> None:
+    """Write ``forecaster.json`` with checksums of itself and of ``residuals.npz``, which must be there if ever."""
+    residuals = sha256(folder / RESIDUALS) if (folder / RESIDUALS).is_file() else None
+    plain = {**about, "residuals_sha256": residuals}
+    write_json(folder / ABOUT, {**plain, "sha256": _digest(plain)})
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """``forecaster.json`` without its checksum; :class:`InputError` if it is damaged or of another format."""
+    path = folder / ABOUT
+    with reading(path, TRAIN_AGAIN):
+        about = dict(read_json(path))
+    if about.get("format") != FORMAT:
+        raise InputError(
+            f"{path} has format {about.get('format')}, this version reads {FORMAT}: train again (dvc repro)"
+        )
+    if about.pop("sha256", None) != _digest(about):
+        raise InputError(f"{path} is damaged, its checksum does not agree: {TRAIN_AGAIN}")
+    return about
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` as ``torch.save`` does, with a checksum behind it, which ``torch.load`` passes over."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_sealed(path, buffer.getvalue())
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """What :func:`save_state` wrote, tensors and plain values alone; :class:`InputError` if it is damaged."""
+    with reading(path, TRAIN_AGAIN):
+        return dict(torch.load(io.BytesIO(read_sealed(path)), map_location="cpu", weights_only=True))
+
+
+def _digest(about: dict[str, Any]) -> str:
+    return sha256_text(json.dumps(about, sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -53,6 +98,7 @@ class Bundle:
     weights: dict[str, torch.Tensor]
     residuals: NDArray[np.float32] | None  # (m, K), truth - forecast on the validation part, kW
     working: NDArray[np.bool_] | None  # (m, K)
+    load_range: tuple[float, float, float]  # kW, quantiles RANGE of the load that it was trained on
 
     @property
     def needed_hours(self) -> int:
@@ -100,32 +146,36 @@ def load_bundle(folder: Path) -> Bundle:
                 f"{folder} holds no forecaster ({name} is missing): give the result folder of a fit, such as "
                 "results/runs/rich-0 after `make reproduce`"
             )
-    about = read_json(folder / ABOUT)
-    if about.get("format") != FORMAT:
-        raise InputError(
-            f"{folder / ABOUT} has format {about.get('format')}, this version reads {FORMAT}: train again (dvc repro)"
-        )
-    meta = complete(about["windows"], folder / ABOUT)
+    about = read_about(folder)
     residuals, working = None, None
-    if (folder / RESIDUALS).is_file():
-        with np.load(folder / RESIDUALS) as arrays:
-            residuals, working = arrays["residuals"], arrays["working"]
-    return Bundle(
-        folder,
-        Settings.model_validate(about["settings"]),
-        _what_is_read(Ingest.model_validate(meta["ingest"])),
-        meta,
-        _weights(folder / WEIGHTS),
-        residuals,
-        working,
-    )
+    if digest := about["residuals_sha256"]:
+        with reading(folder / RESIDUALS, TRAIN_AGAIN):
+            if sha256(folder / RESIDUALS) != digest:
+                raise ValueError("its checksum does not agree")
+            with np.load(folder / RESIDUALS) as arrays:
+                residuals, working = arrays["residuals"], arrays["working"]
+    weights = load_state(folder / WEIGHTS)
+    with reading(folder / ABOUT, TRAIN_AGAIN):
+        meta = complete(about["windows"], folder / ABOUT)
+        low, middle, high = about["load_range"]
+        return Bundle(
+            folder,
+            Settings.model_validate(about["settings"]),
+            _what_is_read(Ingest.model_validate(meta["ingest"])),
+            meta,
+            {name.removeprefix("net."): tensor for name, tensor in weights["state_dict"].items()},
+            residuals,
+            working,
+            (low, middle, high),
+        )
 
 
 def best_bundle(runs: Path) -> Path:
     """The folder in ``runs`` whose forecaster has the least error on validation; :class:`InputError` without any."""
     errors: dict[Path, float] = {}
     for path in runs.glob(f"*/{ABOUT}"):
-        error = read_json(path.with_name("result.json"))["val_mae"]
+        with reading(path.with_name("result.json"), TRAIN_AGAIN):
+            error = read_json(path.with_name("result.json"))["val_mae"]
         if error is not None:  # a refit has none
             errors[path.parent] = float(error)
     if not errors:
@@ -137,9 +187,3 @@ def _what_is_read(ingest: Ingest) -> Ingest:
     """Without the zones behind the meter, the target excepted: no forecaster reads them, so a file may lack them."""
     used = {key: c for key, c in ingest.columns.items() if c.kind != "sub_load" or key == ingest.target}
     return ingest.model_copy(update={"columns": used})
-
-
-def _weights(path: Path) -> dict[str, torch.Tensor]:
-    """The network's weights out of Lightning's checkpoint, under their names in the network."""
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    return {name.removeprefix("net."): tensor for name, tensor in state.items()}

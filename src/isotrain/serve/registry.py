@@ -1,18 +1,16 @@
 """Forecasters in MLflow: a bundle logged as a model, and fetched back."""
 
-import shutil
 import tempfile
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
-import torch
 from mlflow.models import infer_signature
 
 from isotrain.config.sections import Tracking
 from isotrain.errors import InputError
-from isotrain.forecast.bundle import ABOUT, RESIDUALS, WEIGHTS, Bundle
+from isotrain.forecast.bundle import ABOUT, RESIDUALS, WEIGHTS, Bundle, read_about, save_state, write_about
 from isotrain.serve.predict import COVERAGE, predict, read_series
 from isotrain.training.outbox import open_store
 from isotrain.training.tracking import tracking_uri
@@ -86,10 +84,10 @@ def input_example(bundle: Bundle, csv: Path) -> pd.DataFrame:
 def _lean_copy(bundle: Bundle, folder: Path) -> Path:
     """The bundle without what only resuming a fit takes: the optimiser's state."""
     folder.mkdir()
-    shutil.copy(bundle.folder / ABOUT, folder / ABOUT)
     if bundle.residuals is not None and bundle.working is not None:
         np.savez(folder / RESIDUALS, residuals=bundle.residuals, working=bundle.working)
-    torch.save({"state_dict": bundle.weights}, folder / WEIGHTS)
+    save_state(folder / WEIGHTS, {"state_dict": bundle.weights})
+    write_about(folder, read_about(bundle.folder))
     return folder
 
 

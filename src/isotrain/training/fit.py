@@ -16,13 +16,14 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from isotrain.config import Settings, decisive
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
-from isotrain.files import replacing, write_json
+from isotrain.files import write_json
 from isotrain.forecast.bundle import write_bundle
 from isotrain.forecast.module import ForecastModule
 from isotrain.forecast.network import Forecaster, Series
 from isotrain.forecast.stretches import Sampler
 from isotrain.isolation import AdaptiveHorizon, Isolation, Policy, callback_of
 from isotrain.lstm import runtime
+from isotrain.training.checkpoints import Resume, SealedCheckpoints
 from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
 from isotrain.training.fits import fit_key
 from isotrain.training.machine import alone, commit, hardware, machine_seconds
@@ -33,7 +34,6 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are
 warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning")  # Lightning's own to mend
 warnings.filterwarnings("ignore", message="The `srun` command")  # a fit is one process, inside SLURM too
 log = logging.getLogger(__name__)
-SAVE_EVERY_SECONDS = 30.0  # of training, between two checkpoints to resume from
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Loop:
         )
 
     def run(
-        self, *before_clock: pl.Callback, resume: Path | None = None, steps: int | None = None, validate: bool = True
+        self, *before_clock: pl.Callback, resume: str | None = None, steps: int | None = None, validate: bool = True
     ) -> pl.Trainer:
         """Train, with ``before_clock`` called before the clock in each hook; returns Lightning's trainer.
 
@@ -176,9 +176,10 @@ class Loop:
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=[*self._callbacks, *before_clock, self.clock],
-            plugins=[LightningEnvironment()],  # inside a SLURM job Lightning would else take over its signals
+            # the second: inside a SLURM job Lightning would else take over its signals
+            plugins=[SealedCheckpoints(), LightningEnvironment()],
         )
-        trainer.fit(self.module, ckpt_path=str(resume) if resume else None, weights_only=True)
+        trainer.fit(self.module, ckpt_path=resume, weights_only=True)
         return trainer
 
 
@@ -199,25 +200,20 @@ def time_steps(settings: Settings, windows: Windows, steps: int) -> list[float]:
 
 def _train(job: Fit, loop: Loop, run: Run) -> dict[str, Any]:
     s, module, clock = job.settings, loop.module, loop.clock
-    saved = checkpoint_to_resume(job)
-    last_save = [0.0]
+    saves = Resume(checkpoint_to_resume(job))
 
     def on_row(row: Row) -> None:
         hidden = {"step", "val_mae"} if s.training.refit else {"step"}  # an error of what was trained on says nothing
         run.metrics({key: row[key] for key in row if key not in hidden}, row["step"])
         says = f"loss {row['train_loss']:.3f}" if s.training.refit else f"val MAE {row['val_mae']:.3f} kW"
-        if row["train_seconds"] - last_save[0] > SAVE_EVERY_SECONDS:
-            with replacing(saved) as draft:
-                module.trainer.save_checkpoint(draft)
-            last_save[0] = row["train_seconds"]
+        if saves.is_due(row["train_seconds"]):
+            saves.save(module.trainer, row["train_seconds"])
             log.info("step %d of %d: %s, %.1f s", row["step"], s.training.steps, says, row["train_seconds"])
 
     clock.on_row = on_row
     started = datetime.now(UTC)
     speed = machine_seconds()
-    if saved.exists():
-        log.warning("resuming from %s", saved)
-    trainer = loop.run(resume=saved if saved.exists() else None)
+    trainer = loop.run(resume=saves.newest())
     speed = (speed + machine_seconds()) / 2
     result = {
         "method": s.method,
@@ -246,7 +242,7 @@ def _train(job: Fit, loop: Loop, run: Run) -> dict[str, Any]:
     if not result["diverged"]:
         write_bundle(job.out, s, job.windows)
     write_json(job.out / "result.json", result)
-    saved.unlink(missing_ok=True)
+    saves.remove()
     return result
 
 
