@@ -23,6 +23,8 @@ from isotrain.forecast.intervals import working_hours
 log = logging.getLogger(__name__)
 HOUR = pd.Timedelta(hours=1)
 COVERAGE = 0.8  # of the interval, by default
+MOST_REPAIRED = 0.25  # share of the hours of the target that a forecast reads; above it there is nothing to start from
+FAR = 4.0  # standard deviations of the training part
 Ends = NDArray[np.float64]
 
 
@@ -39,7 +41,42 @@ def read_series(bundle: Bundle, path: Path) -> pd.DataFrame:
     table = values.join(flags.rename(columns=flag_column)).reset_index(names=TIME)
     table.attrs["source"] = str(path)
     _warn_of_what_is_missing(table, bundle)
+    check_recent(table, bundle)
     return table
+
+
+def check_recent(table: pd.DataFrame, bundle: Bundle) -> None:
+    """Refuse a table whose last hours are mostly repaired; warn, by number, where they are unlike the training part.
+
+    Raises:
+        InputError: more than :data:`MOST_REPAIRED` of the hours of the target that the forecast reads are missing or
+            faulty.
+    """
+    source, target, recent = table.attrs["source"], bundle.ingest.target, table.tail(bundle.needed_hours)
+    good = recent[flag_column(target)].isin([Flag.OK, Flag.OFFSET])
+    if (missing := int((~good).sum())) > MOST_REPAIRED * len(recent):
+        raise InputError(
+            f"{source}: of the last {len(recent)} h of {target}, which the forecast reads, {missing} are missing or "
+            f"faulty; more than {MOST_REPAIRED:.0%} leave nothing to forecast from: bring in a file that has them, and "
+            "check its unit and column"
+        )
+    low, middle, high = bundle.load_range
+    usual = float(recent.loc[good, target].median())
+    if not low <= usual <= high:
+        log.warning(
+            "%s: half of the last %d h of %s exceed %.3g kW; the forecaster was trained on %.3g to %.3g kW (98 %% of "
+            "the hours), %.3g in the middle: is this the load that it knows, in its unit?",
+            source, len(recent), target, usual, low, high, middle,
+        )  # fmt: skip
+    for column in bundle.meta["statistics"]["weather"]:
+        if column["name"] in recent:
+            mean = float(recent[column["name"]].mean())
+            if abs(mean - column["mean"]) > FAR * column["std"]:
+                log.warning(
+                    "%s: the mean of the last %d h of %s is %.3g; over the training part it was %.3g, with a standard "
+                    "deviation of %.3g: is its unit right?",
+                    source, len(recent), column["name"], mean, column["mean"], column["std"],
+                )  # fmt: skip
 
 
 def use_one_thread() -> None:
