@@ -5,11 +5,14 @@ depends on: the source, torch's version, the compiler's flags and the processor.
 """
 
 import functools
+import grp
 import hashlib
 import logging
 import os
 import platform
+import pwd
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -48,6 +51,7 @@ def build() -> Path:
     """
     target = library()
     if target.is_file():
+        check_trusted(target)
         return target
     # ninja comes with the package: it lies beside python, also where the environment was never activated
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -72,6 +76,8 @@ def build() -> Path:
             )
         except (RuntimeError, OSError, subprocess.CalledProcessError) as error:  # the last: no `--version`
             raise InputError(f"compiling the native LSTM kernels failed: {error}") from error
+        target.parent.chmod(0o755)
+        (Path(scratch) / target.name).chmod(0o755)
         (Path(scratch) / target.name).replace(target)
     log.info("kernels in %s", target.parent)
     return target
@@ -83,7 +89,38 @@ def load() -> None:
     path = library()
     if not path.is_file():
         raise InputError(f"the native LSTM kernels are not built on this machine: {REMEDY}")
+    check_trusted(path)
     torch.ops.load_library(str(path))
+
+
+def check_trusted(path: Path) -> None:
+    """Refuse a library that others could have put there: loading it runs their code.
+
+    It and the two folders around it must belong to this user or to root, and neither they nor any folder above may be
+    writable by others, save folders such as /tmp where nobody can move what another owns. Writing by the group counts,
+    unless it is the user's own group.
+    """
+    path = path.resolve()
+    for depth, one in enumerate((path, *path.parents)):
+        about = one.stat()
+        writable = about.st_mode & stat.S_IWOTH or (about.st_mode & stat.S_IWGRP and not _own_group(about.st_gid))
+        shared = bool(writable) and not (depth > 2 and about.st_mode & stat.S_ISVTX)
+        if shared or (depth <= 2 and about.st_uid not in (os.getuid(), 0)):
+            what = "is writable by others" if shared else "belongs to another user"
+            raise InputError(
+                f"{one} {what}, so the kernels in {path.parent} are not loaded: "
+                "make it yours alone (chmod go-w), or set ISOTRAIN_NATIVE_DIR to a folder of your own"
+            )
+
+
+def _own_group(group: int) -> bool:
+    """Whether ``group`` is the group that many systems make for each user alone."""
+    try:
+        name, members = grp.getgrgid(group).gr_name, grp.getgrgid(group).gr_mem
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return False
+    return name == user and set(members) <= {user}
 
 
 @functools.cache
