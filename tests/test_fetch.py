@@ -6,14 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from pipelines import fetch
 
 from isotrain.errors import InputError
-from pipelines import fetch
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("path", ["", "/", "/.", "/..", "/a/..", "/.gitignore", "/x.dvc", "/source.txt", "/a%2F..", "/a%00.csv"])
+@pytest.mark.parametrize(
+    "path", ["", "/", "/.", "/..", "/a/..", "/.gitignore", "/x.dvc", "/source.txt", "/a%2F..", "/a%00.csv"]
+)
 def test_an_address_that_names_no_file_is_refused(path: str) -> None:
     with pytest.raises(InputError, match=r"names no file that can lie in data/raw|names no file"):
         fetch.name_of(f"http://localhost{path}")
@@ -101,7 +103,7 @@ def test_a_folder_or_a_link_in_its_place_is_not_replaced(project: Path) -> None:
 @pytest.mark.parametrize("given", ["as an argument", "in the environment"])
 def test_make_hands_the_words_on_and_runs_none_of_them(variable: str, given: str, tmp_path: Path) -> None:
     """The recipes of `reproduce` and `record`, with a python that writes down what it was called with."""
-    words = "$(shell touch a)`touch b`\"; touch c; \"' $(touch d) $HOME #x.csv"
+    words = '$(shell touch a)`touch b`"; touch c; "\' $(touch d) $HOME #x.csv'
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\" > called\nexit 3\n")

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +18,7 @@ from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import read_json
+from isotrain.training import checkpoints
 from isotrain.training import fit as training
 from isotrain.training.fit import Fit, fit, prepare
 from isotrain.training.tracking import Run
@@ -121,24 +124,52 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("method", ["masked-unit-50", "layer", "tuned"])
-def test_interrupted_and_called_again_it_is_the_same_fit(
-    method: str, windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = small(method)
-    whole = fit(settings, 0, windows, tmp_path / "whole")
-    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", -1.0)
+def interrupt(at: int, settings: Settings, windows: Windows, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a fit that saves at each validation, and end it at the validation of step ``at``, before it is saved."""
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_SECONDS", -1.0)
     log_metrics = Run.metrics
 
     def interrupting(self: Run, values: dict[str, float], step: int = 0) -> None:
         log_metrics(self, values, step)
-        if step == 20:
+        if step == at:
             raise Interrupted
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "metrics", interrupting)
         with pytest.raises(Interrupted):
-            fit(settings, 0, windows, tmp_path / "again")
+            fit(settings, 0, windows, out)
+
+
+RESUMED: dict[str, tuple[str, dict[str, object]]] = {
+    "nothing": ("tuned", {}),
+    "random zones, thawed and frozen": ("masked-unit-50", {}),
+    "a layer, remembered": ("layer", {}),
+    "autonomous units, remembered": ("autonomous-75", {}),
+    "a horizon that is measured": ("steps-adaptive", {}),
+    "moments reset, a cyclic schedule": (
+        "masked-unit-50",
+        {"isolation__moments": "reset", "isolation__schedule": {"shape": "cyclic", "fraction": 0.5, "start": 0.0}},
+    ),
+    "moments of the active, a cubic schedule": (
+        "cut-75",
+        {"isolation__moments": "mean", "isolation__schedule": {"shape": "cubic", "fraction": 0.75, "start": 0.0}},
+    ),
+    "moments decaying, a plateau": (
+        "masked-unit-50",
+        {"isolation__moments": "decay", "isolation__schedule": {"shape": "plateau", "start": 0.0, "patience": 1}},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", RESUMED)
+def test_interrupted_and_called_again_it_is_the_same_fit(
+    what: str, windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The headline: in the middle of an epoch, bit for bit, whatever is isolated, scheduled and remembered."""
+    method, changes = RESUMED[what]
+    settings = small(method, **changes)
+    whole = fit(settings, 0, windows, tmp_path / "whole")
+    interrupt(20, settings, windows, tmp_path / "again", monkeypatch)
     assert not (tmp_path / "again" / "result.json").exists()
     assert len(list((tmp_path / "again").glob("resume-*.ckpt"))) == 1
     resumed = fit(settings, 0, windows, tmp_path / "again")
@@ -149,7 +180,85 @@ def test_interrupted_and_called_again_it_is_the_same_fit(
     assert [row["val_mae"] for row in resumed["history"]] == [row["val_mae"] for row in whole["history"]]
     assert resumed["isolated_fraction"] == whole["isolated_fraction"]
     assert resumed["selections"][-1]["step"] == whole["selections"][-1]["step"] if whole["selections"] else True
-    assert not list((tmp_path / "again").glob("resume-*"))
+    assert not list((tmp_path / "again").glob("*resume-*"))
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 3],
+    "random": lambda content: np.random.default_rng(0).bytes(len(content)),
+    "one bit": flipped,
+}
+
+
+@pytest.mark.parametrize(
+    ("damage", "which"), [*((damage, "the last") for damage in DAMAGES), ("cut", "both"), ("one bit", "both")]
+)
+def test_a_damaged_checkpoint_is_set_aside_and_the_fit_goes_on_from_before_it(
+    damage: str,
+    which: str,
+    windows: Windows,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings, out = small("masked-unit-50"), tmp_path / "again"
+    fit(settings, 0, windows, tmp_path / "whole")
+    interrupt(30, settings, windows, out, monkeypatch)
+    saved = sorted(out.glob("*resume-*.ckpt"))  # the one before, then the last
+    assert [path.name.split("-")[0] for path in saved] == ["before", "resume"]
+    spoiled = saved if which == "both" else saved[1:]
+    for path in spoiled:
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    result = fit(settings, 0, windows, out)
+    expected = weights(tmp_path / "whole")
+    assert all(torch.equal(value, expected[name]) for name, value in weights(out).items())
+    assert [row["step"] for row in result["history"]] == [10, 20, 30]
+    assert caplog.text.count("it is set aside as unreadable-") == len(spoiled)
+    assert ("resuming from" in caplog.text) == (which == "the last")
+    assert len(list(out.glob("unreadable-*"))) == len(spoiled)
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_leaves_the_one_before_it(
+    windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, out = small("masked-unit-50"), tmp_path / "again"
+    fit(settings, 0, windows, tmp_path / "whole")
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_SECONDS", -1.0)
+    calls: list[int] = []
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(os, "fsync", full)
+        fit(settings, 0, windows, out)
+    assert [path.name.split("-")[0] for path in out.iterdir()] == ["before"]
+    fit(settings, 0, windows, out)
+    expected = weights(tmp_path / "whole")
+    assert all(torch.equal(value, expected[name]) for name, value in weights(out).items())
+
+
+def test_the_first_save_comes_early_and_the_others_at_most_half_a_minute_apart(tmp_path: Path) -> None:
+    """At most half of what was trained is lost, and at most half a minute of it."""
+    saves = checkpoints.Resume(tmp_path / "resume-x.ckpt")
+    saved = [0.0]
+    for tenths in range(2000):
+        if saves.is_due(tenths / 10):
+            saves._last = tenths / 10
+            saved.append(tenths / 10)
+    assert saved[1] < 2
+    gaps = np.diff(saved)
+    assert gaps.max() < 31 and all(gap <= max(1.2, before + 0.2) for gap, before in zip(gaps, saved, strict=False))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -238,7 +238,9 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str, dict[str, Any]]] = {
     "mark alone": (lambda _: b"\xef\xbb\xbf", r"series\.csv is empty", {}),
     "JSON": (lambda _: b'[{"TGBT": 1.5, "T1": 2}]', r"is JSON, not a table", {}),
     "basic stamps": (
-        lines(lambda rows: [rows[0], *(re.sub(r"[-:]", "", r[:19]).replace(" ", "T") + "Z" + r[25:] for r in rows[1:])]),
+        lines(
+            lambda rows: [rows[0], *(re.sub(r"[-:]", "", r[:19]).replace(" ", "T") + "Z" + r[25:] for r in rows[1:])]
+        ),
         r"line 2, time stamp '20190603T000000Z': cannot be read as ISO 8601",
         {},
     ),

@@ -1,6 +1,7 @@
 """Compiling the kernels: once, for this machine, or a reason why not; and the kernels of lesser processors."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -183,3 +184,73 @@ def test_kernels_of_a_lesser_processor_are_right_in_fp32_and_refuse_bf16(capabil
         env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert tests.returncode == 0, tests.stdout
+
+
+# Who may have written a library ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> Path:
+    """A library where the kernels would be, in folders that are this user's alone."""
+    path = tmp_path / "isotrain" / "native-0" / "isotrain_lstm.so"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    for one, mode in ((path, 0o644), (path.parent, 0o755), (path.parent.parent, 0o755)):
+        one.chmod(mode)
+    return path
+
+
+def test_a_library_of_ones_own_is_trusted(cached: Path) -> None:
+    build.check_trusted(cached)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2, 3])
+@pytest.mark.parametrize("mode", [0o666, 0o662, 0o777])
+def test_a_library_that_others_can_write_is_not_loaded(which: int, mode: int, cached: Path) -> None:
+    one = [cached, *cached.parents][which]
+    one.chmod(mode | (0o111 if which else 0))
+    with pytest.raises(InputError, match=re.escape(f"{one} is writable by others")):
+        build.check_trusted(cached)
+
+
+def test_a_link_does_not_hide_what_it_leads_to(cached: Path, tmp_path: Path) -> None:
+    cached.parent.chmod(0o777)
+    link = tmp_path / "mine" / "a" / "isotrain_lstm.so"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(cached)
+    with pytest.raises(InputError, match="is writable by others"):
+        build.check_trusted(link)
+
+
+def test_the_library_of_another_user_is_not_loaded(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = cached.stat().st_uid
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    if owner == 0:
+        build.check_trusted(cached)  # root's own is everyone's
+        return
+    with pytest.raises(InputError, match="belongs to another user"):
+        build.check_trusted(cached)
+
+
+def test_a_group_of_several_may_not_write(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached.parent.chmod(0o775)
+    for own in (True, False):
+        monkeypatch.setattr(build, "_own_group", lambda group, own=own: own)
+        if own:
+            build.check_trusted(cached)
+        else:
+            with pytest.raises(InputError, match="is writable by others"):
+                build.check_trusted(cached)
+
+
+def test_a_cache_that_cannot_be_trusted_is_not_loaded(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build.library().parent.mkdir(parents=True)
+    build.library().write_bytes(b"whatever is there must not reach the loader")
+
+    def refuse(path: Path) -> None:
+        raise InputError(f"{path} is writable by others")
+
+    monkeypatch.setattr(build, "check_trusted", refuse)
+    for use in (build.load, build.build):
+        with pytest.raises(InputError, match="is writable by others"):
+            use()

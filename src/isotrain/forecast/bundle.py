@@ -150,6 +150,8 @@ def load_bundle(folder: Path) -> Bundle:
     residuals, working = None, None
     if digest := about["residuals_sha256"]:
         with reading(folder / RESIDUALS, TRAIN_AGAIN):
+            if not (folder / RESIDUALS).is_file():
+                raise ValueError("it is missing")
             if sha256(folder / RESIDUALS) != digest:
                 raise ValueError("its checksum does not agree")
             with np.load(folder / RESIDUALS) as arrays:

@@ -1,0 +1,135 @@
+"""A forecast is refused where there is nothing to forecast from, and a bundle where a bit of it is wrong."""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.serve.small_forecaster import TIME_COLUMN, Fitted
+
+from isotrain.errors import InputError
+from isotrain.files import read_json, write_json
+from isotrain.forecast.bundle import load_bundle, newest_bundle
+from isotrain.serve.predict import predict, read_series
+
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def changed(plain: Fitted, folder: Path, change: Change) -> Path:
+    path = plain.csv(folder / "latest.csv")
+    change(pd.read_csv(path)).to_csv(path, index=False)
+    return path
+
+
+def hollow(share: float) -> Change:
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        table.loc[len(table) - int(share * 336) :, "TGBT"] = np.nan
+        return table
+
+    return change
+
+
+def scaled(column: str, factor: float, offset: float = 0.0) -> Change:
+    return lambda table: table.assign(**{column: table[column] * factor + offset})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (hollow(334 / 336), r"of the last \d+ h of TGBT, which the forecast reads, \d+ are missing.*more than 25%"),
+        (hollow(0.6), r"of the last \d+ h of TGBT.*more than 25%"),
+        (scaled("TGBT", 0.001), r"of the last \d+ h of TGBT.*check its unit"),  # megawatts: every hour is an outage
+        (lambda t: t.assign(**{TIME_COLUMN: t[TIME_COLUMN].str.replace("2017", "1950")}), r"no year in which"),
+        (
+            lambda t: t.assign(**{TIME_COLUMN: pd.date_range("2017-01-01", periods=len(t), freq="90min", tz="UTC")}),
+            r"rows are 90 minutes apart",
+        ),
+        (lambda t: t.rename(columns={"TGBT": "T5"}), r"no column 'TGBT'; it has"),
+    ],
+)
+def test_a_forecast_from_nothing_is_refused(change: Change, words: str, plain: Fitted, tmp_path: Path) -> None:
+    bundle = load_bundle(plain.folder)
+    with pytest.raises(InputError, match=words):
+        read_series(bundle, changed(plain, tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (scaled("TGBT", 0.01, 3.5), "exceed 3.7.* kW; the forecaster was trained on"),  # the load of a zone
+        (scaled("AirTemp", 1.8, 80.0), "of AirTemp is .*; over the training part it was"),
+    ],
+)
+def test_what_is_far_from_the_training_part_is_warned_of_by_number(
+    change: Change, words: str, plain: Fitted, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = load_bundle(plain.folder)
+    lenient = replace(bundle, ingest=bundle.ingest.model_copy(update={"checks": no_limits(bundle)}))
+    read_series(lenient, changed(plain, tmp_path, change))
+    assert re.search(words, caplog.text), caplog.text
+
+
+def no_limits(bundle: object) -> object:
+    checks = bundle.ingest.checks  # type: ignore[attr-defined]
+    wide = {"lowest": -1e6, "highest": 1e6, "stuck_hours": None, "outage_below": None, "jump": None}
+    return checks.model_copy(
+        update={kind: getattr(checks, kind).model_copy(update=wide) for kind in ("load", "temperature")}
+    )
+
+
+def test_the_series_itself_is_read_in_silence(plain: Fitted, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bundle = load_bundle(plain.folder)
+    answer = predict(bundle, read_series(bundle, plain.csv(tmp_path / "latest.csv")))
+    assert not caplog.text and len(answer) == 24
+    trained = plain.windows.target[: plain.windows.meta["origins"]["train"][1]]
+    np.testing.assert_allclose(bundle.load_range, np.quantile(trained, [0.01, 0.5, 0.99]), rtol=1e-6)
+
+
+@pytest.fixture
+def copy(plain: Fitted, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(plain.folder, tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize("name", ["forecaster.json", "model.ckpt", "residuals.npz"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "random", "one bit", "another kind"])
+def test_a_damaged_bundle_is_one_line_that_names_the_file(name: str, damage: str, copy: Path) -> None:
+    path = copy / name
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {
+            "empty": b"",
+            "cut": content[:middle],
+            "random": np.random.default_rng(0).bytes(len(content)),
+            "one bit": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+            "another kind": b"<!DOCTYPE html><html></html>",
+        }[damage]
+    )
+    with pytest.raises(InputError, match=name.replace(".", r"\.")) as caught:
+        load_bundle(copy)
+    assert "train again" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["settings", "windows", "load_range", "residuals_sha256", "sha256", "written_at"])
+def test_a_bundle_without_one_of_its_keys_is_refused(key: str, copy: Path) -> None:
+    about = read_json(copy / "forecaster.json")
+    del about[key]
+    write_json(copy / "forecaster.json", about)
+    with pytest.raises(InputError, match=r"forecaster\.json is damaged, its checksum does not agree"):
+        load_bundle(copy)
+
+
+def test_residuals_that_have_gone_are_missed(copy: Path) -> None:
+    (copy / "residuals.npz").unlink()
+    with pytest.raises(InputError, match=r"residuals\.npz"):
+        load_bundle(copy)
+
+
+def test_a_damaged_neighbour_is_named_when_the_newest_is_looked_for(copy: Path) -> None:
+    (copy / "forecaster.json").write_text("{")
+    with pytest.raises(InputError, match=r"forecaster\.json cannot be read"):
+        newest_bundle(copy.parent)
