@@ -1,5 +1,6 @@
 """params.yaml as a file: what is no plain YAML of settings is refused by its line, in a moment, in one line."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from isotrain.errors import InputError
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 # each line twice the one before: 32,768 values in the last
-LAUGHS = "a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{p}, *{p}]\n" for p, c in zip("abcdefghijklmno", "bcdefghijklmnop"))
+LAUGHS = "a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{p}, *{p}]\n" for p, c in pairwise("abcdefghijklmnop"))
 
 
 @pytest.mark.parametrize(

@@ -371,8 +371,8 @@ def on_the_step(stamps: pd.Series, minutes: int, path: Path) -> pd.Series:
         row = int(drifted.argmax())
         raise InputError(
             f"{path} line {stamps.index[row] + FIRST_ROW}: {stamps.iloc[row]:%Y-%m-%d %H:%M:%S} UTC lies "
-            f"{off[row]:.0f} s beside the steps of {minutes} minutes that the file follows ({allowed:.0f} s are allowed): "
-            "correct the clock's drift, or split the file there"
+            f"{off[row]:.0f} s beside the steps of {minutes} minutes that the file follows, where {allowed:.0f} s are "
+            "allowed: correct the clock's drift, or split the file there"
         )
     if off.any():
         log.warning(
