@@ -347,6 +347,34 @@ def test_the_product_into_earlier_states_is_of_the_units_that_pass_credit(
     assert packed == [columns]
 
 
+@pytest.mark.parametrize(("read", "first"), [("states", 23), ("last", 23), ("some", 7), ("all", 0)])
+def test_without_credit_the_backward_begins_where_the_loss_first_reads(
+    read: str, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begins: list[int] = []
+    product = function._product
+
+    def watched(rows: Tensor, gates: Tensor, places: int, first: int) -> Tensor:
+        begins.append(first)
+        return product(rows, gates, places, first)
+
+    monkeypatch.setattr(function, "_product", watched)
+    steps = {"states": [], "last": [23], "some": [7, 12], "all": list(range(24))}[read]
+
+    def loss(outputs: tuple[Tensor, ...]) -> Tensor:
+        y, h, c = outputs
+        return (y[steps].sin().sum() if steps else 0) + h.sum() + c.square().sum()
+
+    arguments, _ = REAL.arguments()
+    for layer, kind in ((lstm_layer, torch.float32), (reference.lstm_layer, torch.float64)):
+        leaves = [value.to(kind).requires_grad_() for value in arguments.values()]
+        found = torch.autograd.grad(loss(layer(*leaves, Plan(credit="none"))), leaves)
+        if layer is lstm_layer:
+            ours_ = found
+    assert_near(dict(zip(NAMES, ours_, strict=True)), dict(zip(NAMES, found, strict=True)), relative=1e-5, floor=1e-6)
+    assert begins == [first]
+
+
 def test_without_a_backward_to_come_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = spy(monkeypatch, "_run")
     trained = ours(REAL)

@@ -171,6 +171,8 @@ def _gradients(
     plan, units, hidden, steps = ctx.plan, layout(ctx.plan, h0.shape[1]), h0.shape[1], x.shape[0]
     rows, gates, cells = kept
     first = 0 if plan.steps is None else max(steps - plan.steps, 0)
+    if plan.credit == "none":
+        first = max(first, _first_arrival(dy, steps))
     cut = plan.active is not None and plan.mode == "cut"
     places = units.active if cut else len(units.order)  # that take part in the backward
     wanted = len(units.order) if need_h0 else places  # whose dh is read
@@ -198,6 +200,14 @@ def _gradients(
         dx.to(x.dtype) if need_x else None,
         *(None for _ in constants),
     )
+
+
+def _first_arrival(dy: Tensor | None, steps: int) -> int:
+    """The first step that the loss reads. Where no step passes credit on, those before it have no gradient at all."""
+    if dy is None:
+        return steps - 1
+    read = dy.ne(0).flatten(1).any(1).nonzero()
+    return int(read[0]) if len(read) else steps - 1
 
 
 def _unit_stride(gradient: Tensor | None) -> Tensor | None:
