@@ -25,7 +25,7 @@ $(READY): constraints.txt pyproject.toml
 	@$(BIN)/python -m isotrain.lstm.kernels
 	@touch $@
 
-.PHONY: help setup reproduce search record test test-fast check bench sanitize
+.PHONY: help setup reproduce search record test test-fast fuzz faults check bench sanitize
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -55,6 +55,12 @@ test-fast: $(READY) ## the tests but for the slow ones: two minutes
 
 sanitize: $(READY) ## the native kernels under the address and undefined-behaviour sanitizers: two minutes
 	@$(BIN)/python tests/lstm/sanitize.py
+
+fuzz: $(READY) ## 10,000 inputs made wrong on purpose, and what became of each, as a table: five minutes
+	@$(BIN)/python -m tests.fuzz.run
+
+faults: $(READY) ## kills, full and read-only disks, two commands at once, as a table: ten minutes
+	@$(BIN)/python -m tests.fuzz.faults
 
 check: $(READY) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports

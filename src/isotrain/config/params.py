@@ -38,13 +38,13 @@ ENVIRONMENT = {"search.url": "ISOTRAIN_STUDY_URL", "tracking.uri": "MLFLOW_TRACK
 
 
 def _numbers_only(isolation: Any) -> Any:
-    """Refuse ``true`` for a number in the section of the library's own settings, as every other section does."""
+    """Refuse ``true`` and text for a number in the library's own settings, as every other section does."""
     inner = isolation.get("schedule") if isinstance(isolation, Mapping) else None
     for kind, values, prefix in ((Isolation, isolation, ""), (Schedule, inner, "schedule.")):
         for key, field in fields_of(kind).items() if isinstance(values, Mapping) else ():
             value = values.get(key)  # type: ignore[union-attr]
-            if type_of(field) in (int, float) and isinstance(value, bool):
-                raise ValueError(f"{prefix}{key} = {value} is no number")
+            if type_of(field) in (int, float) and isinstance(value, bool | str):
+                raise ValueError(f"{prefix}{key} = {value!r} is no number")
     return isolation
 
 

@@ -69,6 +69,10 @@ def _short(problem: Exception) -> str:
     return (str(problem.__cause__ or problem).splitlines() or [type(problem).__name__])[0]
 
 
+FIELDS = {  # of an entry of the journal, as Optuna writes it
+    "op_code": int, "worker_id": str, "study_id": int, "trial_id": int, "study_name": str, "param_name": str,
+    "distribution": str, "user_attr": dict, "system_attr": dict, "state": int,
+}  # fmt: skip
 DAMAGED = "remove that line, or move the study's folder away and begin again"
 GRACE = 30  # s after which a lock whose holder died is taken away
 
@@ -91,6 +95,9 @@ class WholeLinesBackend(JournalFileBackend):
             for entry in super().read_logs(log_number_from):
                 if not isinstance(entry, dict):
                     raise ValueError(f"{str(entry)[:80]!r} is no entry")
+                for key, kind in FIELDS.items():
+                    if not isinstance(entry.get(key, kind()), kind) or isinstance(entry.get(key), bool):
+                        raise ValueError(f"{key} is {str(entry[key])[:80]!r}")
                 yield entry
         except ValueError as problem:
             raise InputError(f"{self._file_path} has a damaged line ({problem}): {DAMAGED}") from None

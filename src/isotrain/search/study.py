@@ -132,7 +132,16 @@ def _load(place: Place, create: bool) -> optuna.Study:
         raise _not_there(place)
     try:
         return _stored(place, create)
-    except (KeyError, TypeError, AttributeError, IndexError) as problem:  # Optuna, at an entry that is none
+    except InputError:
+        raise
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        ValueError,
+        AssertionError,
+    ) as problem:  # Optuna, at an entry that is none
         where = "the database" if place.url else place.folder / JOURNAL
         raise InputError(
             f"{where} holds an entry that is none ({type(problem).__name__}: {problem}): {DAMAGED}"
