@@ -98,6 +98,9 @@ class WholeLinesBackend(JournalFileBackend):
                 for key, kind in FIELDS.items():
                     if not isinstance(entry.get(key, kind()), kind) or isinstance(entry.get(key), bool):
                         raise ValueError(f"{key} is {str(entry[key])[:80]!r}")
+                numbers = entry.get("values") or []
+                if not isinstance(numbers, list) or not all(isinstance(one, int | float) for one in numbers):
+                    raise ValueError(f"values is {str(numbers)[:80]!r}")
                 yield entry
         except ValueError as problem:
             raise InputError(f"{self._file_path} has a damaged line ({problem}): {DAMAGED}") from None
