@@ -1,5 +1,6 @@
 """All fits of a study: each in a process of its own, nothing twice, nothing lost, budgets as they were measured."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -156,3 +157,12 @@ def test_a_fit_during_which_the_machine_was_slower_is_run_again() -> None:
     after = {name: Path(f"runs/{name}-0/model.ckpt").stat().st_mtime_ns for name in ("tuned", "native")}
     assert after["tuned"] != before["tuned"]
     assert read_json(slow)["machine_seconds"] < 10.0
+
+
+def test_a_full_disk_in_the_process_of_a_fit_is_one_in_its_parent() -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/runs/x")
+
+    with pytest.raises(OSError, match="results/runs/x") as caught:
+        in_child(full)
+    assert caught.value.errno == errno.ENOSPC

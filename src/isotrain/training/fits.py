@@ -239,6 +239,8 @@ def in_child(call: Callable[[], T]) -> T:
         child.join()
     if kind == "refused":
         raise InputError(value)
+    if kind == "system":
+        raise OSError(*value)
     return value  # type: ignore[no-any-return]
 
 
@@ -251,6 +253,8 @@ def _run_child(call: Callable[[], object], sender: Connection, parent: int) -> N
         answer: tuple[str, object] = ("done", call())
     except InputError as problem:
         answer = ("refused", str(problem))
+    except OSError as problem:  # such as a full disk: the parent says it in one line
+        answer = ("system", (problem.errno, problem.strerror or str(problem), problem.filename))
     sender.send(answer)
 
 
