@@ -7,6 +7,7 @@ validation part, from which intervals of any coverage are calibrated; a refit ha
 
 import io
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -176,8 +177,8 @@ def best_bundle(runs: Path) -> Path:
     """The folder in ``runs`` whose forecaster has the least error on validation; :class:`InputError` without any."""
     errors: dict[Path, float] = {}
     for path in runs.glob(f"*/{ABOUT}"):
-        with reading(path.with_name("result.json"), TRAIN_AGAIN):
-            error = read_json(path.with_name("result.json"))["val_mae"]
+        result = path.with_name("result.json")
+        error = read_json(result)["val_mae"] if result.exists() else math.inf
         if error is not None:  # a refit has none
             errors[path.parent] = float(error)
     if not errors:

@@ -54,11 +54,13 @@ def run_fits(
         log.info("all %d fits are there already", len(study))
         return
     import_everything()
-    for again in range(1 + REPEATS):
-        disturbed = _disturbed(budgets, study) if again else []
-        if disturbed:
-            log.warning("run again, as the machine was slower then: %s", ", ".join(f"{n}-{s}" for n, s in disturbed))
-        _run([fit for fit in study if fit in disturbed or not budgets.is_current(*fit)], budgets, series)
+    stale = [fit for fit in study if not budgets.is_current(*fit)]
+    for _ in range(1 + REPEATS):
+        _run(stale, budgets, series)
+        _run([fit for fit in study if not budgets.is_current(*fit)], budgets, series)  # whose budget changed meanwhile
+        if not (stale := _disturbed(budgets, study)):
+            break
+        log.warning("the machine was slower during %s", ", ".join(f"{name}-{seed}" for name, seed in stale))
 
 
 def _run(waiting: Sequence[tuple[str, int]], budgets: "Budgets", series: Windows) -> None:
