@@ -48,10 +48,10 @@ record: $(READY) ## keep the report of the last run as docs/results/NAME (no sli
 	@$(BIN)/python pipelines/record.py "$$NAME" params.yaml
 
 test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest
 
 test-fast: $(READY) ## the tests but for the slow ones: two minutes
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow"
 
 sanitize: $(READY) ## the native kernels under the address and undefined-behaviour sanitizers: two minutes
 	@$(BIN)/python tests/lstm/sanitize.py

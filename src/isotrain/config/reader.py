@@ -3,6 +3,7 @@
 Anchors, tags and nesting are what makes YAML grow without bound, or run code: a file of settings needs none of them.
 """
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,12 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             seen[key.value] = key
         return super().construct_mapping(node, deep)
+
+
+# as YAML 1.2, and as DVC writes them: 1e-05 is a number without a point too
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
