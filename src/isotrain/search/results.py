@@ -140,7 +140,10 @@ def _kind(why: str) -> str:
 
 def _word(value: Any) -> str:
     """As Hydra's grammar reads it."""
-    return value if isinstance(value, str) else json.dumps(value)
+    word = value if isinstance(value, str) else json.dumps(value)
+    return (
+        word.replace("e-", ".0e-") if isinstance(value, float) and "." not in word else word
+    )  # YAML 1.1 wants a point
 
 
 FEWEST = 20  # trials below which no importance is given
