@@ -139,11 +139,11 @@ def _kind(why: str) -> str:
 
 
 def _word(value: Any) -> str:
-    """As Hydra's grammar reads it."""
-    word = value if isinstance(value, str) else json.dumps(value)
-    return (
-        word.replace("e-", ".0e-") if isinstance(value, float) and "." not in word else word
-    )  # YAML 1.1 wants a point
+    """As Hydra's grammar reads it, and as YAML 1.1 does, for which 1e-05 is no number and 1.0e-05 is one."""
+    if isinstance(value, str):
+        return value
+    word = json.dumps(value)
+    return word if "." in word or not isinstance(value, float) else word.replace("e-", ".0e-")
 
 
 FEWEST = 20  # trials below which no importance is given

@@ -29,7 +29,7 @@ T = TypeVar("T")
 WIDTHS = 8  # the widths that a budget chooses from are multiples of it
 TIMED_STEPS = 24  # of a width, the first quarter left out
 REPEATS = 2  # of a fit that was disturbed, or whose budget has changed since
-SLOWER = 1.1
+SLOWER = 1.1  # by which a clock of a fit exceeds the fastest of the others: the fit was disturbed
 SEND_EVERY_SECONDS = 20.0  # to MLflow, while there are more fits to come
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -50,11 +50,11 @@ def run_fits(
     _check_accelerator(view, names)
     budgets = Budgets(view, series, runs, chosen[0])
     study = [(name, seed) for seed in chosen for name in names]
-    if all(budgets.is_current(*fit) for fit in study):
+    stale = [fit for fit in study if not budgets.is_current(*fit)]
+    if not stale:
         log.info("all %d fits are there already", len(study))
         return
     import_everything()
-    stale = [fit for fit in study if not budgets.is_current(*fit)]
     for _ in range(1 + REPEATS):
         _run(stale, budgets, series)
         _run([fit for fit in study if not budgets.is_current(*fit)], budgets, series)  # whose budget changed meanwhile
