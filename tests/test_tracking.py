@@ -125,6 +125,25 @@ def test_several_processes_may_make_the_store_at_once(uri: str) -> None:
     assert not pending()
 
 
+def test_a_run_that_ends_while_another_process_sends_is_sent_by_that_one(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender has passed the open run by; the run ends, and its own process finds the turn taken."""
+    deliver, ends = outbox._deliver, tracked("study", uri, "a-open", {})
+    ends.__enter__()
+    finished(uri, "b-done")
+
+    def meanwhile(run: PendingRun, artifacts: Path) -> str:
+        if run.name == "b-done":
+            ends.__exit__(None, None, None)
+            assert send() == []
+        return deliver(run, artifacts)
+
+    monkeypatch.setattr(outbox, "_deliver", meanwhile)
+    assert len(send()) == 2 and not pending()
+    assert statuses(uri) == {"a-open": "FINISHED", "b-done": "FINISHED"}
+
+
 def test_the_lock_on_new_stores_serves_a_second_user(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who cannot write the lock file of the first user can still hold it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

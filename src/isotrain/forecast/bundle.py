@@ -178,9 +178,10 @@ def best_bundle(runs: Path) -> Path:
     errors: dict[Path, float] = {}
     for path in runs.glob(f"*/{ABOUT}"):
         result = path.with_name("result.json")
-        error = read_json(result)["val_mae"] if result.exists() else math.inf
-        if error is not None:  # a refit has none
-            errors[path.parent] = float(error)
+        with reading(result, TRAIN_AGAIN):
+            error = read_json(result)["val_mae"] if result.exists() else math.inf
+            if error is not None:  # a refit has none
+                errors[path.parent] = float(error)
     if not errors:
         raise InputError(f"{runs} holds no trained forecaster: run `dvc repro train` first, or name one with --model")
     return min(errors, key=lambda folder: (errors[folder], folder.name))

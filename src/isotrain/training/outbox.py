@@ -54,16 +54,15 @@ def send(folder: Path | None = None) -> list[str]:
     """
     folder = folder or outbox_folder()
     done: list[str] = []
-    passed: set[Path] = set()  # refused, or still running: not tried again in this call
+    passed: dict[Path, int] = {}  # refused or still running: not tried again in this call until they are written anew
     unreachable: dict[str, str] = {}  # store -> why
-    while todo := [path for path in pending(folder) if path not in passed]:
+    while todo := [path for path in pending(folder) if path not in passed or passed[path] != _written(path)]:
         with _turn(folder) as mine:
             if not mine:
                 return done
             for path in todo:
-                if (run_id := _send(path, unreachable)) is None:
-                    passed.add(path)
-                else:
+                passed[path] = _written(path)  # before it is read: what is written meanwhile is read in the next round
+                if (run_id := _send(path, unreachable)) is not None:
                     done.append(run_id)
     for uri, reason in unreachable.items():
         if uri not in _said:
@@ -81,6 +80,14 @@ def send(folder: Path | None = None) -> list[str]:
 def pending(folder: Path | None = None) -> list[Path]:
     """The folders of the pending runs in ``folder``, by default the project's."""
     return sorted(path.parent for path in (folder or outbox_folder()).glob(f"*/{RUN}"))
+
+
+def _written(path: Path) -> int:
+    """When the pending run in the folder ``path`` was last written, in nanoseconds; 0 if it was sent meanwhile."""
+    try:
+        return (path / RUN).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
