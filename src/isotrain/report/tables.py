@@ -24,6 +24,7 @@ def figures_of(comparison: Comparison, method: Method) -> dict[str, Interval | N
     if method.refit:
         plain["val_mae"] = None
     return plain | {
+        "step_ms": comparison.figure(method, lambda run: 1000 * run.train_seconds / run.steps),
         "seconds_to_target": comparison.seconds_to_target(method),
         "speedup_vs_stock": comparison.speedup(method, comparison.stock(method.regime)),
         "speedup_vs_tuned": comparison.speedup(method, comparison.tuned(method.regime)),
@@ -54,14 +55,15 @@ def run_entry(method: Method, run: Run) -> dict[str, Any]:
 
 def method_table(comparison: Comparison, regime: str) -> str:
     """The figures of every method of ``regime``, with the intervals in brackets."""
-    head = ["method", "seeds", "isolated, %", "training, s", "to target, s", "× stock", "× tuned"]
+    head = ["method", "seeds", "isolated, %", "ms a step", "training, s", "to target, s", "× stock", "× tuned"]
     head += ["val. MAE, kW", "test MAE, kW", "test RMSE, kW", "test MASE"]
     rows = []
     for method in comparison.methods:
         if method.regime == regime:
             f = figures_of(comparison, method)
             share = comparison.figure(method, lambda run: 100 * run.isolated_fraction)
-            cells = [f"`{method.name}`", str(len(method.seeds)), _share(share), seconds(f["train_seconds"])]
+            cells = [f"`{method.name}`", str(len(method.seeds)), _share(share)]
+            cells += [seconds(f["step_ms"]), seconds(f["train_seconds"])]
             cells += [seconds(f["seconds_to_target"]), times(f["speedup_vs_stock"]), times(f["speedup_vs_tuned"])]
             rows.append(cells + [error(f[name]) for name in ("val_mae", "test_mae", "test_rmse", "test_mase")])
     return table(head, rows)
