@@ -9,7 +9,8 @@ from isotrain.config import Settings, load
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import read_json, write_json
-from isotrain.search.confirm import confirm, confirmed_runs, is_current
+from isotrain.search.confirm import confirm, confirmed_runs
+from isotrain.training.fits import is_current
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -53,10 +54,11 @@ def test_a_point_is_run_once_a_seed(project: Path) -> None:
 def test_a_result_counts_for_its_own_settings_and_series(project: Path) -> None:
     out, windows = project / "study" / "confirm" / "search-3-1000", project / "windows"
     data = read_json(windows / "windows.json")["sha256"]
-    assert is_current(out, settings(), data)
-    assert not is_current(out, settings(training__learning_rate=0.02), data)
-    assert not is_current(out, settings(), "0" * 64)
-    assert not is_current(project / "nowhere", settings(), data)
+    assert is_current(out, settings(), 1000, data)
+    assert not is_current(out, settings(), 1001, data)
+    assert not is_current(out, settings(training__learning_rate=0.02), 1000, data)
+    assert not is_current(out, settings(), 1000, "0" * 64)
+    assert not is_current(project / "nowhere", settings(), 1000, data)
     other = read_json(out / "result.json")
     other["hardware"]["cpu"] = "another"
     write_json(project / "study" / "confirm" / "elsewhere-1000" / "result.json", other | {"method": "elsewhere"})

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from isotrain.compare.results import Run, check_comparable, read_run
 from isotrain.compare.searched import Point, Searched
-from isotrain.config import Settings, decisive
+from isotrain.config import Settings
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
-from isotrain.files import read_json
 from isotrain.search.results import importances, outline, reproduce, tally
 from isotrain.search.study import Place, open_study
-from isotrain.training.fits import fit_in_child, import_everything
+from isotrain.training.fits import fit_in_child, import_everything, is_current
 
 log = logging.getLogger(__name__)
 SEED = 0  # of the command that does a point again: one of compare.seeds
@@ -26,9 +25,9 @@ SEED = 0  # of the command that does a point again: one of compare.seeds
 def confirm(methods: Mapping[str, Settings], seeds: Sequence[int], windows: Path, folder: Path) -> None:
     """Fit each of ``methods`` (name -> settings) with each of ``seeds``, every method of one seed before the next.
 
-    The results lie in ``<folder>/confirm/<name>-<seed>``. A result that is there for the same settings and data is
-    kept, so a call that was cut short goes on where it stopped. Every fit has a process of its own, forked from this
-    one, as some switches of stock hold for a whole process. Raises :class:`InputError` as the fit does.
+    The results lie in ``<folder>/confirm/<name>-<seed>``. A result that is there for the same settings, data, code and
+    machine is kept, so a call that was cut short goes on where it stopped. Every fit has a process of its own, forked
+    from this one, as some switches of stock hold for a whole process. Raises :class:`InputError` as the fit does.
     """
     series = Windows.load(windows)
     import_everything()
@@ -38,7 +37,7 @@ def confirm(methods: Mapping[str, Settings], seeds: Sequence[int], windows: Path
         for seed in seeds:
             for name, settings in methods.items():
                 out = folder / "confirm" / f"{name}-{seed}"
-                if is_current(out, settings, str(series.meta["sha256"])):
+                if is_current(out, settings, seed, series.meta["sha256"]):
                     log.info("%s: kept", out)
                 else:
                     fit_in_child(settings, seed, series, out)
@@ -59,15 +58,6 @@ def confirmed_runs(names: Sequence[str], seeds: Sequence[int], folder: Path) -> 
     except InputError as problem:
         raise InputError(f"{problem}; of a search: remove {folder / 'confirm'}, then confirm it again") from None
     return runs
-
-
-def is_current(out: Path, settings: Settings, data: str) -> bool:
-    """Whether ``out`` holds a finished fit of exactly these settings on this series."""
-    if not (out / "result.json").exists():
-        return False
-    result = read_json(out / "result.json")
-    same: bool = result["params"] == decisive(settings) and result["data"]["sha256"] == data
-    return same
 
 
 def found(place: Place) -> Searched:

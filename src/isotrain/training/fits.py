@@ -112,6 +112,20 @@ def fit_key(settings: Settings, seed: int, data: str) -> str:
     return key_of(settings, seed, data, code_key(), machine_key())
 
 
+def is_current(folder: Path, settings: Settings, seed: int, data: str, budget: Mapping[str, Any] | None = None) -> bool:
+    """Whether ``folder`` holds the result of this :func:`fit_key`; if so, its role and budget are renewed.
+
+    The role and the budget name a fit and decide nothing in it, so a change of them alone does not train it again.
+    """
+    result = _result(folder)
+    if result.get("key") != fit_key(settings, seed, data):
+        return False
+    labels = {"role": settings.role, "budget": budget}
+    if any(result.get(label) != value for label, value in labels.items()):
+        write_json(folder / "result.json", {**result, **labels})
+    return True
+
+
 class Budgets:
     """The settings of each method, with what its budget allows as measured on another method's first fit."""
 
@@ -129,14 +143,8 @@ class Budgets:
         found = self._found(name)
         if found is None:
             return False
-        settings = self._with(name, found)
-        result = _result(self.folder(name, seed))
-        if result.get("key") != fit_key(settings, seed, self._windows.meta["sha256"]):
-            return False
-        labels = {"role": settings.role, "budget": found or None}
-        if any(result.get(label) != value for label, value in labels.items()):
-            write_json(self.folder(name, seed) / "result.json", {**result, **labels})
-        return True
+        data = self._windows.meta["sha256"]
+        return is_current(self.folder(name, seed), self._with(name, found), seed, data, found or None)
 
     def settings(self, name: str) -> tuple[Settings, dict[str, Any] | None]:
         """The settings of ``name``, and what its budget allows, measured here where that is not known yet."""
