@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import errno
 import os
+import types
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import read_json
+from isotrain.forecast.network import Encoder
 from isotrain.training import checkpoints
 from isotrain.training import fit as training
 from isotrain.training.fit import Fit, fit, prepare
@@ -80,6 +82,7 @@ def test_isolation_off_is_a_plain_loop_over_nn_lstm_and_adam(
     stock = nn.LSTM(plain.encoder.lstm.input_size, 6, 2, batch_first=True)
     stock.load_state_dict(plain.encoder.lstm.state_dict())
     plain.encoder.lstm, plain.encoder._span = stock, None  # type: ignore[assignment]
+    plain.encoder.forward = types.MethodType(Encoder.forward, plain.encoder)  # type: ignore[method-assign]
 
     torch.manual_seed(11)
     _trainer(20).fit(module)
@@ -157,6 +160,16 @@ RESUMED: dict[str, tuple[str, dict[str, object]]] = {
     "moments decaying, a plateau": (
         "masked-unit-50",
         {"isolation__moments": "decay", "isolation__schedule": {"shape": "plateau", "start": 0.0, "patience": 1}},
+    ),
+    "credit along the cell, thawed at 60 %": ("credit-thawed", {}),
+    "credit along the cell, before it is thawed": (
+        "credit-thawed",
+        {"isolation__schedule": {"shape": "thaw", "fraction": 1.0, "start": 0.0, "stop": 0.9}},
+    ),
+    "no credit": ("credit-cell", {"isolation__mode": "none"}),
+    "two hours before each origin, states renewed between two saves": (
+        "credit-cell",
+        {"isolation__zone": "step", "isolation__mode": "exact", "isolation__steps": 2, "isolation__renew": 7},
     ),
 }
 

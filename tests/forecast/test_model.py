@@ -1,5 +1,6 @@
 """The forecaster: causal to the last operation, the same in both regimes, a plain skip before training."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
-from isotrain.forecast.network import ENCODERS, Forecaster, Series
+from isotrain.forecast.network import ENCODERS, Forecaster, LSTMEncoder, Series
 from isotrain.forecast.stretches import Stretches
 
 SIZES = {"hidden": 6, "layers": 2, "decoder": 8, "dropout": 0.2, "state_dropout": 0.3}
@@ -64,9 +65,9 @@ def test_nothing_unknown_at_the_origin_reaches_its_forecast(
 def test_no_state_depends_on_a_later_input(hour: int, encoder: str, seed: int) -> None:
     torch.manual_seed(seed)
     net, x = ENCODERS[encoder](3, 5, 2, 48, "auto").eval(), torch.randn(80, 3)
-    start = torch.zeros(1, dtype=torch.int64)
+    every_hour = Stretches(torch.zeros(1, dtype=torch.int64), torch.arange(1, 81)[None], 80)
     other = torch.cat([x[:hour], torch.randn(80 - hour, 3)])
-    before, after = net(x, start, 80), net(other, start, 80)
+    before, after = net(x, every_hour), net(other, every_hour)
     torch.testing.assert_close(before[:, :hour], after[:, :hour], rtol=0, atol=0)
     assert encoder == "zeroed" or not torch.equal(before[:, hour:], after[:, hour:])
 
@@ -82,8 +83,52 @@ def test_a_state_sees_the_whole_history(encoder: str, history: int, layers: int)
             if "bias" in name:
                 p.add_(1.0)
     x = torch.randn(history, 1, dtype=torch.float64, requires_grad=True)
-    net(x, torch.zeros(1, dtype=torch.int64), history)[0, -1].sum().backward()
+    net(x, Stretches(torch.tensor([0]), torch.tensor([[history]]), history))[0, 0].sum().backward()
     assert x.grad is not None and x.grad[0].abs() > 0
+
+
+def test_the_last_hours_before_an_origin_alone_get_a_gradient(windows: Windows) -> None:
+    """Streamed: the loss of each origin goes back through its last hours, from states that a whole run agrees with."""
+    net = forecaster(windows)
+    history, inputs = windows.meta["history"], net.series.inputs
+    at = Stretches(torch.tensor([300, 900]), torch.tensor([[history, history + 30], [history + 4, history + 9]]), 260)
+    encoder = net.encoder.train()
+    assert isinstance(encoder, LSTMEncoder)
+    whole = encoder(inputs, at)
+    encoder.lstm.isolate(steps=3)
+    for renew in (0, 5):
+        encoder.remember_over(net.series.parts["train"][1], warm=history, renew=renew)
+        torch.testing.assert_close(encoder(inputs, at), whole, rtol=1e-3, atol=1e-4)
+        reached = inputs.clone().requires_grad_()
+        encoder(reached, at).sum().backward()
+        assert reached.grad is not None
+        hours = reached.grad.any(1).nonzero().flatten().tolist()
+        assert hours == sorted({int(origin) - back for origin in at.origins.flatten() for back in (1, 2, 3)})
+
+
+def test_states_of_the_series_are_those_of_the_weights_they_were_made_with(windows: Windows) -> None:
+    encoder = forecaster(windows).encoder.train()
+    assert isinstance(encoder, LSTMEncoder)
+    inputs = torch.randn(1200, encoder.lstm.input_size)
+    encoder.remember_over(1200, warm=48, renew=3)
+    encoder.lstm.isolate(credit="none")
+    at = Stretches(torch.tensor([100]), torch.tensor([[300, 400]]), 420)
+    seen = []
+    for step in range(7):
+        encoder.before_step(step)
+        seen.append(encoder(inputs, at).detach())
+        made_with = encoder.made_with
+        assert made_with is not None
+        if step % 3 == 0:  # anew, with the weights of now
+            assert all(torch.equal(p, then) for p, then in zip(encoder.lstm.parameters(), made_with, strict=True))
+        with torch.no_grad():
+            for p in encoder.lstm.parameters():
+                p.mul_(0.9)
+        if step == 4:
+            resumed = copy.deepcopy(encoder)
+            resumed._trajectory = None  # a checkpoint keeps the weights alone
+            assert torch.equal(resumed(inputs, at), encoder(inputs, at))
+    assert len({float(states.sum()) for states in seen}) == 7
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

@@ -46,7 +46,7 @@ def forward(**changed: Any) -> Any:
         "h0": torch.ones(B, H),
         "c0": torch.ones(B, H),
     }
-    good |= {"panels": torch.ones(P // 16, K, 64), "order": ORDER, "keep": True, "batch_first": False, "brgemm": False}
+    good |= {"panels": torch.ones(P // 16, K, 64), "order": ORDER, "kept": 2, "batch_first": False, "brgemm": False}
     return operators().forward(**(good | changed))
 
 

@@ -75,10 +75,13 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _zone_fits_regime(self) -> Self:
-        if self.isolation and self.isolation.zone == "step" and self.training.regime == "streamed":
+        if self.isolation and self.isolation.measured and self.training.regime == "streamed":
             raise ValueError(
-                "isolation.zone step needs training.regime windowed: in a streamed stretch every hour has a loss"
+                "isolation.criterion neglected needs training.regime windowed: in a streamed stretch many hours have a "
+                "loss, so give the number of hours before each of them (isolation.steps) with another criterion"
             )
+        if self.isolation and self.isolation.renew and self.training.regime == "windowed":
+            raise ValueError("isolation.renew needs training.regime streamed: set it to 0")
         return self
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from isotrain.forecast.network import Forecaster
+from isotrain.forecast.network import Forecaster, LSTMEncoder
 from isotrain.forecast.stretches import Sampler, Stretches, cover
 from isotrain.isolation.optimisers import MaskedAdam
 
@@ -54,10 +54,21 @@ class ForecastModule(pl.LightningModule):
 
     def training_step(self, _: Any, batch_idx: int) -> Tensor:
         """The batch is a function of its number, so a resumed fit draws what it would have drawn."""
+        self.net.encoder.before_step(batch_idx)
         at = self.sampler(batch_idx).to(self.device)
         loss = self.loss(at)
         self._last_loss = loss.detach()
         return loss
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What a resumed fit needs besides the weights: those that the states of the series were made with."""
+        if isinstance(self.net.encoder, LSTMEncoder) and self.net.encoder.made_with:
+            checkpoint["states_made_with"] = self.net.encoder.made_with
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The opposite of :meth:`on_save_checkpoint`."""
+        if isinstance(self.net.encoder, LSTMEncoder):
+            self.net.encoder.made_with = checkpoint.get("states_made_with")
 
     def loss(self, at: Stretches) -> Tensor:
         """Mean absolute error over the known target hours, in training standard deviations."""

@@ -45,9 +45,12 @@ class Encoder(nn.Module):
         """The state after each hour of ``x``, from nothing known before it."""
         raise NotImplementedError
 
-    def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
-        """The states of ``length`` hours from each ``start`` on; hours beyond the series repeat its last."""
-        return self.states(inputs[_hours(inputs, start, length)])
+    def forward(self, inputs: Float[Tensor, "n F"], at: Stretches) -> Float[Tensor, "B M H"]:
+        """The state at each origin of ``at``; hours beyond the series repeat its last."""
+        return at_origins(self.states(inputs[_hours(inputs, at)]), at)
+
+    def before_step(self, step: int) -> None:
+        """Called before training step ``step``."""
 
     @property
     def backend(self) -> str:
@@ -56,37 +59,73 @@ class Encoder(nn.Module):
 
 
 class LSTMEncoder(Encoder):
-    """The LSTM. Isolated units that depend on the input alone need not be run in every stretch.
+    """The LSTM. What is isolated need not be run in every stretch.
 
-    After :meth:`remember_over` they are run once over the series, and their states are read from memory while training
-    (:mod:`isotrain.lstm.memory`).
+    After :meth:`remember_over` isolated units that depend on the input alone are run once over the series, and their
+    states are read from memory while training (:mod:`isotrain.lstm.memory`). Where the backward covers the last hours
+    before each origin only (``LSTM.isolate(steps=k)``, ``credit="none"``), the hours before them are run without a
+    graph, or, with ``renew``, not at all: their states are those of a run over the series, made anew every ``renew``
+    training steps (:meth:`before_step`).
     """
 
     def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName = "auto") -> None:
         super().__init__(inputs, hidden, layers, history, backend)
         self.lstm = LSTM(inputs, hidden, layers, batch_first=True, backend=backend)
+        self.renew = 0
+        self.made_with: list[Tensor] | None = None  # the weights of the states of the series; a checkpoint keeps them
         self._span: tuple[int, int] | None = None
         self._memory: tuple[Isolated, Tensor] | None = None
+        self._trajectory: tuple[Tensor, Tensor] | None = None
 
     @property
     def backend(self) -> str:
         return str(self.lstm.chosen)
 
-    def remember_over(self, hours: int, warm: int) -> None:
+    def remember_over(self, hours: int, warm: int, renew: int = 0) -> None:
         """Remember over the first ``hours`` of the series, each part of it warmed up over ``warm`` hours."""
-        self._span = hours, warm
+        self._span, self.renew = (hours, warm), renew
+
+    def before_step(self, step: int) -> None:
+        """Let go of the states of the series if they are to be made anew at training step ``step``."""
+        if self.renew and step % self.renew == 0:
+            self.made_with = self._trajectory = None
 
     def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
         answer: Tensor = self.lstm(x)[0]
         return answer
 
-    def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
-        if not (self.training and self._span and self.lstm.memory_width):
-            return super().forward(inputs, start, length)
-        hours = _hours(inputs, start, length)
-        rows = torch.cat([hours[:, :1], hours + 1], 1)  # one more: the state before the first hour
-        answer: Tensor = self.lstm(inputs[hours], memory=self._remembered(inputs, *self._span)[rows])[0]
-        return answer
+    def forward(self, inputs: Float[Tensor, "n F"], at: Stretches) -> Float[Tensor, "B M H"]:
+        if self.training and self._span and self.lstm.memory_width:
+            hours = _hours(inputs, at)
+            rows = torch.cat([hours[:, :1], hours + 1], 1)  # one more: the state before the first hour
+            return at_origins(self.lstm(inputs[hours], memory=self._remembered(inputs, *self._span)[rows])[0], at)
+        reach = self.lstm.isolated.reach if self.training else None
+        if reach is None or at.windowed:  # there the last hours of a stretch are the last before its origin
+            return super().forward(inputs, at)
+        if not self.renew:
+            return self.lstm.outputs_at(inputs[_hours(inputs, at)], at.offset - 1)
+        first = (at.origins - reach).flatten()
+        h, c = (states[:, first] for states in self._states(inputs))
+        recent = inputs[first[:, None] + torch.arange(reach, device=first.device)]
+        y: Tensor = self.lstm(recent, (h, c))[0][:, -1]
+        return y.view(*at.offset.shape, -1)
+
+    def _states(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """h and c over the series, as they were when they were last made anew."""
+        if self._trajectory is None:
+            assert self._span is not None, "remember_over comes first"
+            hours, warm = self._span
+            now = [p.detach().clone() for p in self.lstm.parameters()]
+            self.made_with = self.made_with or now
+            self._set(self.made_with)  # a resumed training goes on with the states that it had
+            self._trajectory = self.lstm.trajectory(inputs[:hours], warm)
+            self._set(now)
+        return self._trajectory
+
+    @torch.no_grad()
+    def _set(self, weights: Sequence[Tensor]) -> None:
+        for p, value in zip(self.lstm.parameters(), weights, strict=True):
+            p.copy_(value)
 
     def _remembered(self, inputs: Tensor, hours: int, warm: int) -> Tensor:
         """The states of the isolated units over the series, run again whenever other units are isolated."""
@@ -98,12 +137,17 @@ class LSTMEncoder(Encoder):
 class ZeroedEncoder(LSTMEncoder):
     """The control without recurrence: an LSTM with all its parameters that is never run, and a state of zeros."""
 
-    def forward(self, inputs: Float[Tensor, "n F"], start: Int[Tensor, " B"], length: int) -> Float[Tensor, "B L H"]:
-        return inputs.new_zeros(len(start), length, self.lstm.hidden_size)
+    def forward(self, inputs: Float[Tensor, "n F"], at: Stretches) -> Float[Tensor, "B M H"]:
+        return inputs.new_zeros(*at.offset.shape, self.lstm.hidden_size)
 
 
-def _hours(inputs: Tensor, start: Tensor, length: int) -> Tensor:
-    return (start[:, None] + torch.arange(length, device=start.device)).clamp(max=len(inputs) - 1)
+def at_origins(states: Float[Tensor, "B L H"], at: Stretches) -> Float[Tensor, "B M H"]:
+    """Of the states after each hour those at the origins: one hour before them."""
+    return states.gather(1, (at.offset - 1)[..., None].expand(-1, -1, states.shape[-1]))
+
+
+def _hours(inputs: Tensor, at: Stretches) -> Tensor:
+    return at.hours.clamp(max=len(inputs) - 1)
 
 
 class GRUEncoder(Encoder):
@@ -240,6 +284,8 @@ class Forecaster(nn.Module):
         state_dropout: share of the encoder's state at an origin that is dropped while training.
         remember: the part of the series that training reaches up to, over which an isolated and unchanging share of
             the LSTM is run once; None: everything is run in every stretch.
+        renew: training steps between two runs over that part for the states before the last hours of each origin,
+            where the backward covers those alone; 0: they are run in every stretch.
     """
 
     def __init__(
@@ -254,12 +300,13 @@ class Forecaster(nn.Module):
         encoder: str = "lstm",
         backend: BackendName = "auto",
         remember: str | None = "train",
+        renew: int = 0,
     ) -> None:
         super().__init__()
         self.series = series
         self.encoder = ENCODERS[encoder](series.inputs.shape[1], hidden, layers, series.history, backend)
         if remember and isinstance(self.encoder, LSTMEncoder):
-            self.encoder.remember_over(series.parts[remember][1], warm=series.history)
+            self.encoder.remember_over(series.parts[remember][1], warm=series.history, renew=renew)
         known = series.ahead.shape[1] + series.lags.shape[1]
         self.decoder = Decoder(hidden + series.origin.shape[1], known, decoder, series.horizon, dropout)
         self.dropout = nn.Dropout(state_dropout)
@@ -267,9 +314,7 @@ class Forecaster(nn.Module):
 
     def forward(self, at: Stretches) -> Float[Tensor, "B M K"]:
         s = self.series
-        states = self.encoder(s.inputs, at.start, at.length)
-        before = (at.offset - 1)[..., None].expand(-1, -1, states.shape[-1])
-        state = self.dropout(states.gather(1, before))
+        state = self.dropout(self.encoder(s.inputs, at))
         origins = at.origins.clamp(max=len(s.inputs))  # only padding is beyond
         level, spread = s.level[origins - 1], s.spread[origins - 1]
         targets = s.targets(origins)

@@ -18,12 +18,14 @@ class Stretches:
     """``B`` stretches of ``length`` hours with ``M`` origins each.
 
     ``start`` (B,) first hour of each stretch; ``offset`` (B, M) hours from ``start`` to each origin, in
-    ``[history, length]``: the state at an origin is the encoder's output one hour before it.
+    ``[history, length]``: the state at an origin is the encoder's output one hour before it. ``windowed``: every origin
+    is at the end of its stretch.
     """
 
     start: Tensor
     offset: Tensor
     length: int
+    windowed: bool = False
 
     @property
     def hours(self) -> Tensor:
@@ -37,7 +39,7 @@ class Stretches:
 
     def to(self, device: torch.device) -> "Stretches":
         """The same on another device."""
-        return Stretches(self.start.to(device), self.offset.to(device), self.length)
+        return Stretches(self.start.to(device), self.offset.to(device), self.length, self.windowed)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Sampler:
         length = self.stretch if self.regime == "streamed" else self.history
         start = torch.randint(self.first - self.history, self.last - length, (self.count,), generator=generator)
         if self.regime == "windowed":
-            return Stretches(start, torch.full((self.count, 1), self.history), length)
+            return Stretches(start, torch.full((self.count, 1), self.history), length, windowed=True)
         offset = torch.randint(self.history, length + 1, (self.count, self.origins), generator=generator)
         return Stretches(start, offset, length)
 
@@ -90,4 +92,4 @@ def cover(origins: Tensor, regime: str, history: int, batch_hours: int = 12_000)
     offset = history + torch.arange(many) * stride
     size = max(batch_hours // length, 1)
     for rows in torch.arange(len(start)).split(size):
-        yield Stretches(start[rows], offset.expand(len(rows), -1), length), position[rows]
+        yield Stretches(start[rows], offset.expand(len(rows), -1), length, many == 1), position[rows]

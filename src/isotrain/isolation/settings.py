@@ -238,8 +238,9 @@ class Policy:
             input are isolated first whatever the criterion; with ``"neglected"`` the horizon is measured
             (:class:`.callback.AdaptiveHorizon`).
         schedule: progress (optimiser steps done over planned) to isolated fraction.
-        steps: zone ``"step"``: when the schedule is at its highest the backward covers the last ``steps`` time
-            steps; the schedule's fraction plays no part. With ``"neglected"`` the shortest horizon allowed.
+        steps: zone ``"step"``: when the schedule is at its highest the backward covers the last ``steps`` time steps,
+            in streamed training the last ``steps`` before each origin; the schedule's fraction plays no part. With
+            ``"neglected"`` the shortest horizon allowed.
         tolerance: criterion ``"neglected"``: the share of the norm of the gradient that may be left out.
         tile: zone ``"tile"``: its rows and columns.
         modules: dotted names, or patterns, of the modules to isolate in; None as in :func:`.zones.zones`.
@@ -249,6 +250,9 @@ class Policy:
         thaw: if False, what is isolated stays isolated.
         churn: the largest share of the zones that may change place at a selection, beyond what the fraction asks for.
         remember: the forecaster runs what is isolated and sees the input alone once over the series, and looks it up.
+        renew: zone ``"step"``, and ``"credit"`` with mode ``"none"``, in streamed training: the forecaster takes the
+            states before the last steps from a run over the series that is made anew every so many optimiser steps;
+            0: it runs them in each stretch.
         moments, correction, variant: of :class:`.optimisers.MaskedAdam`.
 
     Raises:
@@ -276,6 +280,7 @@ class Policy:
     thaw: bool = True
     churn: float = _setting(1.0, between(0.0, 1.0))
     remember: bool = True
+    renew: int = _setting(0, at_least(0))
     moments: str = _setting("hold", one_of(MOMENTS))
     correction: str = _setting("global", one_of(CORRECTIONS))
     variant: str = _setting("torch", one_of(VARIANTS))
@@ -290,6 +295,11 @@ class Policy:
             )
         if self.measured and self.zone != "step":
             raise InputError(f"criterion='neglected' does not exist for zone={self.zone!r}: use zone step")
+        if self.renew and (self.measured or (self.zone != "step" and (self.zone, self.mode) != ("credit", "none"))):
+            raise InputError(
+                f"renew={self.renew} is for states before the last steps: use zone 'step' with a given number "
+                "of steps, or zone 'credit' with mode 'none'"
+            )
         if self.autonomous and self.scope != "local":
             raise InputError(
                 "mode='autonomous' needs scope='local': each layer's units are fed by those of the layer below"

@@ -72,6 +72,19 @@ class Backend:
         y, (h, c) = torch_lstm(x, (h0[None], c0[None]), list(weights), bias=bool(biases), steps=plan.steps)
         return y, h[0], c[0]
 
+    def run_states(self, x: Tensor, h0: Tensor, c0: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
+        """The outputs (T, B, H) of one layer, and its cells (T + 1, B, H) before the first step and after each.
+
+        Without a graph, and without what a backward would need. Arguments as of :meth:`run_layer`.
+        """
+        w_ih, w_hh, *biases = weights
+        if self.name == "native":
+            b_ih, b_hh = biases or (None, None)
+            return native.lstm_states(x, h0, c0, w_ih, w_hh, b_ih, b_hh, bf16=self.bf16)
+        with torch.no_grad():
+            y, *_ = self.run_layer(x, h0, c0, weights)
+        return y, credit.cells_of(x.to(y.dtype), h0, c0, weights, y)
+
 
 def choose(
     wanted: BackendName, x: Tensor, dtype: torch.dtype, bf16: bool, *, own_backward: str = "", torch_only: str = ""

@@ -44,6 +44,20 @@ def with_graph(
     return y.to(outputs.dtype), y[-1].to(outputs.dtype), cells[-1]
 
 
+def cells_of(x: Tensor, h0: Tensor, c0: Tensor, weights: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
+    """The cells (T + 1, B, H) before the first step and after each, of a layer whose outputs are known; no graph.
+
+    Arguments as of :func:`with_graph`.
+    """
+    w_ih, w_hh, *biases = weights
+    b_ih, b_hh = biases or (None, None)
+    with torch.no_grad():
+        before = torch.cat([h0[None].to(outputs.dtype), outputs[:-1]])
+        sums = (linear(x, w_ih, b_ih) + linear(before, w_hh, b_hh)).to(c0.dtype)
+        i, f, g, _ = sums.chunk(4, -1)
+        return torch.cat([c0[None], _Cells.apply(f.sigmoid(), i.sigmoid() * g.tanh(), c0)])
+
+
 class _Cells(torch.autograd.Function):
     """c(t) = f(t) c(t-1) + new(t), (T, B, H), from c0 (B, H)."""
 

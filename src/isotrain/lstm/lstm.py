@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from isotrain.errors import InputError
 from isotrain.lstm.backends import BACKENDS, Backend, BackendName, States, choose, require_torch, torch_stack
 from isotrain.lstm.memory import columns, joined, stretches
-from isotrain.lstm.plan import EVERYTHING, Credit, Isolated, Mode, Units, isolated
+from isotrain.lstm.plan import EVERYTHING, Credit, Isolated, Mode, Plan, Units, isolated
 from isotrain.lstm.stack import Stack, splits
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class LSTM(nn.LSTM):
                 forward: the weights by which it would are set to 0, for good, so that the units are a function of
                 the input alone and can be remembered. ``"masked"``: everything is computed (the control).
             steps: the backward runs over the last ``steps`` time steps only; earlier outputs, inputs and initial
-                states get no gradient.
+                states get no gradient. In :meth:`outputs_at`: over the last ``steps`` before each step that is read.
             credit: the gradient that a step sends to the step before, in every layer, or a mapping from layer to it
                 (layers not named: full). ``"full"``: through the recurrent weights and along the cell. ``"cell"``:
                 along the cell only (the truncated gradient of Hochreiter and Schmidhuber 1997). ``"none"``: neither.
@@ -133,6 +134,8 @@ class LSTM(nn.LSTM):
             raise InputError("mode 'autonomous' sets weights to 0: remove their parametrisation first")
         self.isolated = asked
         self._plans = [asked.plan(k, self.hidden_size) for k in range(self.num_layers)]
+        within: dict[str, Any] = {"credit": "none"} if asked.reach == 1 else {}  # one step has none before it
+        self._recent_plans = [replace(plan, steps=None, **within) for plan in self._plans]
         constants = asked.constants(self.num_layers, self.hidden_size)
         self._splits = self._all_others if self._torch_only else splits(constants, self.hidden_size)
         if asked.autonomous:
@@ -173,6 +176,100 @@ class LSTM(nn.LSTM):
     def memory_width(self) -> int:
         """Columns of a memory: 0 if nothing can be remembered."""
         return max((at.stop for at in columns(self._splits) if at is not None), default=0)
+
+    def outputs_at(self, input: Tensor, at: Tensor, hx: States | None = None) -> Tensor:
+        """The outputs at some time steps of each sequence, for a loss that reads no others: the streamed training.
+
+        Args:
+            input: (T, B, I), or (B, T, I) if ``batch_first``.
+            at: (B, M), the steps that are read, counted from 0; the same step may be read more than once.
+            hx: as of :meth:`forward`.
+
+        Returns (B, M, H). These are the values of :meth:`forward`, up to rounding, and their gradient is the same
+        unless training with ``isolate(steps=k)``, or with ``credit="none"`` in all layers, which is ``k = 1``. Then
+        the states of all steps are computed without a graph, which keeps no gates and costs a forward; the last k
+        steps up to each step of ``at`` are run once more from there, as one batch of B·M short sequences, with a graph.
+        The rest of the T steps, which is nearly all of them, gets no backward at all. A dropout between layers draws
+        its noise in both.
+
+        Raises :class:`InputError` for steps of ``at`` with fewer than k - 1 before them, for autonomous units with
+        ``steps``, and for two directions or projections with either of these.
+
+        Example:
+            >>> lstm, x = LSTM(3, 8, batch_first=True), torch.randn(4, 336, 3)
+            >>> lstm.isolate(credit="none")
+            >>> at = torch.randint(168, 336, (4, 16))            # 16 hours of each stretch are read
+            >>> lstm.outputs_at(x, at).sum().backward()          # a backward of 64 single steps, not of 336
+            >>> lstm.outputs_at(x, at).shape
+            torch.Size([4, 16, 8])
+        """
+        asked = self._asked
+        reach = asked.reach if torch.is_grad_enabled() else None
+        if reach is None or (asked.autonomous and asked.steps is None):
+            y, _ = self(input, hx)
+            y = y if self.batch_first else y.transpose(0, 1)
+            return y.gather(1, at[..., None].expand(-1, -1, y.shape[-1]))
+        if asked.autonomous or self._torch_only:
+            raise InputError(
+                f"steps before each step that is read do not go with {self._torch_only or 'autonomous units'}"
+            )
+        if at.device.type == "cpu" and int(at.min()) < reach - 1:
+            raise InputError(f"step {int(at.min())} is read, but steps = {reach}: only {int(at.min())} come before it")
+        x = input.transpose(0, 1) if self.batch_first else input
+        backend = self._choose(input, asked)
+        self._note(backend)
+        with self._precision(x):
+            h, c = self._states_before(backend, x, at - reach + 1, hx)
+            rows = (at - reach + 1).flatten() + torch.arange(reach, device=at.device)[:, None]
+            recent = x[rows, torch.arange(x.shape[1], device=at.device).repeat_interleave(at.shape[1])]
+            y = self._stack(backend, asked, constants=False, plans=self._recent_plans).run(recent, h, c)[0][-1]
+        return self._finished(y.view(*at.shape, -1))
+
+    @torch.no_grad()
+    def _states_before(self, backend: Backend, x: Tensor, at: Tensor, hx: States | None) -> States:
+        """h and c of every layer, (L, B·M, H) each, before the steps ``at`` (B, M) of x (T, B, I)."""
+        sample = torch.arange(x.shape[1], device=at.device)[:, None].expand_as(at)
+        first = self.weight_hh_l0.new_zeros(x.shape[1], self.hidden_size)
+        found_h, found_c = [], []
+        for k, weights in enumerate(self._layer_weights()):
+            h0, c0 = (hx[0][k].to(first.dtype), hx[1][k].to(first.dtype)) if hx is not None else (first, first)
+            x, cells = backend.run_states(x, h0, c0, weights)
+            came_before = x[(at - 1).clamp(min=0), sample].to(first.dtype)
+            found_h.append(torch.where((at > 0)[..., None], came_before, h0[:, None]).flatten(0, 1))
+            found_c.append(cells[at, sample].to(first.dtype).flatten(0, 1))
+            x = nn.functional.dropout(x, self.dropout) if self.dropout and k + 1 < self.num_layers else x
+        return torch.stack(found_h), torch.stack(found_c)
+
+    @torch.no_grad()
+    def trajectory(self, series: Tensor, warm: int) -> States:
+        """h and c of every layer over ``series`` (n, I), run in stretches side by side, each warmed up over ``warm``
+        steps before it (:mod:`isotrain.lstm.memory`): (L, n + 1, H) each, row 0 before the first step.
+
+        Rows of it are states to start short sequences from, ``lstm(x, (h[:, rows], c[:, rows]))``: exact as long as
+        the weights stay what they are, and less and less so while they train.
+
+        Raises :class:`InputError` for two directions or projections.
+
+        Example:
+            >>> lstm, series = LSTM(3, 8, batch_first=True), torch.randn(1000, 3)
+            >>> h, c = lstm.trajectory(series, warm=168)
+            >>> rows = torch.tensor([500, 700])                  # the states before these steps
+            >>> y, _ = lstm(torch.stack([series[500:504], series[700:704]]), (h[:, rows], c[:, rows]))
+            >>> y.shape
+            torch.Size([2, 4, 8])
+        """
+        if self._torch_only:
+            raise InputError(f"{self._torch_only} has no states that go on from step to step in one direction")
+        x = stretches(series.to(self.weight_hh_l0.dtype), warm)
+        zero, kept = x.new_zeros(x.shape[1], self.hidden_size), []
+        with self._precision(x):
+            backend = self._choose(x, _NOTHING)
+            for weights in self._layer_weights():
+                x, cells = backend.run_states(x, zero, zero, weights)
+                kept.append(
+                    [torch.cat([zero[:1], joined(z.to(zero.dtype), warm, len(series))]) for z in (x, cells[1:])]
+                )
+        return torch.stack([h for h, _ in kept]), torch.stack([c for _, c in kept])
 
     def backend_for(self, input: Tensor | PackedSequence) -> Backend:
         """Which code computes a forward of ``input`` as things stand (training or not, what is isolated), and why.
@@ -237,15 +334,18 @@ class LSTM(nn.LSTM):
         y = y.transpose(0, 1) if self.batch_first else y
         return self._finished(y), (self._finished(h), self._finished(c))
 
-    def _stack(self, backend: Backend, asked: Isolated, constants: bool) -> Stack:
-        weights = []
-        for k, names in enumerate(self._all_weights):
-            layer = (getattr(self, name) for name in names)
-            weights.append(tuple(weight.detach() if k in asked.layers else weight for weight in layer))
+    def _layer_weights(self) -> list[tuple[Tensor, ...]]:
+        return [tuple(getattr(self, name) for name in names) for names in self._all_weights]
+
+    def _stack(self, backend: Backend, asked: Isolated, constants: bool, plans: list[Plan] | None = None) -> Stack:
+        weights = [
+            tuple(weight.detach() if k in asked.layers else weight for weight in layer)
+            for k, layer in enumerate(self._layer_weights())
+        ]
         return Stack(
             backend,
             weights,
-            self._plans if asked is self.isolated else [EVERYTHING] * self.num_layers,
+            plans or (self._plans if asked is self.isolated else [EVERYTHING] * self.num_layers),
             self._splits if constants else self._all_others,
             self.dropout if self.training else 0.0,
             self.batch_first,

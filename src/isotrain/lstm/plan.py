@@ -85,6 +85,14 @@ class Isolated:
         return not (self.layers or self.steps is not None or self.by_unit or self.autonomous or self.credit)
 
     @property
+    def reach(self) -> int | None:
+        """How many time steps the backward covers that starts at a step where a loss reads; None = all before it.
+
+        Where no layer passes credit on, it is that step alone.
+        """
+        return 1 if self.credit and set(self.credit) == {"none"} else self.steps
+
+    @property
     def by_unit(self) -> bool:
         """Whether the kernels have to leave units out of the backward."""
         return any(self.units) and self.mode in ("exact", "cut")

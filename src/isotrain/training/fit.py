@@ -83,13 +83,15 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
     """The module and its callbacks, everything seeded."""
     s = job.settings
     pl.seed_everything(job.seed, verbose=False)
-    remember = s.isolation is not None and s.isolation.remember
+    isolated = s.isolation
+    remember = isolated is not None and (isolated.remember or isolated.renew > 0)
     shape = s.model.model_dump(exclude={"inputs", "leave_out"})
     net = Forecaster(
         Series(job.windows, s.model.inputs, s.model.leave_out),
         **shape,
         backend=s.runtime.backend,
         remember=job.trained_part if remember else None,
+        renew=isolated.renew if isolated else 0,
     )
     module = ForecastModule(
         net,
@@ -99,12 +101,12 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
         rise=s.training.rise,
         weight_decay=s.training.weight_decay,
         fused=s.runtime.fused_adam,
-        masked=s.isolation.adam if s.isolation else None,
+        masked=isolated.adam if isolated else None,
     )
     return module, [
         RandomState(),
         StopWhenDiverged(),
-        *([isolation(job, s.isolation)] if s.isolation else []),
+        *([isolation(job, isolated)] if isolated else []),
     ]
 
 

@@ -17,6 +17,7 @@ from isotrain.lstm.kernels import build
 from isotrain.lstm.plan import EVERYTHING, Plan
 
 LANES = 16  # units in a block of the kernels
+NOTHING, CELLS, ALL = range(3)  # what a forward keeps
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,28 @@ def lstm_layer(
     return y, h, c
 
 
+@torch.no_grad()
+def lstm_states(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    *,
+    bf16: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The outputs (T, B, H), and the cells (T + 1, B, H) before the first step and after each, without a graph.
+
+    Arguments and errors are those of :func:`lstm_layer`. No gate is kept, so this costs what a forward costs.
+    """
+    _check((x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh), (), EVERYTHING)
+    build.load()
+    y, _, _, _, _, cells = _run((h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, x), EVERYTHING, bf16, False, CELLS)
+    return y, cells[..., : h0.shape[1]]  # where nothing is isolated the units lie in their own order
+
+
 class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -109,13 +132,13 @@ class _Layer(torch.autograd.Function):
         ctx.plan, ctx.bf16, ctx.batch_first = plan, bf16, batch_first
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
-        y, h, c, *ctx.kept = _run(tensors, plan, bf16, batch_first, keep)
+        y, h, c, *ctx.kept = _run(tensors, plan, bf16, batch_first, ALL if keep else NOTHING)
         return y, h, c
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None) -> tuple[Tensor | None, ...]:
-        kept = ctx.kept or _run(ctx.saved_tensors, ctx.plan, ctx.bf16, ctx.batch_first, keep=True)[3:]
+        kept = ctx.kept or _run(ctx.saved_tensors, ctx.plan, ctx.bf16, ctx.batch_first, ALL)[3:]
         ctx.kept = []  # the kernel overwrites the gates
         return None, None, None, None, *_gradients(ctx, kept, dy, dh, dc)
 
@@ -149,7 +172,7 @@ def _check(tensors: tuple[Tensor | None, ...], constants: tuple[Tensor, ...], pl
         raise InputError(f"active is {plan.active.dtype} {tuple(plan.active.shape)}: use booleans of shape ({hidden},)")
 
 
-def _run(tensors: Any, plan: Plan, bf16: bool, batch_first: bool, keep: bool) -> Any:
+def _run(tensors: Any, plan: Plan, bf16: bool, batch_first: bool, kept: int) -> Any:
     h0, c0, w_ih, w_hh, b_ih, b_hh, *inputs = tensors
     order = layout(plan, h0.shape[1]).order
     columns = len(order) + w_ih.shape[1] + 1
@@ -158,7 +181,7 @@ def _run(tensors: Any, plan: Plan, bf16: bool, batch_first: bool, keep: bool) ->
     )
     inputs = [x.float() if x.stride(-1) == 1 else x.float().contiguous() for x in inputs]
     return torch.ops.isotrain.forward(
-        inputs, h0.contiguous(), c0.contiguous(), panels, order, keep, batch_first, build.has_brgemm(bf16)
+        inputs, h0.contiguous(), c0.contiguous(), panels, order, kept, batch_first, build.has_brgemm(bf16)
     )
 
 

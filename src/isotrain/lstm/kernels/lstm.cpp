@@ -363,10 +363,11 @@ void fill(S* to, const float* from, int64_t n) {
 template <typename S>
 void forward_as(const std::vector<Rows>& inputs, const Tensor& h0, const Tensor& c0, const Tensor& panels,
                 const std::vector<Block>& blocks, const Tensor& rows, const optional<Tensor>& gates,
-                const Tensor& cells, const Rows& y, bool brgemm) {
-  const int64_t T = rows.size(0) - 1, B = rows.size(1), K = rows.size(2), P = cells.size(2), H = h0.size(1);
+                const Tensor& cells, const Rows& y, int64_t T, bool brgemm) {
+  const int64_t B = rows.size(1), K = rows.size(2), P = cells.size(2), H = h0.size(1);
   const int64_t ldg = gates ? gates->size(2) : 0;
-  const bool keep = gates.has_value();  // else one row of cells serves all steps
+  const bool keep = gates.has_value(), keep_cells = cells.size(0) > 1;  // else one row of cells serves all steps
+  const int64_t slots = rows.size(0);  // all steps and one more, or two in turn
   const S* weights = panels.const_data_ptr<S>();
   S *row_data = rows.data_ptr<S>(), *gate_data = keep ? gates->data_ptr<S>() : nullptr;
   float* cell_data = cells.data_ptr<float>();
@@ -382,7 +383,8 @@ void forward_as(const std::vector<Rows>& inputs, const Tensor& h0, const Tensor&
         fill(row_data + b * K + j * LANES, h, LANES);
       }
     for (int64_t t = 0; t < T; t++) {
-      S* row = row_data + (t * B + b0) * K;
+      S* row = row_data + ((t % slots) * B + b0) * K;
+      S* row_after = row_data + (((t + 1) % slots) * B + b0) * K;
       for (int64_t b = 0; b < n; b++) {
         S* to = row + b * K + P;
         for (const Rows& x : inputs) {
@@ -392,8 +394,8 @@ void forward_as(const std::vector<Rows>& inputs, const Tensor& h0, const Tensor&
         *to++ = S(1.f);
         std::fill(to, row + (b + 1) * K, S(0.f));
       }
-      const float* c_before = cell_data + ((keep ? t : 0) * B + b0) * P;
-      float* c_after = cell_data + ((keep ? t + 1 : 0) * B + b0) * P;
+      const float* c_before = cell_data + ((keep_cells ? t : 0) * B + b0) * P;
+      float* c_after = cell_data + ((keep_cells ? t + 1 : 0) * B + b0) * P;
       for (size_t j = 0; j < blocks.size(); j++) {
         product(brgemm, n, PANEL, K, row, K, weights + j * K * PANEL, PANEL, z, PANEL);
         if (blocks[j].filled < LANES)  // an infinite x times no weight is not 0
@@ -407,7 +409,7 @@ void forward_as(const std::vector<Rows>& inputs, const Tensor& h0, const Tensor&
                       o = sigmoid(load(zb + 3 * LANES));
             const Vec c = at::vec::fmadd(f, load(c_before + place), i * g), state = o * tanh(c);
             store(c_after + place, c);
-            store(row + B * K + b * K + j * LANES + l, state);
+            store(row_after + b * K + j * LANES + l, state);
             store(out + l, state);
             if (keep) {
               S* to = gate_data + (t * B + b0 + b) * ldg + j * PANEL + l;
@@ -423,10 +425,12 @@ void forward_as(const std::vector<Rows>& inputs, const Tensor& h0, const Tensor&
 
 // inputs: any number of (T, B, I_n) fp32 with unit last stride, side by side the x of the layer.
 // Returns y (T, B, H; laid out batch first if asked), h_T, c_T, and what the backward needs: rows, gates, cells
-// (empty unless `keep`).
+// (kept: 0: nothing; 1: the cells (T + 1, B, P), before the first step and after each; 2: all; else empty).
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward(
-    at::TensorList inputs, const Tensor& h0, const Tensor& c0, const Tensor& panels, const Tensor& order, bool keep,
+    at::TensorList inputs, const Tensor& h0, const Tensor& c0, const Tensor& panels, const Tensor& order, int64_t kept,
     bool batch_first, bool brgemm) {
+  check_range("kept", kept, 0, 2);
+  const bool keep = kept == 2;
   TORCH_CHECK(!inputs.empty() && inputs[0].dim() == 3, "inputs must be at least one tensor (steps, batch, inputs)");
   TORCH_CHECK(h0.dim() == 2 && panels.dim() == 3, "h0 must be (batch, hidden) and panels (blocks, rows, ", PANEL, ")");
   const int64_t T = inputs[0].size(0), B = inputs[0].size(1), P = order.numel(), K = panels.size(1), H = h0.size(1);
@@ -444,23 +448,23 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward(
   std::vector<Rows> xs(inputs.begin(), inputs.end());
   const auto plain = h0.options();
   Tensor y = batch_first ? at::empty({B, T, H}, plain).transpose(0, 1) : at::empty({T, B, H}, plain);
-  Tensor rows = at::empty({T + 1, B, K}, panels.options());
+  Tensor rows = at::empty({keep ? T + 1 : 2, B, K}, panels.options());
   // rows of a power of two bytes would fall into the same cache sets
   optional<Tensor> gates = keep ? optional(at::empty({T, B, 4 * P + 32}, panels.options())) : std::nullopt;
-  Tensor cells = at::empty({keep ? T + 1 : 1, B, P}, plain);
+  Tensor cells = at::empty({kept > 0 ? T + 1 : 1, B, P}, plain);
   const auto blocks = blocks_of(order);
   if (panels.scalar_type() == at::kBFloat16)
-    forward_as<BFloat16>(xs, h0, c0, panels, blocks, rows, gates, cells, Rows(y), brgemm);
+    forward_as<BFloat16>(xs, h0, c0, panels, blocks, rows, gates, cells, Rows(y), T, brgemm);
   else
-    forward_as<float>(xs, h0, c0, panels, blocks, rows, gates, cells, Rows(y), brgemm);
+    forward_as<float>(xs, h0, c0, panels, blocks, rows, gates, cells, Rows(y), T, brgemm);
   Tensor h_last = T ? y.select(0, T - 1).clone(at::MemoryFormat::Contiguous) : h0.clone();
   Tensor c_last = at::empty({B, H}, plain);
-  const float* from = cells.const_data_ptr<float>() + (keep ? T : 0) * B * P;
+  const float* from = cells.const_data_ptr<float>() + (kept > 0 ? T : 0) * B * P;
   for (int64_t b = 0; b < B; b++)
     for (size_t j = 0; j < blocks.size(); j++)
       blocks[j].scatter(from + b * P + j * LANES, c_last.data_ptr<float>() + b * H);
   Tensor none = at::empty({0}, plain);
-  return {y, h_last, c_last, keep ? rows : none, keep ? *gates : none, keep ? cells : none};
+  return {y, h_last, c_last, keep ? rows : none, keep ? *gates : none, kept > 0 ? cells : none};
 }
 
 // ---- backward ----------------------------------------------------------------------------------------------------
@@ -636,7 +640,7 @@ TORCH_LIBRARY(isotrain, m) {
         "-> Tensor", pack_forward);
   m.def("pack_backward(Tensor w_ih, Tensor w_hh, Tensor order, int columns, int inputs, bool bf16) "
         "-> Tensor", pack_backward);
-  m.def("forward(Tensor[] inputs, Tensor h0, Tensor c0, Tensor panels, Tensor order, bool keep, bool batch_first, "
+  m.def("forward(Tensor[] inputs, Tensor h0, Tensor c0, Tensor panels, Tensor order, int kept, bool batch_first, "
         "bool brgemm) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", forward);
   m.def("backward(Tensor(a!) gates, Tensor cells, Tensor panels, Tensor order, Tensor? dy, "
         "Tensor? dh_last, Tensor? dc_last, int H, int inputs, bool batch_first, int first_step, int places, "
