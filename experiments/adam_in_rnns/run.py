@@ -1,6 +1,6 @@
-"""How Adam treats the arcs of a small LSTM that are isolated and thawed: figures and numbers of docs/adam-in-rnns.md.
+"""How Adam treats isolated and thawed weights of a small LSTM: figures and numbers of docs/adam-in-rnns.md.
 
-    python experiments/adam_in_rnns/run.py [--out docs/adam-in-rnns] [--only one_arc thaw ...]
+    python experiments/adam_in_rnns/run.py [--out docs/adam-in-rnns] [--only one_weight thaw ...]
 
 One LSTM of 16 units reads 32 values of a sum of two sines (periods 11 and 29, random phases, noise 0.1) and says the
 value 8 steps after the last. Every condition of an experiment starts from the same weights and sees the same batches.
@@ -42,7 +42,7 @@ DASHES: dict[str, Any] = {
 }
 
 
-def look(name: str) -> dict[str, Any]:
+def style_of(name: str) -> dict[str, Any]:
     return {"color": COLOUR[name], "ls": DASHES.get(name, "-"), "lw": 1.4, "label": name}
 
 
@@ -89,7 +89,7 @@ def adam(**rule: Any) -> Optimiser:
 
 
 def half(shape: torch.Size, seed: int = 7) -> Tensor:
-    """True for the arcs that stay active: a random half."""
+    """True for the weights that stay active: a random half."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.5
 
 
@@ -103,26 +103,26 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print()
 
 
-# One arc -------------------------------------------------------------------------------------------------
+# One weight -------------------------------------------------------------------------------------------------
 
 
-def one_arc(path: Path, isolate: int = 200, thaw: int = 600, stop: int = 750) -> None:
-    """Weight, m and sqrt(v) of the isolated recurrent arc whose m was largest when it was isolated."""
+def one_weight(path: Path, isolate: int = 200, thaw: int = 600, stop: int = 750) -> None:
+    """Weight, m and sqrt(v) of the isolated recurrent weight whose m was largest when it was isolated."""
     traces: dict[str, Tensor] = {}  # (step, 3): weight, m, sqrt(v)
     for name, rule in {"never isolated": {}, **POLICIES}.items():
         task = Task(adam(**rule))
         task.advance(isolate)
         stays, state = half(task.recurrent.shape), task.optimiser.state[task.recurrent]
-        arc = int((state["exp_avg"].abs() * ~stays).argmax())
+        index = int((state["exp_avg"].abs() * ~stays).argmax())
         points = []
         for step in range(isolate, stop):
             if name != "never isolated" and step in (isolate, thaw):
                 task.optimiser.set_active(task.recurrent, stays if step == isolate else None)
             task.advance(1)
             w, m, v = task.recurrent.detach(), state["exp_avg"], state["exp_avg_sq"]
-            points.append([float(x.flatten()[arc]) for x in (w, m, v.sqrt())])
+            points.append([float(x.flatten()[index]) for x in (w, m, v.sqrt())])
         traces[name] = torch.tensor(points, dtype=torch.double)
-    figure, grid = new_figure(8.4, 7, "One recurrent arc, isolated and thawed", 3, 2, sharex="col")
+    figure, grid = new_figure(8.4, 7, "One recurrent weight, isolated and thawed", 3, 2, sharex="col")
     what = ("weight", "m (first moment)", "√v (second moment)")
     for row, label in enumerate(what):
         for column, (low, high) in enumerate(((isolate, stop), (thaw - 15, thaw + 60))):
@@ -131,7 +131,7 @@ def one_arc(path: Path, isolate: int = 200, thaw: int = 600, stop: int = 750) ->
             for name, trace in traces.items():
                 x = torch.arange(isolate, stop) + 1
                 shown = (x > low) & (x <= high)
-                axes.plot(x[shown], trace[shown, row], **look(name))
+                axes.plot(x[shown], trace[shown, row], **style_of(name))
             axes.set(xlim=(low, high), **({"ylabel": label} if column == 0 else {}))
             if row == 2:
                 axes.set(xlabel="optimiser step", yscale="log")
@@ -142,14 +142,14 @@ def one_arc(path: Path, isolate: int = 200, thaw: int = 600, stop: int = 750) ->
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=4, frameon=False)
     save(figure, path)
     drift = traces["tf15, decay"][thaw - isolate - 1, 0] - traces["tf15, decay"][0, 0]
-    print(f"one arc: while isolated, tf15 + decay moves it by {abs(drift) / RATE:.2f} rates after its first step\n")
+    print(f"one weight: while isolated, tf15 + decay moves it by {abs(drift) / RATE:.2f} rates after its first step\n")
 
 
 # The first steps after a thaw ----------------------------------------------------------------------------
 
 
 def moves_after_thaw(task: Task, isolate: int, back: int, after: int, *, isolated: bool) -> list[float]:
-    """Root mean square move in each of ``after`` steps of the arcs isolated from ``isolate`` to ``back``."""
+    """Root mean square move in each of ``after`` steps of the weights isolated from ``isolate`` to ``back``."""
     task.advance(isolate)
     stays = half(task.recurrent.shape)
     task.optimiser.set_active(task.recurrent, stays if isolated else None)
@@ -164,7 +164,7 @@ def moves_after_thaw(task: Task, isolate: int, back: int, after: int, *, isolate
 
 
 def thaw(path: Path, seeds: int = 3, isolate: int = 200, back: int = 600, after: int = 100) -> None:
-    """How far the thawed arcs move a step, in units of the rate, measured and for two simple gradients."""
+    """How far the thawed weights move a step, in units of the rate, measured and for two simple gradients."""
     curves: dict[str, Tensor] = {}
     for name, rule in {"never isolated": {}, **POLICIES}.items():
         runs = []
@@ -176,14 +176,14 @@ def thaw(path: Path, seeds: int = 3, isolate: int = 200, back: int = 600, after:
     figure, grid = new_figure(8.4, 4.2, "The first steps after a thaw", 1, 2)
     k = torch.arange(1, after + 1)
     for name, curve in curves.items():
-        grid[0, 0].plot(k, curve, **look(name))
+        grid[0, 0].plot(k, curve, **style_of(name))
     steady, noise = zero_start(k)
     for label, values, dashes in (("constant gradient", steady, "-"), ("pure noise", noise, ":")):
         grid[0, 1].plot(k, values, color=COLOUR["reset, global t"], lw=1.4, ls=dashes, label=f"{label}, global t")
     own = noise * (1 - 0.999**k).sqrt() / (1 - 0.9**k)
     for label, values, dashes in (("constant gradient", torch.ones(after), "-"), ("pure noise", own, ":")):
         grid[0, 1].plot(k, values, color=COLOUR["reset, per-weight n"], lw=1.4, ls=dashes, label=f"{label}, own n")
-    grid[0, 0].set_title("measured, rms over the thawed arcs")
+    grid[0, 0].set_title("measured, rms over the thawed weights")
     grid[0, 1].set_title("moments from zero, t large: computed")
     for axes in grid[0]:
         axes.set(xscale="log", yscale="log", xlabel="step after the thaw", ylim=(0.02, 10))
@@ -233,7 +233,7 @@ def epsilon(path: Path, steps: int = 400) -> None:
         grid[0, 1].plot(k, curves[eps], color=colour, lw=1.4, label=f"ε = {eps:g}")
         rows.append([f"{eps:g}", *(f"{curves[eps][i - 1]:.3f}" for i in (1, 10, 100, 400))])
     grid[0, 0].set_title("one weight, constant gradient g: computed")
-    grid[0, 1].set_title("mean over all arcs: measured")
+    grid[0, 1].set_title("mean over all weights: measured")
     for axes in grid[0]:
         axes.set(xscale="log", xlabel="optimiser step t", ylim=(0, 1.05))
         axes.legend(frameon=False, loc="lower right")
@@ -246,7 +246,7 @@ def epsilon(path: Path, steps: int = 400) -> None:
 
 
 def zeroed(path: Path, trained: int = 300, steps: int = 300) -> None:
-    """How far recurrent arcs go whose gradient is zero from now on; the rest of the network trains on."""
+    """How far recurrent weights go whose gradient is zero from now on; the rest of the network trains on."""
     conditions: dict[str, tuple[Optimiser, str]] = {
         "Adam, gradient zeroed": (lambda p: torch.optim.Adam(p, lr=RATE), "zero"),
         "AdamW (λ = 0.1), gradient zeroed": (lambda p: torch.optim.AdamW(p, lr=RATE, weight_decay=0.1), "zero"),
@@ -254,7 +254,7 @@ def zeroed(path: Path, trained: int = 300, steps: int = 300) -> None:
         "MaskedAdam hold, λ = 0.1 decoupled": (adam(weight_decay=0.1, decoupled_weight_decay=True), "mask"),
         "AdamW (λ = 0.1), gradient None": (lambda p: torch.optim.AdamW(p, lr=RATE, weight_decay=0.1), "none"),
     }
-    figure, grid = new_figure(8.4, 4.2, "A gradient of zero does not stop an arc", 1, 2)
+    figure, grid = new_figure(8.4, 4.2, "A gradient of zero does not stop a weight", 1, 2)
     rows = []
     for (name, (optimiser, how)), colour in zip(conditions.items(), PALETTE, strict=False):
         task = Task(optimiser)
@@ -276,8 +276,8 @@ def zeroed(path: Path, trained: int = 300, steps: int = 300) -> None:
         for axes, values in ((grid[0, 0], gone.median(1).values), (grid[0, 1], gone.max(1).values)):
             axes.plot(torch.arange(1, steps + 1), values, color=colour, lw=1.5, ls=dashes, label=name)
         rows.append([name, *(f"{float(x):.2f}" for x in (gone[9].median(), gone[-1].median(), gone[-1].max()))])
-    grid[0, 0].set_title("median of the isolated arcs")
-    grid[0, 1].set_title("the arc that went farthest")
+    grid[0, 0].set_title("median of the isolated weights")
+    grid[0, 1].set_title("the weight that went farthest")
     grid[0, 0].set_ylabel("distance gone (learning rates)")
     for axes in grid[0]:
         axes.set_xlabel("step since the gradient is zero")
@@ -290,7 +290,7 @@ def zeroed(path: Path, trained: int = 300, steps: int = 300) -> None:
 
 
 def contributions(task: Task) -> Tensor:
-    """The gradient of each recurrent arc as the terms of its sum over time steps: (step, 4 units, units).
+    """The gradient of each recurrent weight as the terms of its sum over time steps: (step, 4 units, units).
 
     The equations of ``nn.LSTM`` written out, each step using the recurrent weights through a copy of its own.
     """
@@ -309,7 +309,7 @@ def contributions(task: Task) -> Tensor:
 
 def recurrence(path: Path, trained: int = 300, steps: int = 2000) -> None:
     """Which time steps make the gradient, and which optimiser steps make v, with and without clipping."""
-    figure, grid = new_figure(8.4, 4, "Recurrent arcs: a sum over time steps, and a mean of its squares", 1, 2)
+    figure, grid = new_figure(8.4, 4, "Recurrent weights: a sum over time steps, and a mean of its squares", 1, 2)
     task, done = Task(adam()), 0
     for when, colour in ((0, PALETTE[0]), (trained, PALETTE[1]), (steps, PALETTE[2])):
         task.advance(when - done)
@@ -341,7 +341,7 @@ def recurrence(path: Path, trained: int = 300, steps: int = 2000) -> None:
     grid[0, 0].set(xlabel="time steps before the loss", yscale="log", ylabel="root mean square of ∂L/∂w at that step")
     grid[0, 0].set_title("terms of the gradient")
     grid[0, 1].set(xlabel="share of the optimiser steps, largest gradients first (%)", xlim=(0, 40), ylim=(0, 100))
-    grid[0, 1].set_ylabel("share of the sum of g² (%), median arc")
+    grid[0, 1].set_ylabel("share of the sum of g² (%), median weight")
     grid[0, 1].set_title(f"what v is made of, steps {trained} to {trained + 1000}")
     for axes in grid[0]:
         axes.legend(frameon=False)
@@ -371,7 +371,7 @@ def cycles(path: Path, seeds: int = 5, steps: int = 400) -> None:
                     run += task.advance(period)
                 losses.append(run)
             means = torch.tensor(losses).reshape(seeds, -1, 20).mean(2)
-            axes.plot(torch.arange(means.shape[1]) * 20 + 10, means.median(0).values, **look(name))
+            axes.plot(torch.arange(means.shape[1]) * 20 + 10, means.median(0).values, **style_of(name))
             last = torch.tensor(losses)[:, -100:].mean(1).tolist()
             cell = f"{1e3 * statistics.median(last):.1f} ({1e3 * min(last):.1f} to {1e3 * max(last):.1f})"
             rows.setdefault(name, [name]).append(cell)
@@ -425,7 +425,7 @@ def optimisers(path: Path, seeds: int = 2, isolate: int = 200, back: int = 400, 
 
 
 EXPERIMENTS: dict[str, Callable[[Path], None]] = {
-    f.__name__: f for f in (one_arc, thaw, epsilon, zeroed, recurrence, cycles, optimisers)
+    f.__name__: f for f in (one_weight, thaw, epsilon, zeroed, recurrence, cycles, optimisers)
 }
 
 

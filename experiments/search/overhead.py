@@ -5,7 +5,7 @@
 
 One worker as `isotrain search worker` runs it, on a new study of its own: the real objective with a short training,
 the journal, MLflow on a local sqlite. Counted a trial: everything between the end of one objective and the start of
-the next (tell, lease, pending run, recovery, ask, notes), and within it the MLflow run alone; the quiet moments are
+the next (ending, lease, pending run, recovery, ask, notes), and within it the MLflow run alone; the quiet moments are
 measured with neighbours by ranking.py. The first objective's start is counted from the process's.
 """
 

@@ -93,9 +93,9 @@ def main() -> None:
 def _count(params: Path, accounts: list[dict], seconds: float) -> tuple[str, bool]:
     at = place(params)
     trials = open_study(at, create=False).get_trials(deepcopy=False)
-    told = {trial.number for trial in trials if trial.state.name == "COMPLETE"}
+    finished = {trial.number for trial in trials if trial.state.name == "COMPLETE"}
     ran = Counter(number for account in accounts for number in account["trials"])
-    lost, twice = len(ran.keys() - told), sum(times > 1 for times in ran.values()) + len(told - ran.keys())
+    lost, twice = len(ran.keys() - finished), sum(times > 1 for times in ran.values()) + len(finished - ran.keys())
     still = sum(not trial.state.is_finished() for trial in trials)
     between = statistics.median(gap for account in accounts for gap in account["between"])
     start = statistics.median(account["start"] for account in accounts if account["start"] is not None)
@@ -104,12 +104,12 @@ def _count(params: Path, accounts: list[dict], seconds: float) -> tuple[str, boo
         len(accounts),
         len(psutil.Process().cpu_affinity()),
         at.search.sampler,
-        len(told),
+        len(finished),
         lost,
         twice,
         still,
         f"{seconds:.0f}",
-        f"{len(told) / seconds:.1f}",
+        f"{len(finished) / seconds:.1f}",
         f"{1000 * between:.0f}",
         f"{start:.1f}",
     ]

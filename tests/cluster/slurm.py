@@ -82,7 +82,7 @@ class Slurm:
         return dict(line.split() for line in lines.splitlines())
 
     def fields(self, task: str) -> dict[str, str]:
-        """What ``scontrol show job`` tells of a task."""
+        """What ``scontrol show job`` prints of a task."""
         words = self.command("scontrol", "--oneliner", "show", "job", task).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 

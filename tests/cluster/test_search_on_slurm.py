@@ -15,10 +15,10 @@ pytestmark = pytest.mark.slow
 OUTAGE = float(os.environ.get("ISOTRAIN_OUTAGE", "3"))  # s; the recorded table takes 20
 
 
-def submit(slurm: Slurm, study: LightStudy, *words: str, **told: Any) -> str:
+def submit(slurm: Slurm, study: LightStudy, *words: str, **asked: Any) -> str:
     """The job number of an array of two workers."""
     place = [f"--export=ALL,ISOTRAIN_ENVIRONMENT={sys.prefix}", "--partition=main", "--mem=100", "--time=10"]
-    environment = {**study.environment(**told), "ISOTRAIN_WORKER": " ".join(["python", *study.command[1:]])}
+    environment = {**study.environment(**asked), "ISOTRAIN_WORKER": " ".join(["python", *study.command[1:]])}
     script = ROOT / "cluster" / "search.sbatch"
     return slurm.submit("--array=0-1", *place, *words, script, env=environment, cwd=study.folder)
 
@@ -65,7 +65,7 @@ def test_queued_again_by_hand(slurm: Slurm, study: LightStudy, account: Account)
     account.before(study)
     slurm.command("scontrol", "requeue", task_of(study, job, 3))
     states = slurm.wait(job)
-    account.after(study, workers=2, says="told to stop")
+    account.after(study, workers=2, says="asked to stop")
     assert set(states.values()) == {"COMPLETED"}
 
 
@@ -80,13 +80,13 @@ def test_a_node_is_drained_then_lost(slurm: Slurm, study: LightStudy, account: A
         states = slurm.wait(job)
     finally:
         slurm.set_node(node, "resume")
-    account.after(study, workers=2, says="told to stop")
+    account.after(study, workers=2, says="asked to stop")
     assert set(states.values()) == {"COMPLETED"}
 
 
 def test_the_time_is_over(slurm: Slurm, tmp_path: Path, account: Account) -> None:
     study = light_study(tmp_path, trials=6)
-    job = submit(slurm, study, "--time=1", "--signal=B:USR1@59", trial_2="long")  # SLURM looks every 30 s
+    job = submit(slurm, study, "--time=1", "--signal=B:USR1@59", trial_2="long")  # SLURM checks every 30 s
     until(lambda: 2 in study.ran("begin"))
     account.before(study)
     states = slurm.wait(job, 120)

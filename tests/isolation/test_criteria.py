@@ -1,4 +1,4 @@
-"""Every criterion against NumPy in float64, on a tiny LSTM that is really trained, look after look."""
+"""Every criterion against NumPy in float64, on a tiny LSTM that is really trained, check after check."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ SELECTIONS = 12
 
 @dataclass
 class Watched:
-    """What NumPy saw at each look (weights and gradients before that step), and what the criterion said."""
+    """What NumPy saw at each check (weights and gradients before that step), and what the criterion said."""
 
     zone: np.ndarray
     weights: list[np.ndarray] = field(default_factory=list)
@@ -76,7 +76,7 @@ def flat(zone_map: ZoneMap, tensors: Mapping[str, Any]) -> np.ndarray:
     return np.concatenate([tensors[name].detach().numpy().reshape(-1) for name in zone_map.zone]).copy()
 
 
-# The formulas of the docstrings, at look k (from 0), before step k + 1.
+# The formulas of the docstrings, at check k (from 0), before step k + 1.
 Formula = Callable[[Watched, int], np.ndarray]
 
 

@@ -32,24 +32,24 @@ def test_by_hand() -> None:
     memory: dict[str, Tensor] = {}
     zone = torch.tensor([0, 1, 1])
     scores = []
-    for look in range(9):  # zone 0 turns at each look; zone 1 never does, although one of its weights does
-        turn = (-1.0) ** look
+    for check in range(9):  # zone 0 turns at each check; zone 1 never does, although one of its weights does
+        turn = (-1.0) ** check
         scores.append(plateau(view(torch.tensor([turn, turn, 2.0]), zone, memory)).tolist())
     endless = [math.inf, math.inf]
-    assert scores == [endless] * 4 + [[4.0, math.inf]] * 5  # found at look 4, that is at the fourth coin
-    for _ in range(8):  # now zone 0 goes straight on: 4 tails since look 4, a second verdict, then heads
+    assert scores == [endless] * 4 + [[4.0, math.inf]] * 5  # found at check 4, that is at the fourth coin
+    for _ in range(8):  # now zone 0 goes straight on: 4 tails since check 4, a second verdict, then heads
         now = plateau(view(torch.tensor([1.0, 1.0, 2.0]), zone, memory)).tolist()
     assert now == endless
 
 
 def reference(grads: list[list[Tensor]], known: list[Tensor]) -> Iterator[list[float]]:
-    """The same rules, zone by zone and number by number; ``grads[look][zone]``."""
+    """The same rules, zone by zone and number by number; ``grads[check][zone]``."""
     n = len(grads[0])
     last: list[Tensor | None] = [None] * n
     ratio, score = [0.0] * n, [math.inf] * n
-    for look, row in enumerate(grads):
+    for check, row in enumerate(grads):
         for k, g in enumerate(row):
-            if not known[look][k]:
+            if not known[check][k]:
                 continue
             before, last[k] = last[k], g
             if before is None:
@@ -58,7 +58,7 @@ def reference(grads: list[list[Tensor]], known: list[Tensor]) -> Iterator[list[f
             if ratio[k] >= UPPER:
                 ratio[k], score[k] = 0.0, math.inf
             elif ratio[k] <= LOWER:
-                ratio[k], score[k] = 0.0, min(score[k], float(look))
+                ratio[k], score[k] = 0.0, min(score[k], float(check))
         yield list(score)
 
 
@@ -69,10 +69,10 @@ def test_zone_by_zone() -> None:
     zone = torch.repeat_interleave(torch.arange(40), sizes)
     mean = torch.where(zone % 2 == 0, 1.5, 0.0)
     known = [torch.rand(40, generator=draw) < 0.8 for _ in range(80)]
-    flat = [(mean + torch.randn(len(zone), generator=draw)) * known[look][zone] for look in range(80)]
+    flat = [(mean + torch.randn(len(zone), generator=draw)) * known[check][zone] for check in range(80)]
     expected = list(reference([list(g.split(sizes.tolist())) for g in flat], known))
     memory: dict[str, Tensor] = {}
-    scores = [plateau(view(g, zone, memory, known[look])).tolist() for look, g in enumerate(flat)]
+    scores = [plateau(view(g, zone, memory, known[check])).tolist() for check, g in enumerate(flat)]
     assert scores == expected
     finite = np.isfinite(scores)
     assert (finite[:-1] & ~finite[1:]).any()  # some regained a direction
@@ -83,8 +83,8 @@ def test_zone_by_zone() -> None:
 def test_an_isolated_zone_without_gradients_keeps_its_state() -> None:
     memory: dict[str, Tensor] = {}
     zone = torch.tensor([0])
-    for look in range(3):
-        plateau(view(torch.tensor([(-1.0) ** look]), zone, memory))
+    for check in range(3):
+        plateau(view(torch.tensor([(-1.0) ** check]), zone, memory))
     kept = {name: value.clone() for name, value in memory.items()}
     for _ in range(20):
         assert plateau(view(torch.zeros(1), zone, memory, torch.tensor([False]))).tolist() == [math.inf]
@@ -129,7 +129,7 @@ def test_the_rates_that_are_written_down() -> None:
     assert with_one[0] <= BETA / (1 - ALPHA)
 
 
-def first_verdicts(gradient: Callable[[Tensor], Tensor], zone: Tensor, looks: int = 250) -> tuple[float, float, int]:
+def first_verdicts(gradient: Callable[[Tensor], Tensor], zone: Tensor, checks: int = 250) -> tuple[float, float, int]:
     """Of many zones: the share whose first verdict is plateau, the mean number of coins to it, how many got to one.
 
     ``gradient`` draws the next gradient from the last one. A test that starts again has a ratio of exactly 0.
@@ -138,11 +138,11 @@ def first_verdicts(gradient: Callable[[Tensor], Tensor], zone: Tensor, looks: in
     g = gradient(torch.zeros(len(zone)))
     score = plateau(view(g, zone, memory))
     verdict, coins = torch.full_like(score, torch.nan), torch.zeros_like(score)
-    for look in range(1, looks):
+    for check in range(1, checks):
         g = gradient(g)
         score = plateau(view(g, zone, memory))
         now = (memory["plateau.ratio"] == 0) & verdict.isnan()
-        verdict[now], coins[now] = score[now].isfinite().double(), float(look)
+        verdict[now], coins[now] = score[now].isfinite().double(), float(check)
     done = ~verdict.isnan()
     return float(verdict[done].mean()), float(coins[done].mean()), int(done.sum())
 
@@ -158,7 +158,7 @@ N = 2000
 @pytest.mark.parametrize("weights", [1, 5])
 @pytest.mark.parametrize("law", ["gaussian", "cauchy", "uneven"])
 def test_without_a_direction(weights: int, law: str) -> None:
-    """Symmetric noise of any law, its size changing from look to look: fair coins although pairs overlap."""
+    """Symmetric noise of any law, its size changing from check to check: fair coins although pairs overlap."""
     draw = torch.Generator().manual_seed(1)
     zone = torch.arange(N).repeat_interleave(weights)
 
@@ -168,7 +168,7 @@ def test_without_a_direction(weights: int, law: str) -> None:
         noise = torch.randn(len(zone), generator=draw)
         return noise / torch.randn(len(zone), generator=draw) if law == "cauchy" else noise
 
-    found, coins, n = first_verdicts(gradient, zone, looks=120)
+    found, coins, n = first_verdicts(gradient, zone, checks=120)
     expected = enumerated(0.5)
     assert n >= 0.999 * N
     assert_rate(found, expected[0], n)
@@ -177,7 +177,7 @@ def test_without_a_direction(weights: int, law: str) -> None:
 
 
 def test_with_the_direction_it_is_designed_for() -> None:
-    """The gradient keeps its sign with probability p1, at each look anew."""
+    """The gradient keeps its sign with probability p1, at each check anew."""
     draw = torch.Generator().manual_seed(2)
 
     def gradient(last: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ def test_with_a_mean_under_gaussian_noise(weights: int, zones: int, missed: floa
         heads.append(float(((g * last).reshape(zones, weights).sum(1) > 0).double().mean()))
         return g
 
-    found, coins, n = first_verdicts(gradient, zone, looks=80)
+    found, coins, n = first_verdicts(gradient, zone, checks=80)
     assert n >= 0.99 * zones
     assert_rate(found, missed, n)
     assert 12 < coins < 16

@@ -247,7 +247,7 @@ def test_full_churn_forgets_the_present_choice(
 def test_a_little_churn_gets_to_the_best_choice_in_time(
     situation: tuple[Tensor, Tensor, Tensor], fraction: float
 ) -> None:
-    """One exchange a look, at most as many looks as zones."""
+    """One exchange a check, at most as many checks as zones."""
     score, _, active = situation
     for _ in range(len(score)):
         active = select({"a": score}, fraction, before={"a": active}, churn=1 / len(score))["a"]

@@ -34,20 +34,20 @@ class Count:
 
 
 def count(trials: Sequence[FrozenTrial], retries: int) -> Count:
-    """Trials and their repeats, told by their states and what is written on them."""
-    chains: dict[int, list[FrozenTrial]] = {}
+    """Count trials and their repeats by their states and attributes."""
+    families: dict[int, list[FrozenTrial]] = {}
     for trial in trials:
-        chains.setdefault(_root(trial, trials), []).append(trial)
-    ends = {first: [t for t in chain if _is_end(t, chain, retries)] for first, chain in chains.items()}
+        families.setdefault(_root(trial, trials), []).append(trial)
+    ends = {first: [t for t in family if _is_end(t, family, retries)] for first, family in families.items()}
     states = Counter(ended[0].state for ended in ends.values() if ended)
     return Count(
-        asked=len(chains),
+        asked=len(families),
         done=states[TrialState.COMPLETE],
         failed=states[TrialState.FAIL],
-        again=len(trials) - len(chains),
+        again=len(trials) - len(families),
         open=sum(not ended for ended in ends.values()),
         twice=sum(
-            len(ended) > 1 or (bool(ended) and not chains[first][-1].state.is_finished())
+            len(ended) > 1 or (bool(ended) and not families[first][-1].state.is_finished())
             for first, ended in ends.items()
         ),
     )
@@ -59,13 +59,13 @@ def _root(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
     return trial.number
 
 
-def _is_end(trial: FrozenTrial, chain: Sequence[FrozenTrial], retries: int) -> bool:
-    """Whether the chain ended with it: it was not to be done again, or had been too often."""
+def _is_end(trial: FrozenTrial, family: Sequence[FrozenTrial], retries: int) -> bool:
+    """Whether a trial and its repeats ended with it: it was not to be repeated, or had been too often."""
     if trial.state != TrialState.FAIL:
         return trial.state.is_finished()
     if not trial.user_attrs.get("given_back", "why" not in trial.user_attrs):
         return True
-    return trial is chain[-1] and _vanished(trial) and sum(map(_vanished, chain)) > retries
+    return trial is family[-1] and _vanished(trial) and sum(map(_vanished, family)) > retries
 
 
 def _vanished(trial: FrozenTrial) -> bool:

@@ -53,9 +53,9 @@ class LightStudy:
         """The study's own folder."""
         return place(self.params).folder
 
-    def environment(self, **told: Any) -> dict[str, str]:
-        """Of its workers; ``told`` as light_worker.py says, numbers written ``trial_3="raise"``."""
-        light = {name.removeprefix("trial_"): what for name, what in told.items()}
+    def environment(self, **asked: Any) -> dict[str, str]:
+        """The environment of its workers; ``asked`` as light_worker.py says, with ``trial_3="raise"`` for a number."""
+        light = {name.removeprefix("trial_"): what for name, what in asked.items()}
         here = os.pathsep.join(p for p in (str(ROOT / "src"), os.environ.get("PYTHONPATH", "")) if p)
         return {"LIGHT": json.dumps({"log": str(self.folder / "ran"), **light}), "PYTHONPATH": here}
 
@@ -65,7 +65,7 @@ class LightStudy:
         return [sys.executable, str(WORKER), str(self.params)]
 
     def trials(self) -> list[FrozenTrial]:
-        """As the storage tells them now; none before it is there."""
+        """The trials that the storage has now; none before it exists."""
         at = place(self.params)
         if at.url is None and not (at.folder / "journal.log").exists():
             return []
@@ -137,9 +137,9 @@ class Account:
 
 
 @contextmanager
-def workers(study: LightStudy, number: int, **told: Any) -> Iterator[list[subprocess.Popen[bytes]]]:
+def workers(study: LightStudy, number: int, **asked: Any) -> Iterator[list[subprocess.Popen[bytes]]]:
     """So many workers of this machine; whoever still runs at the end of the block is killed."""
-    environment = {**os.environ, **study.environment(**told)}
+    environment = {**os.environ, **study.environment(**asked)}
     running = []
     for _ in range(number):
         with (study.folder / "said").open("ab") as said:

@@ -1,11 +1,11 @@
-"""A worker whose objective is a little arithmetic and some naps; misbehaves where told. Loads no torch.
+"""A worker whose objective is a little arithmetic and some sleep, and that fails where it is asked to. No torch.
 
     python light_worker.py params.yaml
 
-``LIGHT`` is JSON: ``seconds`` a trial, ``log`` (a file that gets a line when a trial begins and one when it ends: a
-second account of what ran, beside the study's), and number of a trial (or ``chain_0``: of a first trial and its
-repeats) -> what goes wrong in it: ``raise``, ``nan``,
-``memory`` (MemoryError), ``killed`` (as the kernel does when memory is short), ``disk`` (fills it), ``slow``, ``long``.
+``LIGHT`` is JSON: ``seconds`` of a trial; ``log``, a file that gets a line when a trial begins and one when it ends (a
+second account of what ran, beside the study's); and number of a trial (or ``retries_0``: a first trial and its repeats)
+-> what goes wrong in it: ``raise``, ``nan``, ``memory`` (MemoryError), ``killed`` (as the kernel does when memory is
+short), ``disk`` (fills it), ``slow``, ``long``.
 """
 
 import json
@@ -21,7 +21,7 @@ from isotrain.errors import run_as_command
 from isotrain.search.study import place
 from isotrain.search.worker import Diverged, Job, Outcome, Report, work
 
-TOLD = json.loads(os.environ.get("LIGHT", "{}"))
+ASKED = json.loads(os.environ.get("LIGHT", "{}"))
 SLICES = 10
 LONGER = {"slow": 10, "long": 1000}  # times
 
@@ -29,12 +29,12 @@ LONGER = {"slow": 10, "long": 1000}  # times
 def objective(job: Job, report: Report) -> Outcome:
     """A smooth front: the more is isolated, the quicker and the worse."""
     note("begin", job)
-    wrong = TOLD.get(str(job.number), TOLD.get(f"chain_{job.seed}"))
+    wrong = ASKED.get(str(job.number), ASKED.get(f"retries_{job.seed}"))
     rate, fraction = job.settings.training.learning_rate, job.settings.isolation.schedule.fraction
     error = 5 + fraction**2 + abs(math.log10(rate / 0.01))
     seconds = 10 * (1 - 0.5 * fraction)
     for step in range(SLICES * LONGER.get(wrong, 1)):
-        time.sleep(TOLD.get("seconds", 0.2) / SLICES)
+        time.sleep(ASKED.get("seconds", 0.2) / SLICES)
         report(step, error, seconds * (step + 1) / SLICES)
         if step == SLICES // 2:
             go_wrong(wrong, job)
@@ -45,11 +45,11 @@ def objective(job: Job, report: Report) -> Outcome:
 def go_wrong(how: str | None, job: Job) -> None:
     """Do what ``LIGHT`` says of this trial."""
     if how == "raise":
-        raise RuntimeError("told to raise")
+        raise RuntimeError("asked to raise")
     if how == "nan":
         raise Diverged("the loss is nan")
     if how == "memory":
-        raise MemoryError("told to run out")
+        raise MemoryError("asked to run out")
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "disk":
@@ -61,8 +61,8 @@ def go_wrong(how: str | None, job: Job) -> None:
 
 def note(what: str, job: Job) -> None:
     """A line in the second account: trial, its seed (the first of its repeats), process."""
-    if "log" in TOLD:
-        with Path(TOLD["log"]).open("a") as log:
+    if "log" in ASKED:
+        with Path(ASKED["log"]).open("a") as log:
             log.write(f"{what} {job.number} {job.seed} {os.getpid()}\n")
 
 

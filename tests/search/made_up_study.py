@@ -45,7 +45,7 @@ def measured(values: dict[str, Any]) -> tuple[float, float]:
 
 
 def made_up_study(trials: int = 60, sampler: str = "tpe") -> optuna.Study:
-    """``trials`` finished ones, three failures of two kinds, a chain of one repeat, one given back, one running."""
+    """``trials`` finished ones, three failures of two kinds, a trial with one repeat, one given back, one running."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     samplers = {
         "tpe": optuna.samplers.TPESampler(seed=1, n_startup_trials=16),

@@ -1,4 +1,4 @@
-"""A study whose trials are real trainings of a tiny network, for the objective and the parcels."""
+"""A study whose trials are real trainings of a tiny network, for the objective and the pending runs."""
 
 from dataclasses import replace
 from pathlib import Path

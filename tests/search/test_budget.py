@@ -1,4 +1,4 @@
-"""When a study ends: counted by chains, by hours, by a hypervolume computed by hand."""
+"""When a study ends: counted with repeats, by hours, by a hypervolume computed by hand."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ def points(*pairs: tuple[float, float]) -> list[FrozenTrial]:
     return [trial(n, TrialState.COMPLETE, list(pair)) for n, pair in enumerate(pairs)]
 
 
-def test_a_chain_of_repeats_counts_once() -> None:
+def test_a_trial_and_its_repeats_count_once() -> None:
     fail, run, done = TrialState.FAIL, TrialState.RUNNING, TrialState.COMPLETE
     trials = [
         trial(0, fail),  # vanished

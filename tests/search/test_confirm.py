@@ -62,7 +62,7 @@ def test_a_result_counts_for_its_own_settings_and_series(project: Path) -> None:
     other = read_json(out / "result.json")
     other["hardware"]["cpu"] = "another"
     write_json(project / "study" / "confirm" / "elsewhere-1000" / "result.json", other | {"method": "elsewhere"})
-    with pytest.raises(InputError, match=r"different hardware .*confirm it again"):
+    with pytest.raises(InputError, match=r"different hardware .*isotrain search confirm"):
         confirmed_runs(["search-3", "elsewhere"], [1000, 1001], project / "study")
 
 

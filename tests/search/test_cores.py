@@ -55,7 +55,8 @@ def test_each_takes_the_next_free_core_until_there_is_none(worker: Callable[...,
     for core in GIVEN:
         assert worker(1)[0] == f"{core} True 1"
     refused = worker(1)[0]
-    assert refused.startswith(f"1 of {len(GIVEN)} cores wanted, {len(GIVEN)} taken by other workers: start fewer")
+    count = len(GIVEN)
+    assert refused.startswith(f"the worker needs 1 of {count} cores, and other workers have {count}: start fewer")
     assert "runtime.threads" in refused
 
 

@@ -39,23 +39,23 @@ def test_one_disturbed_step_among_ordinary_ones_does_not_count() -> None:
 
 
 class Isolator:
-    """What the clock of a training tells of an isolator that looks every ``every`` steps and ramps its share up."""
+    """An isolator that checks every ``every`` steps and raises its share, as the clock of a training sees it."""
 
     def __init__(self, every: int, until: int) -> None:
         self.every, self.until = every, until
-        self.looks, self.choices = 0, 0
+        self.checks, self.choices = 0, 0
 
     def step(self, number: int) -> None:
         if self.every and number % self.every == 0:
-            self.looks += 1
-            self.choices += self.looks <= self.until
+            self.checks += 1
+            self.choices += self.checks <= self.until
 
     def share(self) -> float:
         return min(0.1 * self.choices, 0.9)
 
 
-class CountingRoom:
-    """A room that nobody else is in: counts its gates and its quiet moments."""
+class CountingLock:
+    """A lock that no other process holds: it counts its gates and its quiet moments."""
 
     def __init__(self) -> None:
         self.gates, self.moments, self.is_quiet = 0, 0, False
@@ -64,7 +64,7 @@ class CountingRoom:
         assert not self.is_quiet
         self.gates += 1
 
-    def quiet(self) -> "CountingRoom":
+    def quiet(self) -> "CountingLock":
         return self
 
     def __enter__(self) -> None:
@@ -79,22 +79,22 @@ class CountingRoom:
 def test_every_part_of_a_training_has_its_moment_and_there_are_few(
     steps: int, every: int, until: int, validate_every: int
 ) -> None:
-    isolator, room = Isolator(every, until), CountingRoom()
-    clock = SimpleNamespace(watch=Stopwatch(), share=isolator.share, selection=lambda: float(isolator.looks))
-    cost = QuietCost(room, clock, every, lambda: isolator.choices)  # type: ignore[arg-type]
+    isolator, lock = Isolator(every, until), CountingLock()
+    clock = SimpleNamespace(watch=Stopwatch(), share=isolator.share, selection=lambda: float(isolator.checks))
+    cost = QuietCost(lock, clock, every, lambda: isolator.choices)  # type: ignore[arg-type]
     trainer = SimpleNamespace(max_steps=steps)
     for number in range(steps):
         cost.on_train_batch_start(trainer)  # type: ignore[arg-type]
         isolator.step(number)
         if number % validate_every == validate_every - 1:
             cost.on_validation_start()
-            assert not room.is_quiet  # others work while we validate
+            assert not lock.is_quiet  # others work while we validate
             clock.watch.resume()
     cost.on_train_end()
-    assert not room.is_quiet
+    assert not lock.is_quiet
     assert len(cost.cost.steps) == steps
     timed = [number for number, step in enumerate(cost.cost.steps) if step.seconds is not None]
-    assert room.moments <= MOST and len(timed) <= MOST * LENGTH
+    assert lock.moments <= MOST and len(timed) <= MOST * LENGTH
     assert all(number >= WARM_UP for number in timed)
     assert (steps > WARM_UP) == bool(timed)
     kinds = [step.kind for step in cost.cost.steps]

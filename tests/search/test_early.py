@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotrain.files import write_json
-from isotrain.search.objective import LEAST, Rule, improvement
+from isotrain.search.objective import FEWEST, Rule, improvement
 
 FLAT = [(0.5, 5.0), (1.0, 5.0)]
 FALLING = [(0.25, 8.0), (0.5, 6.0), (1.0, 5.0)]
@@ -20,12 +20,12 @@ def test_the_improvement_still_to_come_is_read_off_a_history(share: float, expec
 
 def test_it_waits_for_enough_finished_trials() -> None:
     front = [(1.0, 1.0)]
-    assert not Rule(front, [FLAT] * (LEAST - 1)).hopeless(100.0, 100.0, 0.5)
-    assert Rule(front, [FLAT] * LEAST).hopeless(100.0, 100.0, 0.5)
+    assert not Rule(front, [FLAT] * (FEWEST - 1)).hopeless(100.0, 100.0, 0.5)
+    assert Rule(front, [FLAT] * FEWEST).hopeless(100.0, 100.0, 0.5)
 
 
 def test_a_point_of_the_front_must_beat_even_the_optimistic_error() -> None:
-    rule = Rule([(10.0, 5.0)], [FALLING] * LEAST)
+    rule = Rule([(10.0, 5.0)], [FALLING] * FEWEST)
     assert not rule.hopeless(5.9, 20.0, 0.5)  # may still reach 4.9
     assert rule.hopeless(6.1, 20.0, 0.5)
     assert not rule.hopeless(6.1, 9.0, 0.5)  # may still be the quicker
@@ -33,7 +33,7 @@ def test_a_point_of_the_front_must_beat_even_the_optimistic_error() -> None:
 
 
 @given(
-    st.lists(st.lists(st.floats(0, 10), min_size=4, max_size=4), min_size=LEAST, max_size=20),
+    st.lists(st.lists(st.floats(0, 10), min_size=4, max_size=4), min_size=FEWEST, max_size=20),
     st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=1),
     st.integers(0, 2),
     st.floats(0, 10),
@@ -50,12 +50,12 @@ def test_no_trial_like_a_finished_one_is_ended_if_it_reaches_the_front(
 
 
 def test_the_rule_is_read_from_the_finished_results(tmp_path: Path) -> None:
-    for number in range(LEAST + 1):
+    for number in range(FEWEST + 1):
         history = [{"step": 10, "val_mae": 6.0}, {"step": 20, "val_mae": 5.0 + number}]
-        found = {"early": number == LEAST, "seconds": 1.0 + number, "val_mae": 5.0, "history": history}
+        found = {"early": number == FEWEST, "seconds": 1.0 + number, "val_mae": 5.0, "history": history}
         write_json(tmp_path / "trials" / str(number) / "result.json", found)
     rule = Rule.of(tmp_path)
-    assert len(rule.front) == LEAST == len(rule.histories)
+    assert len(rule.front) == FEWEST == len(rule.histories)
     histories = sorted(list(history) for history in rule.histories)
     assert histories[0] == [(0.5, 6.0), (1.0, 5.0)]
     assert histories[-1] == [(0.5, 6.0), (1.0, 6.0)]  # the best so far, not the last

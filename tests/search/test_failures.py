@@ -52,7 +52,7 @@ def test_all_killed_then_started_again(study: LightStudy, account: Account) -> N
 
 
 @pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda word: word.name)
-def test_told_to_leave_in_mid_trial(word: signal.Signals, tmp_path: Path, account: Account) -> None:
+def test_asked_to_leave_in_mid_trial(word: signal.Signals, tmp_path: Path, account: Account) -> None:
     study = light_study(
         tmp_path, trials=TRIALS, lease=60
     )  # longer than the test: what is given back waits for no lease
@@ -61,7 +61,7 @@ def test_told_to_leave_in_mid_trial(word: signal.Signals, tmp_path: Path, accoun
         account.before(study)
         for worker in running:
             worker.send_signal(word)
-            worker.send_signal(word)  # SLURM tells every process of a job, and the job's script passes it on
+            worker.send_signal(word)  # SLURM signals every process of a job, and the job's script passes it on
         assert [worker.wait(20) for worker in running] == [0, 0]
     assert not [trial for trial in study.trials() if trial.state == TrialState.RUNNING]
     with workers(study, 1) as (worker,):
@@ -137,7 +137,7 @@ def test_trials_that_go_wrong(study: LightStudy, account: Account) -> None:
     after = account.after(study, workers=2, says="out of memory")
     assert after.failed == 3 and after.again >= 1
     why = {trial.number: trial.user_attrs.get("why", "") for trial in study.trials()}
-    assert "told to raise" in why[2] and "nan" in why[4] and "told to run out" in why[6]
+    assert "asked to raise" in why[2] and "nan" in why[4] and "asked to run out" in why[6]
     assert sorted(set(study.ran())) == sorted(set(range(len(why))) - {2, 4, 6, 8})
 
 
@@ -146,7 +146,7 @@ def test_a_trial_that_kills_every_worker_ends(tmp_path: Path, account: Account) 
     statuses = []
     while 0 not in statuses:
         assert len(statuses) < 5
-        with workers(study, 1, chain_0="killed") as (worker,):
+        with workers(study, 1, retries_0="killed") as (worker,):
             statuses.append(worker.wait(60))
             account.before(study)
     assert statuses == [-signal.SIGKILL, -signal.SIGKILL, 0]

@@ -31,7 +31,7 @@ def test_every_command_makes_the_point_that_the_trial_was(at: Place, tmp_path: P
         assert decisive(made) == decisive(at.space.settings(point.settings))
 
 
-def test_the_study_is_told_as_it_is(at: Place) -> None:
+def test_the_study_is_given_as_it_is(at: Place) -> None:
     study = run_trials(at, 25)
     study.add_trial(failed(why="diverged: at step 3"))
     seen = found(at)

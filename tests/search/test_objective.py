@@ -27,7 +27,7 @@ def silent(*_: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing is timed here: no waiting for what is."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     yield
@@ -94,7 +94,7 @@ def test_what_a_report_raises_ends_the_trial_and_frees_the_machine(here: Place) 
     run = objective(here)
     with pytest.raises(TrialPruned):
         run(job(here), prune)
-    assert run(job(here), silent).attrs["steps"] == 30  # the room was left
+    assert run(job(here), silent).attrs["steps"] == 30  # the lock was released
 
 
 def test_time_to_target_is_the_cost_up_to_the_first_validation_that_reaches_it(

@@ -68,13 +68,13 @@ def report(found: Searched, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_contract_holds_what_the_study_does(found: Searched, report: Path) -> None:
-    told = json.loads((report / "search.json").read_text(encoding="utf-8"))
-    assert told["trials"] == {"finished": 81, "pruned": 0, "failed": {"diverged": 2, "out of memory": 1}, "repeated": 1}
-    assert [point["trial"] for point in told["front"]] == [point.number for point in found.front]
-    assert len(told["hypervolume"]) == 81 and told["hypervolume"] == sorted(told["hypervolume"])
-    assert len(told["confirmed"]) == 5 and len(told["duels"]) == 5 * len(AGAINST)
-    assert all(row["seeds"] == [1000, 1001, 1002] for row in told["confirmed"])
-    assert {fit["seed"] for fits in told["against"].values() for fit in fits} == {1000, 1001, 1002}
+    data = json.loads((report / "search.json").read_text(encoding="utf-8"))
+    assert data["trials"] == {"finished": 81, "pruned": 0, "failed": {"diverged": 2, "out of memory": 1}, "repeated": 1}
+    assert [point["trial"] for point in data["front"]] == [point.number for point in found.front]
+    assert len(data["hypervolume"]) == 81 and data["hypervolume"] == sorted(data["hypervolume"])
+    assert len(data["confirmed"]) == 5 and len(data["duels"]) == 5 * len(AGAINST)
+    assert all(row["seeds"] == [1000, 1001, 1002] for row in data["confirmed"])
+    assert {fit["seed"] for fits in data["against"].values() for fit in fits} == {1000, 1001, 1002}
 
 
 def test_every_point_of_the_front_has_its_command(found: Searched, report: Path) -> None:
@@ -131,12 +131,12 @@ def test_a_study_of_one_objective_is_reported_by_its_best(tmp_path: Path) -> Non
     missed = replace(one[3], values=(float("inf"),))
     found = replace(two, objectives=("seconds",), points=(*one[:3], missed, *one[4:]), importances=())
     report = write_search_report(confirmed(found, tmp_path / "fits"), tmp_path, RULES).parent
-    told = json.loads((report / "search.json").read_text(encoding="utf-8"))
+    data = json.loads((report / "search.json").read_text(encoding="utf-8"))
     best = min(point.seconds for point in found.points if point.counts)
-    assert [point["seconds"] for point in told["front"]] == [best] and len(told["confirmed"]) == 5
+    assert [point["seconds"] for point in data["front"]] == [best] and len(data["confirmed"]) == 5
 
 
-def test_chance_is_told_from_what_matters() -> None:
+def test_chance_is_distinguished_from_what_matters() -> None:
     found = searched(made_up_study(150, sampler="random"))
     for one in found.importances:
         assert sum(one.share.values()) == pytest.approx(1) and one.trials == 149

@@ -26,7 +26,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 
 def wait_for_a_validation(process: subprocess.Popen[str], folder: Path) -> None:
-    """Until the first trial's log tells of a validation: it is in the middle of its training."""
+    """Wait until the first trial's log has a validation: it is in the middle of its training."""
     log = folder / "results/search/isolation/trials/0/log"
     for _ in range(1200):
         if log.exists() and "val MAE" in log.read_text():

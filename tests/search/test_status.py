@@ -23,7 +23,7 @@ def at(tmp_path: Path, windows: Windows) -> Place:
 def test_a_study_that_does_not_exist_is_said_to(at: Place) -> None:
     with pytest.raises(InputError, match=r"small is not in .*make search"):
         status(at)
-    assert not at.folder.exists(), "a look makes nothing"
+    assert not at.folder.exists(), "the command creates nothing"
 
 
 def test_every_trial_is_counted(at: Place) -> None:
@@ -38,7 +38,7 @@ def test_every_trial_is_counted(at: Place) -> None:
     assert lines["running"].startswith("1") and lines["waiting"] == "0"
 
 
-def test_a_worker_without_signs_of_life_is_told(at: Place) -> None:
+def test_a_worker_without_signs_of_life_is_named(at: Place) -> None:
     study = open_study(at)
     trials = [study.ask(), study.ask()]
     (at.folder / "leases").mkdir(exist_ok=True)
@@ -47,7 +47,7 @@ def test_a_worker_without_signs_of_life_is_told(at: Place) -> None:
         (at.folder / "leases" / str(trial.number)).touch()
     assert "running      2 on 2 workers\n" in status(at)
     later = datetime.now(UTC) + timedelta(seconds=at.search.lease + 5)
-    assert "2 on 2 workers, 2 of them silent for more than 60 s" in status(at, later)
+    assert "2 on 2 workers, 2 of them without a renewed lease for more than 60 s" in status(at, later)
 
 
 def test_time_left_is_that_of_the_budget(at: Place) -> None:

@@ -52,7 +52,7 @@ def finished(here: Place, count: int = 3) -> list[FrozenTrial]:
         here.space.suggest(trial)
         trial.set_user_attr("seed", number)
         if number == 1:
-            trial.set_user_attr("why", "told to fail")
+            trial.set_user_attr("why", "asked to fail")
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
         for name, value in {"val_mae": 5.0 - number, "seconds": 2.0 + number, "steps": 20}.items():
@@ -87,7 +87,7 @@ def test_a_trial_is_one_flat_run_that_sorts_by_what_matters(here: Place) -> None
     assert good.data.params == {"model.hidden": "6"}
     expected = {"study": "isolation", "trial": "2", "seed": "2", "method": "search", "state": "COMPLETE"}
     assert expected.items() <= good.data.tags.items() and good.data.tags["data.simulated"] == "yes"
-    assert failed.data.tags["why"] == "told to fail"
+    assert failed.data.tags["why"] == "asked to fail"
     assert not pending() and sync(here) == "0 runs sent, 0 left"
 
 

@@ -1,7 +1,7 @@
-"""Chosen points of the front again, on seeds that the search never saw, beside the methods they would replace.
+"""Trains chosen points of the front again, on seeds that no trial used, beside the methods that they would replace.
 
-The best of many noisy trials is better than it will ever be again (the winner's curse): what a search found counts once
-it was repeated with other seeds, its seconds measured alone on the machine as those of every other method.
+The best of many noisy trials looks better than it is (the winner's curse). So what a search found counts only when it
+was trained again with other seeds, and its seconds were measured alone on the machine as those of every other method.
 """
 
 import logging
@@ -19,7 +19,7 @@ from isotrain.search.study import Place, open_study
 from isotrain.training.fits import fit_in_child, import_everything, is_current
 
 log = logging.getLogger(__name__)
-SEED = 0  # of the command that does a point again: one of compare.seeds
+SEED = 0  # of the command that trains a point again: one of compare.seeds
 
 
 def confirm(methods: Mapping[str, Settings], seeds: Sequence[int], windows: Path, folder: Path) -> None:
@@ -46,9 +46,9 @@ def confirm(methods: Mapping[str, Settings], seeds: Sequence[int], windows: Path
 
 
 def confirmed_runs(names: Sequence[str], seeds: Sequence[int], folder: Path) -> tuple[Run, ...]:
-    """The fits of ``names`` and ``seeds`` that :func:`confirm` left in ``folder``, those there are.
+    """The fits of ``names`` and ``seeds`` that are in ``folder``, as :func:`confirm` left them.
 
-    Raises :class:`~isotrain.errors.InputError` if they are of different data or hardware, or damaged.
+    Raises :class:`~isotrain.errors.InputError` if they have different data or hardware, or are damaged.
     """
     places = [folder / "confirm" / f"{name}-{seed}" for name in names for seed in seeds]
     runs = tuple(read_run(place) for place in places if (place / "result.json").exists())
@@ -56,12 +56,13 @@ def confirmed_runs(names: Sequence[str], seeds: Sequence[int], folder: Path) -> 
         if runs:
             check_comparable(runs)
     except InputError as problem:
-        raise InputError(f"{problem}; of a search: remove {folder / 'confirm'}, then confirm it again") from None
+        remedy = f"in a search: remove {folder / 'confirm'}, then run `isotrain search confirm`"
+        raise InputError(f"{problem}; {remedy}") from None
     return runs
 
 
 def found(place: Place) -> Searched:
-    """What the study of ``place`` found so far, with the points that were run again.
+    """What the study of ``place`` found so far, with the points that were trained again.
 
     Raises :class:`~isotrain.errors.InputError` if there is no study, or if fits of different hardware were confirmed.
     """
@@ -79,9 +80,9 @@ def found(place: Place) -> Searched:
 
 
 def confirm_best(place: Place) -> None:
-    """Run the chosen points of the front again, beside ``search.against``, on ``search.fresh_seeds``.
+    """Train the chosen points of the front again, beside ``search.against``, on ``search.fresh_seeds``.
 
-    Raises as :func:`~isotrain.search.confirm.confirm` does, which also keeps what was run before.
+    Fits that were finished before are kept. Raises as :func:`confirm` does.
     """
     study = open_study(place, create=False)
     counted = tally(study.get_trials(deepcopy=False), place.search.retries)

@@ -1,10 +1,10 @@
-"""What a training costs in seconds, on a busy machine as on an idle one: its steps x what steps cost in quiet moments.
+"""What a training costs in seconds, the same on a busy and on an idle machine: its steps x their cost in quiet moments.
 
-A *quiet moment* is a handful of the trial's own steps while every other worker of the machine stands still
-(:meth:`.TimingLock.quiet`). What a step costs depends on its *kind* (the isolator checks whether to choose; it checks
-and chooses; the first step after a choice, when what is isolated may be run once and remembered; any other) and on the
-*share* isolated then. Each step of the training is worth what the timed steps of its kind cost at the share nearest to
-its own.
+A *quiet moment* is a few of the trial's own steps during which every other worker of the machine stands still
+(:meth:`.TimingLock.quiet`). The cost of a step depends on its *kind* and on the *share* that is isolated. The kinds
+are: a step in which the isolator checks whether to choose; one in which it also chooses; the first step after a choice,
+in which isolated parts may be run once and remembered; and any other step. Each step of the training counts with the
+cost of the timed steps of its kind at the share nearest to its own.
 """
 
 import time
@@ -20,15 +20,15 @@ import pytorch_lightning as pl
 from isotrain.training.clock import Clock
 from isotrain.training.machine import TimingLock
 
-MOMENTS = 3  # of a training, spread evenly; besides, one at each share that no moment has met, the first one too
-MOST = 8
-LENGTH = 4  # steps: a check, the one after it, two others
-WARM_UP = 3  # first steps, never timed: memory is laid out, kernels are built
+MOMENTS = 3  # quiet moments in each training, evenly spread; besides, one at each share that has not been timed yet
+MOST = 8  # quiet moments in a training
+LENGTH = 4  # steps of a quiet moment: a check, the step after it, two others
+WARM_UP = 3  # first steps, never timed: memory is allocated, kernels are built
 SAME_SHARE = 0.05  # shares closer than this cost the same
 
 
 class Step(NamedTuple):
-    """A step done. ``seconds`` if it was timed in a quiet moment."""
+    """A step that was done; ``seconds`` if it was timed in a quiet moment, else None."""
 
     kind: str  # check | choice | after | other
     share: float  # of the zones isolated when it began
@@ -37,17 +37,17 @@ class Step(NamedTuple):
 
 @dataclass
 class StepCost:
-    """The steps done; pure arithmetic."""
+    """The steps that were done, and what they cost: arithmetic only."""
 
     steps: list[Step] = field(default_factory=list)
 
     @property
     def timed(self) -> list[tuple[Step, float]]:
-        """The steps with seconds, and these."""
+        """The steps that were timed, each with its seconds."""
         return [(step, step.seconds) for step in self.steps if step.seconds is not None]
 
     def total(self, first: int | None = None) -> float | None:
-        """Seconds of the steps done, or of the ``first`` of them; None before any step was timed."""
+        """Seconds of the steps done, or of the ``first`` so many of them; None before a step was timed."""
         timed = self.timed
         if not timed:
             return None
@@ -60,9 +60,10 @@ class StepCost:
 
 
 def _cost(timed: list[tuple[Step, float]], kind: str, share: float) -> float:
-    """Seconds of the steps of this kind at the nearest share; of every kind, if none of it was timed.
+    """Mean seconds of the timed steps of this kind at the nearest share; of all kinds, if no step of this kind was
+    timed.
 
-    The mean, without the quickest and the slowest eighth: other programs, which stop at no gate, disturb a few.
+    The fastest and the slowest eighth are left out: programs that do not wait at the gates disturb a few steps.
     """
     alike = [entry for entry in timed if entry[0].kind == kind] or timed
     nearest = min(abs(step.share - share) for step, _ in alike)
@@ -72,20 +73,20 @@ def _cost(timed: list[tuple[Step, float]], kind: str, share: float) -> float:
 
 
 class QuietCost(pl.Callback):
-    """Passes the gate before each step and times the quiet moments; goes before the :class:`Clock`.
+    """Waits at the gate before each step and times the quiet moments; a callback that comes before the :class:`Clock`.
 
-    The clock stands still meanwhile, so what it shows is the plain wall-clock of the training. Selection, clipping and
+    The clock stands still meanwhile, so it shows the wall-clock seconds of the training alone. Selection, clipping and
     packing count; validation and logging do not, as in every fit.
 
     Args:
-        lock: held together with the other workers of this machine.
-        clock: of the training; its readings are what is timed.
-        every: steps between two checks of the isolator; 0: it never checks.
-        choices: how often it has chosen so far.
+        lock: the timing lock, which the workers of this machine hold together.
+        clock: the clock of the training, by which steps are timed.
+        every: the number of steps between two checks of the isolator; 0: it never checks.
+        choices: says how often the isolator has chosen so far.
 
     Attributes:
-        cost: the steps done.
-        waited: seconds spent at the gates, standing still for others or until they did.
+        cost: the steps that were done.
+        waited: seconds at the gates: standing still for others, or waiting until they stand still.
     """
 
     def __init__(self, lock: TimingLock, clock: Clock, every: int = 0, choices: Callable[[], int] = lambda: 0) -> None:
@@ -101,7 +102,10 @@ class QuietCost(pl.Callback):
         self._quiet = ExitStack()
 
     def seconds(self, first: int | None = None) -> float:
-        """Of the training so far, or of its ``first`` steps; the wall-clock so far where no step was timed yet."""
+        """Seconds of the training so far, or of its ``first`` so many steps.
+
+        Wall-clock seconds before a step was timed.
+        """
         total = self.cost.total(first)
         return self._clock.watch.total if total is None else total
 
@@ -134,7 +138,7 @@ class QuietCost(pl.Callback):
         self._quiet.close()
 
     def _due(self, step: int, steps: int) -> bool:
-        """Whether the moment of this part of the training begins: in its middle, or at the next check if it has one."""
+        """Whether the quiet moment of this part begins: in the part's middle, or at the next check if it has one."""
         part = steps / MOMENTS
         if self._part == MOMENTS or step < max(WARM_UP, (self._part + 0.5) * part):
             return False
@@ -156,7 +160,7 @@ class QuietCost(pl.Callback):
         self._quiet.close()
 
     def _end_step(self) -> None:
-        """Note the step that ends here."""
+        """Add the step that ends here."""
         if self._begun is None:
             return
         checked, chose = self._clock.selection() > self._begun.selection, self._choices() > self._begun.choices

@@ -1,4 +1,4 @@
-"""The workers of this machine, and the cores that each has for itself."""
+"""The workers of this machine: how they are started, and the cores that each has for itself."""
 
 import fcntl
 import logging
@@ -17,7 +17,7 @@ from isotrain.search.worker import Stop
 
 log = logging.getLogger(__name__)
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # read when the libraries are loaded
-_TASKS = Path("/proc/self/task")  # Linux: one entry a thread
+_TASKS = Path("/proc/self/task")  # on Linux: one entry for each thread
 TURN_SECONDS = 60.0  # taking cores takes milliseconds
 _held: list[int] = []  # locks, until this process ends
 
@@ -25,16 +25,16 @@ _held: list[int] = []  # locks, until this process ends
 def own_cores(threads: int) -> list[int]:
     """Take the first ``threads`` cores that no other worker on this machine has, and run on them alone.
 
-    ``threads = 0`` takes every core that this process was given: its affinity, and SLURM_CPUS_PER_TASK of them at the
-    most. A core is held by a lock on a file in the temporary folder until the process ends, whatever ends it. Call it
-    before torch is imported (RuntimeError otherwise): its pool and :mod:`isotrain.lstm.runtime` take the cores as they
-    find them.
+    ``threads = 0`` takes every core that this process was given: the cores of its affinity, SLURM_CPUS_PER_TASK of them
+    at most. A lock on a file in the temporary folder holds a core until the process ends, whatever ends it. Call this
+    function before torch is imported (RuntimeError otherwise): torch makes its threads for the cores that it finds, and
+    so does :mod:`isotrain.lstm.runtime`.
 
     Raises:
         InputError: fewer cores are free, or were given to this process.
     """
     if "torch" in sys.modules:
-        raise RuntimeError("own_cores comes before the import of torch, whose threads are made for the cores it finds")
+        raise RuntimeError("call own_cores before torch is imported, which makes threads for the cores that it finds")
     given = given_cores()
     allotted = min(int(os.environ.get("SLURM_CPUS_PER_TASK", len(given))), len(given))
     wanted = threads or allotted
@@ -42,7 +42,7 @@ def own_cores(threads: int) -> list[int]:
         raise InputError(
             f"runtime.threads of {wanted} is more than the {allotted} cores given: lower it, or ask for more cores"
         )
-    turn = machine_lock("isotrain-cores.lock")  # one at a time: two that take half each would both fail
+    turn = machine_lock("isotrain-cores.lock")  # two processes that took half of the cores each would both fail
     try:
         wait_for_lock(turn, fcntl.LOCK_EX, TURN_SECONDS)
         cores = _claim(given, wanted)
@@ -73,8 +73,8 @@ def _claim(given: list[int], wanted: int) -> list[int]:
         for lock in locks.values():
             os.close(lock)
         raise InputError(
-            f"{wanted} of {len(given)} cores wanted, {len(given) - len(locks)} taken by other workers: start fewer "
-            "workers, or lower runtime.threads"
+            f"the worker needs {wanted} of {len(given)} cores, and other workers have {len(given) - len(locks)}: start "
+            "fewer workers, or lower runtime.threads"
         )
     _held.extend(locks.values())
     return list(locks)
@@ -95,11 +95,11 @@ Process = subprocess.Popen[bytes]
 def run_workers(params: str | Path = "params.yaml") -> None:
     """Run workers until the study's budget is spent; an interrupted study goes on where it was.
 
-    TERM and INT are passed on, so that the workers give their trials back. A worker that dies is not replaced: the
-    others go on, and find its trial by its lease.
+    The signals TERM and INT are passed on, so that the workers give their trials back. A worker that dies is not
+    replaced: the other workers go on, and find its trial by its lease.
 
     Raises:
-        InputError: params.yaml or the study stored cannot be used, or the study is not finished when the last worker
+        InputError: params.yaml or the stored study cannot be used, or the study is not finished when the last worker
             has ended.
     """
     at = place(params)
@@ -112,7 +112,7 @@ def run_workers(params: str | Path = "params.yaml") -> None:
     with Stop().listening() as stop:
         _wait([_start(params) for _ in range(count)], stop)
     if not (reason := spent(study, at.search)):
-        raise InputError(f"study {at.search.study} is not finished: the same command goes on with it")
+        raise InputError(f"study {at.search.study} is not finished: run the same command again to go on with it")
     log.info("study %s is finished: %s", at.search.study, reason)
 
 
@@ -127,7 +127,7 @@ def _start(params: str | Path) -> Process:
 
 
 def _wait(workers: list[Process], stop: Stop) -> None:
-    """Until every worker has ended; a signal is passed on once."""
+    """Wait until every worker has ended; pass a signal on once."""
     running, passed_on = list(workers), False
     while running:
         if stop.signal and not passed_on:

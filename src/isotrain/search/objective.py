@@ -1,4 +1,4 @@
-"""What a trial is: one training with the study's settings, judged by its validation error and its seconds."""
+"""What a trial runs: one training with the trial's settings. Its values are the validation error and the seconds."""
 
 import logging
 import math
@@ -20,12 +20,13 @@ from isotrain.training.machine import commit, shared
 from isotrain.training.result import best, finite
 
 log = logging.getLogger(__name__)
-LEAST = 10  # finished trials before any ends early
+FEWEST = 10  # finished trials before any trial may end early
 History = Sequence[tuple[float, float]]  # (share of the training done, best error so far) at each validation
 
 
 def objective(place: Place) -> Objective:
-    """Load what every trial needs, set the process up as the base method asks, and return what runs a trial.
+    """Load what every trial needs, set the process up as the base method asks, and return the function that runs a
+    trial.
 
     The values are the best validation error (kW) and the seconds of the training (:mod:`isotrain.search.cost`); or,
     for ``time-to-target``, the seconds until the first validation at the target or below, infinite if there is none.
@@ -51,7 +52,7 @@ def objective(place: Place) -> Objective:
 
 
 def _train(job: Job, windows: Windows, report: Report, rule: "Rule | None") -> "Trained":
-    """Train beside the other workers of this machine; raises :class:`Diverged`, and what ``report`` raises."""
+    """Train a trial beside the other workers of this machine; raises :class:`Diverged`, and what ``report`` raises."""
     s = job.settings
     loop, early = Loop(Fit(s, job.seed, windows, job.out)), False
     clock, every = loop.clock, s.isolation.every if s.isolation else 0
@@ -77,7 +78,7 @@ def _train(job: Job, windows: Windows, report: Report, rule: "Rule | None") -> "
 
 @dataclass(frozen=True)
 class Trained:
-    """A training that ended, and what it found."""
+    """A training that ended, with its clock and its costs."""
 
     job: Job
     clock: Clock
@@ -87,19 +88,19 @@ class Trained:
 
     @property
     def seconds(self) -> float:
-        """Of the whole training; of one that ended early, as long as it would have taken at its mean cost."""
+        """Seconds of the whole training; if it ended early, those that it would have taken at its mean cost a step."""
         done = len(self.cost.cost.steps)
         return self.cost.seconds() * (self.job.settings.training.steps / done if self.early else 1.0)
 
     def values(self, target: float | None) -> tuple[float, ...]:
-        """The trial's values; ``target`` (kW) None: trade-off."""
+        """The values of the trial: seconds to ``target`` (kW), or error and seconds if ``target`` is None."""
         if target is None:
             return best(self.clock.rows), self.seconds
         reached = [row["step"] for row in self.clock.rows if row["val_mae"] <= target]
         return (self.cost.seconds(reached[0]) if reached else math.inf,)
 
     def attrs(self, run: str) -> dict[str, Any]:
-        """What is kept with the trial; ``run``: the name of its MLflow run."""
+        """The attributes of the trial in the study; ``run``: the name of its MLflow run."""
         return {
             "val_mae": best(self.clock.rows),
             "seconds": self.seconds,
@@ -115,7 +116,10 @@ class Trained:
         }
 
     def result(self, values: tuple[float, ...]) -> dict[str, Any]:
-        """The content of ``result.json``; in its history ``train_seconds`` are wall-clock, ``seconds`` the trial's."""
+        """The content of ``result.json``.
+
+        In its history ``train_seconds`` are wall-clock seconds, ``seconds`` those of cost.py.
+        """
         return {
             "number": self.job.number,
             "seed": self.job.seed,
@@ -132,19 +136,19 @@ class Trained:
 
 @dataclass(frozen=True)
 class Rule:
-    """When a trial of two objectives may end early: when it cannot reach the front, as far as finished trials tell.
+    """When a trial of two objectives may end early: when it cannot reach the front if it improves as others did.
 
     Optuna prunes studies of one objective only. At a validation a trial has spent some seconds, which can only grow,
-    and has a best error, which can only fall. How far it may still fall is taken from the finished trials: the largest
-    improvement that any of them made from the same share of its training on. If a point of the front has less time and
-    less error than even that, the trial ends.
+    and has a best error, which can only fall. The finished trials say how far this error may still fall: the largest
+    improvement that one of them made after the same share of its training. If a point of the front has fewer seconds
+    and a smaller error than even that, the trial ends.
 
-    The rule is optimistic for errors, and still it biases the study: the sampler sees the error of a shortened
-    training with the seconds of a whole one, and a trial that would have improved late, unlike every finished one, is
-    lost. So it is off by default.
+    The rule is optimistic for errors, but it biases the study: the sampler sees the error of a shortened training with
+    the seconds of a whole one, and a trial that would have improved late, unlike every finished one, is lost. So the
+    rule is off by default.
 
     Attributes:
-        front: (seconds, error) of the finished trials.
+        front: (seconds, error) of each finished trial.
         histories: one of each trial that was trained to its end.
     """
 
@@ -153,14 +157,14 @@ class Rule:
 
     @classmethod
     def of(cls, folder: Path) -> "Rule":
-        """The rule as the results in a study's folder have it now."""
+        """The rule for the results that lie in a study's folder now."""
         results = [read_json(path) for path in sorted(folder.glob("trials/*/result.json"))]
         whole = [result for result in results if not result["early"]]
         return cls([(r["seconds"], r["val_mae"]) for r in whole], [_history(r["history"]) for r in whole])
 
     def hopeless(self, error: float, seconds: float, share: float) -> bool:
-        """Whether a trial cannot reach the front that has ``error`` (its best) and ``seconds`` at ``share``."""
-        if len(self.histories) < LEAST:
+        """Whether a trial with this best ``error`` and these ``seconds`` at ``share`` cannot reach the front."""
+        if len(self.histories) < FEWEST:
             return False
         optimistic = error - max(improvement(history, share) for history in self.histories)
         return any(time < seconds and least < optimistic for time, least in self.front)

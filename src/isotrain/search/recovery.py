@@ -1,8 +1,8 @@
-"""Trials that lost their worker: whose signs of life stop is ended as failed, and queued again by another worker.
+"""The retry queue: trials that lost their worker are ended as failed and queued again by another worker.
 
 A worker renews the lease of the trial that it runs. A trial whose lease is not renewed, or that its worker gave back,
-ends as FAIL, and a new trial of the same parameters is queued that says in ``again_of`` which trial it repeats. A trial
-and its repeats count as one.
+ends as FAIL, and a new trial of the same parameters is queued whose attribute ``again_of`` is the number of the trial
+that it repeats. A trial and its repeats count as one.
 """
 
 import contextlib
@@ -27,9 +27,10 @@ VANISHED = "vanished"
 
 
 def given_back(trial: FrozenTrial) -> bool:
-    """Whether its failure says nothing of the trial: given back by its worker, or left behind by a dead one.
+    """Whether the trial failed for no reason of its own: its worker gave it back, or died.
 
-    A worker notes ``why`` before it fails a trial, so a failure without a reason is the storage's.
+    A worker notes the reason (``why``) before it ends a trial as failed, so a failure without a reason was written by
+    the storage, for a trial whose worker died.
     """
     attrs = trial.user_attrs
     return trial.state == TrialState.FAIL and bool(attrs.get("given_back", "why" not in attrs))
@@ -41,12 +42,18 @@ def why(trial: FrozenTrial) -> str:
 
 
 def first_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
-    """Number of the first trial that ``trial`` repeats, or its own. ``trials``: all of the study, by their numbers."""
+    """The number of the first trial that ``trial`` repeats, or its own.
+
+    ``trials``: all trials of the study, by number.
+    """
     return ([trial.number, *(earlier.number for earlier in _before(trial, trials))])[-1]
 
 
 def settled(trials: Sequence[FrozenTrial], retries: int) -> list[FrozenTrial]:
-    """How each trial ended for good, counted with its repeats, in the order of ending; ``trials``: all of the study."""
+    """The last trial of each trial and its repeats that ended for good, in the order of ending.
+
+    ``trials``: all trials of the study.
+    """
     ends: dict[int, FrozenTrial] = {}
     for trial in trials:
         if trial.state.is_finished() and not _repeatable(trial, trials, retries):
@@ -55,20 +62,21 @@ def settled(trials: Sequence[FrozenTrial], retries: int) -> list[FrozenTrial]:
 
 
 def lost(trials: Sequence[FrozenTrial], retries: int) -> list[FrozenTrial]:
-    """Trials that have to be queued again and are not yet."""
+    """The trials that have to be put into the retry queue and are not there yet."""
     repeated = {trial.user_attrs.get("again_of") for trial in trials}
     return [t for t in trials if t.number not in repeated and _repeatable(t, trials, retries)]
 
 
 def waiting_repeats(trials: Sequence[FrozenTrial]) -> int:
-    """How many repeats are queued and not begun."""
+    """The length of the retry queue: repeats that are queued and not begun."""
     return sum(trial.state == TrialState.WAITING and "again_of" in trial.user_attrs for trial in trials)
 
 
 def queue_again(study: optuna.Study, retries: int) -> None:
-    """Queue every trial of :func:`lost`; done twice, or half, and then again, it queues nothing twice.
+    """Put every trial of :func:`lost` into the retry queue; a call after a complete or an interrupted one adds none
+    twice.
 
-    The caller holds the study's lock: two at once could each find the same trial.
+    The caller must hold the study's lock: two processes at once could both find the same trial.
     """
     for trial in lost(study.get_trials(deepcopy=False), retries):
         attrs = {key: trial.user_attrs[key] for key in ("known",) if key in trial.user_attrs}
@@ -77,12 +85,15 @@ def queue_again(study: optuna.Study, retries: int) -> None:
 
 
 def enqueue(study: optuna.Study, params: Mapping[str, Any], attrs: Mapping[str, Any]) -> None:
-    """Queue ``params``; they are kept as ``queued``, for a worker that dies before it has taken them."""
+    """Queue a trial of ``params``; its attribute ``queued`` keeps them in case its worker dies before it samples."""
     study.enqueue_trial(dict(params), user_attrs={**attrs, "queued": dict(params)})
 
 
 def _repeatable(trial: FrozenTrial, trials: Sequence[FrozenTrial], retries: int) -> bool:
-    """Of the trials that vanished only so many are repeated: one that takes its workers with it must end."""
+    """Whether to repeat a trial.
+
+    One whose worker died is repeated ``retries`` times only: it may be what killed its worker.
+    """
     if not given_back(trial):
         return False
     return why(trial) != VANISHED or _vanished(_before(trial, trials)) < retries
@@ -93,7 +104,7 @@ def _vanished(trials: Iterable[FrozenTrial]) -> int:
 
 
 def _before(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """What ``trial`` repeats, the latest first."""
+    """The trials that ``trial`` repeats, the latest first."""
     earlier = []
     while (number := trial.user_attrs.get("again_of")) is not None:
         trial = trials[number]
@@ -105,7 +116,7 @@ Running = optuna.Trial | FrozenTrial
 
 
 class SignsOfLife(Protocol):
-    """Where signs of life are kept."""
+    """How the workers of a study show that they live."""
 
     def beat(self, trial: Running) -> None:
         """Renew the lease of a running trial."""
@@ -118,11 +129,11 @@ class SignsOfLife(Protocol):
 
 
 class Leases:
-    """A file a running trial, for the journal, which knows no heartbeat.
+    """Signs of life for the journal, which has no heartbeats: one file for each running trial.
 
-    Ages are differences between two times that the folder's own file system wrote: clocks of machines do not
-    matter. A running trial without a lease (its worker died before the first) gets one from the process
-    that checks, which then is not renewed.
+    The age of a lease is the difference between two times that the file system of the folder wrote, so the clocks of
+    the machines do not matter. A running trial without a lease (its worker died before it wrote one) gets a lease from
+    the process that checks; nobody renews that one.
     """
 
     def __init__(self, folder: Path, seconds: float) -> None:
@@ -140,7 +151,7 @@ class Leases:
         for trial in running:
             if now - self._renewed(trial) > self._seconds:
                 _report_dead(trial)
-                with contextlib.suppress(UpdateFinishedTrialError):  # another was faster
+                with contextlib.suppress(UpdateFinishedTrialError):  # another process ended it before
                     fail(study, trial, VANISHED, given_back=True)
                 self.end(trial)
 
@@ -163,10 +174,10 @@ class Leases:
 
 
 class Heartbeats:
-    """Optuna's heartbeats, for PostgreSQL, whose own clock tells their age.
+    """Signs of life for PostgreSQL: Optuna's heartbeats, whose age the clock of the database measures.
 
-    Optuna never fails a trial whose worker died before its first heartbeat, so the process that checks gives it one,
-    once.
+    Optuna never ends a trial whose worker died before its first heartbeat, so the process that checks records one for
+    it, once.
     """
 
     def __init__(self, storage: RDBStorage) -> None:
@@ -177,7 +188,7 @@ class Heartbeats:
         self._storage.record_heartbeat(trial._trial_id)
 
     def end(self, trial: Running) -> None:
-        """Nothing: only running trials are checked."""
+        """Do nothing: only running trials are checked."""
 
     def recover(self, study: optuna.Study) -> None:
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -192,9 +203,9 @@ def _report_dead(trial: FrozenTrial) -> None:
 
 
 def fail(study: optuna.Study, trial: Running, why: str, *, given_back: bool) -> None:
-    """End a running trial as FAIL. ``why`` comes first: a FAIL without is taken for a vanished one.
+    """End a running trial as FAIL. Its reason is written first: a FAIL without one is taken for a lost worker.
 
-    Raises Optuna's ``UpdateFinishedTrialError`` if another was faster.
+    Raises Optuna's ``UpdateFinishedTrialError`` if another process ended the trial before.
     """
     storage = study._storage
     storage.set_trial_user_attr(trial._trial_id, "why", why)

@@ -24,7 +24,7 @@ GROWTH = 1.001  # a hypervolume that grows by less stands still
 
 
 def spent(study: optuna.Study, search: Search) -> str | None:
-    """Why the study is over, or None. A repeat of a trial is no other trial; a running one is not finished."""
+    """Why the study is over, or None. A trial and its repeats count as one; a running trial is not finished."""
     finished = settled(study.get_trials(deepcopy=False), search.retries)
     if search.trials is not None and len(finished) >= search.trials:
         return f"{len(finished)} of {search.trials} trials are finished"
@@ -39,8 +39,8 @@ def spent(study: optuna.Study, search: Search) -> str | None:
 def stalled(finished: Sequence[FrozenTrial], startup: int, count: int) -> bool:
     """Whether the last ``count`` trials, in the order of finishing, left the hypervolume where it was.
 
-    A trial that failed or ended early adds nothing, but is counted. Before ``startup`` trials with values nothing
-    has stalled: the reference point is theirs.
+    A trial that failed or ended early adds no area, but is counted. Before ``startup`` trials have values the answer is
+    False: the corner of the hypervolume comes from these trials.
     """
     points = [_values(trial) for trial in finished]
     volumes = history(points, startup)
@@ -48,7 +48,7 @@ def stalled(finished: Sequence[FrozenTrial], startup: int, count: int) -> bool:
 
 
 def hours_since(began: str) -> float:
-    """Hours since ``began``, a study's attribute."""
+    """Hours since ``began``, an attribute of the study."""
     return (datetime.now(UTC) - datetime.fromisoformat(began)).total_seconds() / 3600
 
 
@@ -81,7 +81,7 @@ class Tally:
 
 
 def tally(trials: Sequence[FrozenTrial], retries: int) -> Tally:
-    """Count ``trials``, all of a study's, of which one whose worker vanished is repeated at most ``retries`` times."""
+    """Count ``trials``, all of a study; one that lost its worker is repeated at most ``retries`` times."""
     states = Counter(trial.state for trial in trials)
     ended = settled(trials, retries)
     return Tally(
@@ -103,8 +103,8 @@ def points(finished: Sequence[FrozenTrial]) -> tuple[Point, ...]:
 def reproduce(point: Settings, methods: MethodsView, seed: int) -> str:
     """The command that trains ``point`` once, as the method ``isolated`` with ``seed``.
 
-    That method runs the sections of params.yaml as they stand, so only what differs from them is set. The command works
-    in the project's folder, and leaves params.yaml changed as every ``dvc exp run`` does.
+    That method runs the sections of params.yaml as they stand, so the command sets only the values that differ from
+    them. Run it in the project's folder; as every ``dvc exp run`` it leaves params.yaml changed.
     """
     wanted, isolated = decisive(point), decisive(methods.whole_settings("isolated"))
     if point.isolation is None:
@@ -115,7 +115,7 @@ def reproduce(point: Settings, methods: MethodsView, seed: int) -> str:
 
 
 def overrides(trial: FrozenTrial) -> dict[str, Any]:
-    """Dotted path -> value that ``trial`` ran with: what it noted, else its parameters."""
+    """Dotted path -> value that ``trial`` ran with: its attribute ``overrides``, or its parameters if it has none."""
     noted = trial.user_attrs.get("overrides")
     return dict(json.loads(noted) if noted else trial.params)
 
@@ -134,12 +134,12 @@ def _point(trial: FrozenTrial) -> Point:
 
 
 def _kind(why: str) -> str:
-    """Why a trial failed, without the details after the colon."""
+    """The reason of a failure without the details after the colon."""
     return why.partition(":")[0]
 
 
 def _word(value: Any) -> str:
-    """As Hydra's grammar reads it, and as YAML 1.1 does, for which 1e-05 is no number and 1.0e-05 is one."""
+    """``value`` as Hydra and YAML 1.1 read it; for YAML 1.1, 1e-05 is text and 1.0e-05 a number."""
     if isinstance(value, str):
         return value
     word = json.dumps(value)
@@ -153,12 +153,12 @@ SEED = 20260
 
 
 def importances(study: optuna.Study, trials: Sequence[FrozenTrial], names: Sequence[str]) -> tuple[Importance, ...]:
-    """One for each objective in ``names``, of the ``trials`` that count; none with fewer than 20 of them.
+    """The importance of the parameters for each objective in ``names``; none with fewer than 20 ``trials`` that count.
 
     Conditional PED-ANOVA (Watanabe, Bansal and Hutter, IJCAI 2023; its conditional form is what Optuna computes):
-    how unlike the distribution of a parameter is among the best quarter of the trials to that among all of them.
-    Shares of all parameters sum to 1. ``chance``, in the same unit, is the largest of 20 draws in which the values
-    were dealt out at random: a parameter that does not exceed it may as well not matter.
+    how much the distribution of a parameter among the best quarter of the trials differs from that among all trials.
+    The shares of all parameters sum to 1. ``chance``, in the same unit, is the largest of 20 draws in which the values
+    were assigned to the trials at random: a parameter that does not exceed it may not matter at all.
     """
     if len(trials) < FEWEST:
         return ()
@@ -176,11 +176,11 @@ def _importance(study: optuna.Study, trials: Sequence[FrozenTrial], name: str, a
 
 
 def _divergences(study: optuna.Study, values: dict[int, float]) -> dict[str, float]:
-    """Parameter -> how far apart its two distributions are; a trial without one of ``values`` is left out."""
+    """Parameter -> how far apart its two distributions are; a trial without a value in ``values`` is left out."""
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # imports scikit-learn: 3 s
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*to achieve low `target`")  # low is good here
+        warnings.filterwarnings("ignore", message=".*to achieve low `target`")  # a low objective is good here
         warnings.simplefilter("ignore", ExperimentalWarning)  # of normalize
         return get_param_importances(
             study,
@@ -191,7 +191,7 @@ def _divergences(study: optuna.Study, values: dict[int, float]) -> dict[str, flo
 
 
 def outline(place: Place, study: Study, counted: Tally) -> Searched:
-    """What the study found so far: no command, no importance, nothing that was run again."""
+    """What the study found so far, without commands, importances and the points that were trained again."""
     meta = read_json(place.windows / "windows.json")
     return Searched(
         study=study.study_name,

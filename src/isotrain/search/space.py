@@ -17,13 +17,13 @@ Choose = Callable[[str, str, Dimension], Any]
 
 @dataclass(frozen=True)
 class Space:
-    """The dimensions laid over the settings of one method, the base.
+    """What trials vary: dimensions over the settings of one method, the base.
 
     Attributes:
         methods: the sections and methods of params.yaml.
-        base: the method whose values hold wherever no dimension does.
-        dimensions: dotted path -> variants, of which at most one holds at a time. They are sampled by
-            :func:`~isotrain.config.search.in_order`, whatever their order here.
+        base: the method whose values stay where no dimension sets one.
+        dimensions: dotted path -> variants, of which at most one holds at a time. Their order does not matter:
+            :func:`~isotrain.config.search.in_order` gives the order in which they are sampled.
     """
 
     methods: MethodsView
@@ -31,7 +31,7 @@ class Space:
     dimensions: Mapping[str, list[Dimension]]
 
     def suggest(self, trial: "optuna.Trial") -> dict[str, Any]:
-        """Values by dotted path, asked of ``trial``; a fixed value is included."""
+        """Dotted path -> value, sampled by ``trial``; fixed values are included."""
 
         def ask(name: str, path: str, dimension: Dimension) -> Any:
             if not dimension.is_range:
@@ -43,14 +43,14 @@ class Space:
         return self._walk(ask)[0]
 
     def settings(self, overrides: Mapping[str, Any]) -> Settings:
-        """The base with ``overrides`` (dotted path -> value) laid over it.
+        """The settings of the base with ``overrides`` (dotted path -> value).
 
         Raises :class:`InputError` for values that do not go together, such as a start after the stop.
         """
         return self.methods.settings(self.base, overrides)
 
     def point(self, method: str) -> dict[str, Any]:
-        """Where ``method`` lies in the space: parameter name in the study -> value, ready to be enqueued.
+        """The point of ``method`` in the space: name of a parameter in the study -> value, ready to be queued.
 
         Raises :class:`InputError`, naming the paths, for a method that is not in the space.
         """
@@ -72,18 +72,18 @@ class Space:
         return asked
 
     def describe(self) -> dict[str, Any]:
-        """The dimensions as plain values: what makes two spaces the same."""
+        """The dimensions as plain values; two spaces are the same if these are equal."""
         return {
             path: [variant.model_dump(exclude_unset=True) for variant in variants]
             for path, variants in self.dimensions.items()
         }
 
     def base_values(self) -> dict[str, Any]:
-        """The base's settings by dotted path, as far as they decide a result."""
+        """Dotted path -> value of those settings of the base that decide a result."""
         return decisive(self.methods.whole_settings(self.base))
 
     def _walk(self, choose: Choose) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Values by dotted path, and those that were chosen by their name in the study."""
+        """Dotted path -> value of every dimension, and name in the study -> value of those that were chosen."""
         values, overrides, asked = self.base_values(), {}, {}
         for path in in_order(self.dimensions):
             variants = self.dimensions[path]
@@ -106,7 +106,7 @@ class Space:
 
 
 def parameter_name(path: str, variant: Dimension, *, alone: bool) -> str:
-    """Optuna's name: the dotted path; of one variant of several ``path@condition``, as each has its distribution."""
+    """The name in Optuna: the dotted path, or ``path@condition`` for one of several variants."""
     if alone:
         return path
     return f"{path}@" + ",".join("+".join(map(str, variant.when[read])) for read in sorted(variant.when))

@@ -1,4 +1,4 @@
-"""``isotrain search status``: how a study stands, as a table for a terminal."""
+"""The command ``isotrain search status``: the progress of a study, as a table for a terminal."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,11 +10,11 @@ from isotrain.search.results import Tally, outline, tally
 from isotrain.search.study import Place, open_study
 
 SHOWN = 8  # points of the front, spread along it
-RATE_OVER = 20  # the last so many trials make the rate
+RATE_OVER = 20  # so many last trials give the rate
 
 
 def status(place: Place, now: datetime | None = None) -> str:
-    """What finished, runs, waits and failed, the front, and how long it may take yet.
+    """The number of finished, running, waiting and failed trials, the front, and the time left, as text.
 
     Raises :class:`~isotrain.errors.InputError` if there is no such study.
     """
@@ -35,12 +35,12 @@ def _counts(place: Place, counted: Tally, trials: Sequence[FrozenTrial], now: da
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     workers = {str(trial.user_attrs.get("worker", "unknown")) for trial in running}
     silent = sum(_is_silent(place, trial, now) for trial in running)
-    hushed = f", {silent} of them silent for more than {place.search.lease:g} s" if silent else ""
+    late = f", {silent} of them without a renewed lease for more than {place.search.lease:g} s" if silent else ""
     why = ", ".join(f"{number} {why}" for why, number in sorted(counted.failed.items(), key=lambda item: -item[1]))
     again = f"{counted.repeated}, {counted.again} to be queued again" if counted.again else str(counted.repeated)
     return [
         ("finished", str(len(counted.finished)) + (f", {counted.pruned} pruned besides" if counted.pruned else "")),
-        ("running", f"{counted.running} on {len(workers)} workers{hushed}" if running else "0"),
+        ("running", f"{counted.running} on {len(workers)} workers{late}" if running else "0"),
         ("waiting", str(counted.waiting)),
         ("failed", f"{sum(counted.failed.values())} ({why})" if why else "0"),
         ("repeated", again),
@@ -48,7 +48,7 @@ def _counts(place: Place, counted: Tally, trials: Sequence[FrozenTrial], now: da
 
 
 def _is_silent(place: Place, trial: FrozenTrial, now: datetime) -> bool:
-    """Whether the lease of a running trial is not renewed any more, as far as this machine's clock tells."""
+    """Whether the lease of a running trial is no longer renewed, by the clock of this machine."""
     lease = place.folder / "leases" / str(trial.number)
     return lease.exists() and now.timestamp() - lease.stat().st_mtime > place.search.lease
 
@@ -64,7 +64,7 @@ def _times(place: Place, seen: Searched, counted: Tally, now: datetime) -> list[
 
 
 def _left(place: Place, counted: Tally, used: timedelta) -> str:
-    """By each limit of the budget: the first that is reached ends the study."""
+    """What is left of each limit of the budget; the first that is reached ends the study."""
     budget, limits = place.search, []
     if budget.trials is not None:
         missing = max(budget.trials - counted.ended, 0)
@@ -79,7 +79,7 @@ def _left(place: Place, counted: Tally, used: timedelta) -> str:
 
 
 def _seconds_a_trial(counted: Tally) -> float | None:
-    """Between two ends of trials, over the last of them."""
+    """Mean seconds between the ends of two trials, over the last trials."""
     ends = [t.datetime_complete for t in counted.finished[-RATE_OVER:] if t.datetime_complete]
     return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1) if len(ends) > 1 else None
 

@@ -1,4 +1,4 @@
-"""Where a study is kept: the journal in its folder, or PostgreSQL; its lock; waiting for storage that is away."""
+"""Where a study is kept: a journal in its folder, or PostgreSQL; its lock; and waiting for storage out of reach."""
 
 import errno
 import json
@@ -20,17 +20,17 @@ from sqlalchemy.exc import DBAPIError
 from isotrain.errors import InputError
 
 log = logging.getLogger(__name__)
-BEATS = 6  # signs of life in a lease: five may be lost
+BEATS = 6  # how often a lease is renewed while it is valid: five renewals may be lost
 T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNREACHABLE = (OSError, DBAPIError, StorageInternalError)
 
 
 def patiently(call: Callable[[], T], seconds: float, what: str) -> T:
-    """The answer of ``call``, asked again for up to ``seconds`` while its storage cannot be reached.
+    """What ``call`` returns, tried again for up to ``seconds`` while its storage cannot be reached.
 
-    ``call`` may be done twice: an answer can be lost on its way. A full disk is not waited for, and is raised at
-    once; after ``seconds`` so is whatever the last attempt raised.
+    ``call`` may be executed twice, because its answer can be lost on the way. A full disk is raised at once; what else
+    the last attempt raised is raised after ``seconds``. ``what`` names the call in the log.
     """
     begun, pause = time.monotonic(), 0.1
     while True:
@@ -53,7 +53,10 @@ def patiently(call: Callable[[], T], seconds: float, what: str) -> T:
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """A command on a study: storage that cannot be reached ends it with an :class:`InputError`, not a full disk."""
+    """For a command on a study: storage that cannot be reached becomes an :class:`InputError`.
+
+    A full disk stays OSError.
+    """
     try:
         yield
     except UNREACHABLE as problem:
@@ -61,7 +64,7 @@ def reachable() -> Iterator[None]:
             raise
         raise InputError(
             f"the study's storage cannot be reached ({_short(problem)}): start its database or correct "
-            "ISOTRAIN_STUDY_URL, or see whether its folder can be written"
+            "ISOTRAIN_STUDY_URL, or check that its folder can be written"
         ) from problem
 
 
@@ -80,9 +83,9 @@ GRACE = 30  # s after which a lock whose holder died is taken away
 class WholeLinesBackend(JournalFileBackend):
     """Optuna's journal file, safe from a line that a full disk or a kill cut short.
 
-    A writer that dies within a line leaves a tail without newline; the next line would be glued to it and no
-    process could read on. So each writer, holding the lock, first cuts such a tail, which its writer
-    never took for kept.
+    A writer that dies within a line leaves a tail without newline; the next line would be joined to it, and no process
+    could read the rest. So each writer, while it holds the lock, first cuts such a tail: its own writer did not count
+    it as written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,7 +93,7 @@ class WholeLinesBackend(JournalFileBackend):
         super().__init__(str(path))
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        """The lines from a number on; :class:`InputError` for one that is none."""
+        """The entries from a line number on; :class:`InputError` for a line that is no entry."""
         try:
             for entry in super().read_logs(log_number_from):
                 if not isinstance(entry, dict):
@@ -106,7 +109,10 @@ class WholeLinesBackend(JournalFileBackend):
             raise InputError(f"{self._file_path} has a damaged line ({problem}): {DAMAGED}") from None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append ``logs`` as lines, on the disk before it returns; OSError, and nothing kept, if they do not fit."""
+        """Append ``logs`` as lines and wait until they are on the disk.
+
+        OSError, with nothing kept, if they do not fit.
+        """
         lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in logs).encode()
         with file_lock(Path(self._file_path)), Path(self._file_path).open("r+b", buffering=0) as journal:
             end = _whole_lines(journal)
@@ -125,7 +131,7 @@ def _write(journal: Any, lines: bytes) -> None:
 
 
 def _whole_lines(journal: Any) -> int:
-    """Cut a tail without newline; the journal's length, where it now stands."""
+    """Cut a tail without newline, and place ``journal`` at its end; returns its length."""
     size = end = journal.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - 4096)
@@ -143,9 +149,9 @@ def _whole_lines(journal: Any) -> int:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Hold ``path``.lock, by a link that every shared file system makes for one process only.
+    """Hold the lock ``<path>.lock``: a link, which every shared file system makes for one process only.
 
-    Raises OSError if the folder cannot be reached. A holder that died loses it after 30 s.
+    Raises OSError if the folder cannot be reached. A process that died loses the lock after 30 s.
     """
     lock = JournalFileSymlinkLock(str(path), grace_period=GRACE)
     lock.acquire()
@@ -156,7 +162,7 @@ def file_lock(path: Path) -> Iterator[None]:
             lock.release()
         except RuntimeError:
             log.warning(
-                "%s.lock was gone before it was released: this process stood still for %d s, or the folder was moved",
+                "%s.lock was gone before its release: this process stood still for %d s, or the folder was moved",
                 path,
                 GRACE,
             )
@@ -166,14 +172,17 @@ JOURNAL = "journal.log"
 LOCK_KEY = 0x15071A1  # of PostgreSQL's advisory lock
 
 warnings.filterwarnings("ignore", ".*heartbeat_interval", ExperimentalWarning)
-warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)  # we beat it ourselves
+warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)  # recovery.py records them
 
 
 def storage_at(url: str | None, folder: Path, lease: float) -> optuna.storages.BaseStorage:
-    """The storage at ``url``, or the journal in ``folder``; ``lease``: seconds for which a sign of life holds."""
+    """The storage at ``url``, or the journal in ``folder``.
+
+    ``lease``: seconds after which a trial has lost its worker.
+    """
     if url is None:
         return optuna.storages.JournalStorage(WholeLinesBackend(folder / JOURNAL))
-    with exclusive(url, folder):  # several processes at once would all make the tables
+    with exclusive(url, folder):  # several processes at once would all create the tables
         return optuna.storages.RDBStorage(
             url,
             engine_kwargs={"pool_pre_ping": True},
@@ -189,6 +198,6 @@ def exclusive(url: str | None, folder: Path) -> Iterator[None]:
         with file_lock(folder / "study"):
             yield
         return
-    with create_engine(url, poolclass=NullPool).connect() as connection:  # the lock ends with the connection
+    with create_engine(url, poolclass=NullPool).connect() as connection:  # its end drops the lock
         connection.execute(text("select pg_advisory_lock(:key)"), {"key": LOCK_KEY})
         yield

@@ -1,4 +1,4 @@
-"""The study's storage: opened by any number of processes at once, created once, refused if it is another study."""
+"""A study: any number of processes may open it at once, it is created once, and refused if it is another study."""
 
 import json
 import os
@@ -24,18 +24,18 @@ URL = "ISOTRAIN_STUDY_URL"
 FOLDERS = ("leases", "trials", "workers")
 OBJECTIVES = {"trade-off": ["val_mae", "seconds"], "time-to-target": ["seconds"]}
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # the worker logs what it does
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # the worker has a log of its own
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a worker needs to know.
+    """What a worker needs to know of a study.
 
     Attributes:
-        search: the section of params.yaml.
-        space: what is varied.
-        folder: the study's own; of the journal, leases, results and logs.
-        windows: folder of the stage ``window``.
+        search: the section ``search`` of params.yaml.
+        space: what the trials vary.
+        folder: the study's own folder, with journal, leases, results and logs.
+        windows: the folder that the stage ``window`` made.
         tracking: where MLflow keeps the runs.
     """
 
@@ -47,7 +47,7 @@ class Place:
 
     @property
     def url(self) -> str | None:
-        """Of PostgreSQL: ``ISOTRAIN_STUDY_URL``, else ``search.url``; None: the journal in the folder."""
+        """The URL of PostgreSQL, from ``ISOTRAIN_STUDY_URL`` or ``search.url``; None for the journal in the folder."""
         url = os.environ.get(URL) or self.search.url
         if url is None:
             return None
@@ -57,7 +57,7 @@ class Place:
 
     @property
     def objectives(self) -> list[str]:
-        """Names of the values of a trial, in their order."""
+        """The names of the values of a trial, in their order."""
         return OBJECTIVES[self.search.objectives]
 
 
@@ -76,10 +76,10 @@ def place(params: str | Path = "params.yaml") -> Place:
 
 
 def open_study(place: Place, *, create: bool = True) -> optuna.Study:
-    """The study, with its known methods enqueued; safe from many processes at once.
+    """Open the study, with its known methods queued; many processes may do so at once.
 
-    Raises :class:`InputError` if it does not exist and ``create`` is False, or if what is stored under its name is
-    another study: another space, base, objective or series, each difference named.
+    Raises :class:`InputError` if the study does not exist and ``create`` is False, or if the stored study of this name
+    is another one: another space, base, objective or series; the message names each difference.
     """
     identity = identity_of(place)
     study = _load(place, create)
@@ -91,7 +91,7 @@ def open_study(place: Place, *, create: bool = True) -> optuna.Study:
 
 
 def identity_of(place: Place) -> dict[str, Any]:
-    """All that makes results of two trials comparable; :class:`InputError` if the windows are not there yet."""
+    """All that must be equal for results of two trials to compare; :class:`InputError` if there are no windows yet."""
     try:
         meta = read_json(place.windows / "windows.json")
     except FileNotFoundError:
@@ -105,8 +105,8 @@ def identity_of(place: Place) -> dict[str, Any]:
 def sampler(search: Search) -> optuna.samplers.BaseSampler:
     """The sampler of one worker.
 
-    Its seed is drawn from ``search.seed``, the machine and the process: workers that share a seed would all suggest
-    the same points. TPE takes running trials for bad ones (``constant_liar``), so that workers keep apart.
+    Its seed comes from ``search.seed``, the machine and the process: workers with one seed would all suggest the same
+    points. TPE treats running trials as bad ones (``constant_liar``), so that workers suggest different points.
     """
     seed = int(sha256_text(f"{search.seed} {socket.gethostname()} {os.getpid()}")[:8], 16)
     if search.sampler == "random":
@@ -117,14 +117,14 @@ def sampler(search: Search) -> optuna.samplers.BaseSampler:
 
 
 def signs_of_life(place: Place, study: optuna.Study) -> SignsOfLife:
-    """How workers of ``study`` show that they live."""
+    """How the workers of ``study`` show that they live."""
     if isinstance(study._storage, optuna.storages.JournalStorage):
         return Leases(place.folder / "leases", place.search.lease)
     return Heartbeats(_database(study._storage))
 
 
 def _load(place: Place, create: bool) -> optuna.Study:
-    """What is stored; made first if it is not there and ``create``. One that is there is only read."""
+    """The stored study; if ``create``, it is created where there is none. One that exists is only read."""
     if create:
         for inner in FOLDERS:
             (place.folder / inner).mkdir(parents=True, exist_ok=True)
@@ -143,9 +143,7 @@ def _load(place: Place, create: bool) -> optuna.Study:
         AssertionError,
     ) as problem:  # Optuna, at an entry that is none
         where = "the database" if place.url else place.folder / JOURNAL
-        raise InputError(
-            f"{where} holds an entry that is none ({type(problem).__name__}: {problem}): {DAMAGED}"
-        ) from problem
+        raise InputError(f"{where} holds a damaged entry ({type(problem).__name__}: {problem}): {DAMAGED}") from problem
 
 
 def _stored(place: Place, create: bool) -> optuna.Study:
@@ -175,7 +173,7 @@ def _unqueued(study: optuna.Study, place: Place) -> list[str]:
 
 
 def _begin(study: optuna.Study, place: Place, identity: dict[str, Any]) -> None:
-    """Whatever of a study's beginning is still to be done: a process that died half-way leaves the rest to the next."""
+    """Do what is left of beginning a study: a process that died half-way leaves the rest to the next."""
     if "identity" not in study.user_attrs:
         study.set_user_attr("began", datetime.now(UTC).isoformat(timespec="seconds"))
         study.set_user_attr("params", json.dumps(place.space.describe(), indent=1))
@@ -192,11 +190,11 @@ def _refuse_another(stored: dict[str, Any], identity: dict[str, Any], place: Pla
     ]
     if apart:
         raise InputError(
-            f"study {place.search.study} was begun with other settings ({'; '.join(apart)}): its trials would not "
+            f"the study {place.search.study} was begun with other settings ({'; '.join(apart)}): its trials would not "
             "compare with new ones; give search.study another name, or restore them"
         )
 
 
 def _not_there(place: Place) -> InputError:
     where = "the database" if place.url else str(place.folder)
-    return InputError(f"study {place.search.study} is not in {where}: start it with `make search`")
+    return InputError(f"the study {place.search.study} is not in {where}: start it with `make search`")

@@ -1,7 +1,7 @@
-"""Trials as MLflow runs: each is written as a pending run, and sent when the tracking server can be reached.
+"""Trials as MLflow runs: each is written to disk as a pending run, and sent when the tracking server can be reached.
 
-A trial's folder holds ``tracked`` once its pending run was written. So ``isotrain search sync`` finds the trials whose
-worker died between the end of the trial and its pending run.
+The folder of a trial holds a file ``tracked`` once its pending run was written. By it ``isotrain search sync`` finds
+the trials whose worker died after the end of the trial and before its pending run was written.
 """
 
 import json
@@ -32,7 +32,7 @@ HISTORY = {"val_mae": "val_mae", "train_loss": "train_loss", "seconds": "train_s
 
 
 class TrialTracking:
-    """What a worker calls with each trial that it ended: writes its pending run, and sends all that is pending."""
+    """A worker calls it with each trial that ended: it writes the trial's pending run and sends all pending runs."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -51,7 +51,7 @@ class TrialTracking:
         write_text(self._note(trial), "")
 
     def knows(self, trial: FrozenTrial) -> bool:
-        """Whether the trial's pending run was written."""
+        """Whether the pending run of the trial was written."""
         return self._note(trial).exists()
 
     def _note(self, trial: FrozenTrial) -> Path:
@@ -59,7 +59,7 @@ class TrialTracking:
 
 
 def sync(place: Place) -> str:
-    """Send every run of the project that is pending, and every finished trial whose worker did not write it."""
+    """Send every pending run of the project, and every finished trial whose worker wrote no pending run."""
     tracking = TrialTracking(place)
     for trial in open_study(place, create=False).get_trials(deepcopy=False):
         if trial.state.is_finished() and not tracking.knows(trial):
@@ -69,7 +69,7 @@ def sync(place: Place) -> str:
 
 
 def pending_run(place: Place, trial: FrozenTrial) -> PendingRun:
-    """A finished trial as one flat run."""
+    """A finished trial as a run of MLflow, without nested runs."""
     attrs, study = trial.user_attrs, place.search.study
     path = place.folder / "trials" / str(trial.number) / "result.json"
     result = read_json(path) if path.exists() else {}  # a trial that failed has none
@@ -80,7 +80,7 @@ def pending_run(place: Place, trial: FrozenTrial) -> PendingRun:
         name=f"{study}-{trial.number}",
         experiment=place.tracking.experiment,
         uri=tracking_uri(place.tracking.uri),
-        key={"study": study, "trial": str(trial.number), "trial.began": str(began)},  # studies may share a name
+        key={"study": study, "trial": str(trial.number), "trial.began": str(began)},  # study names repeat
         began=began,
         ended=ended,
         status="FAILED" if trial.state == TrialState.FAIL else "FINISHED",
@@ -104,7 +104,7 @@ def pending_run(place: Place, trial: FrozenTrial) -> PendingRun:
 
 
 def _final(trial: FrozenTrial) -> Iterator[tuple[str, float]]:
-    """What the table of runs is sorted by; the trial's number too, as tags are sorted by their letters."""
+    """The metrics by which the table of runs can be sorted; the number of the trial too, since tags sort as text."""
     attrs: Mapping[str, Any] = trial.user_attrs
     yield "trial", trial.number
     for name, metric in FINAL.items():

@@ -1,8 +1,8 @@
-"""A worker: asks the study for a trial, runs it, reports how it ended, and takes the next.
+"""A worker: it asks the study for a trial, runs it, writes its ending into the study, and asks for the next trial.
 
-:func:`work` is the worker; the rest of the file is what it needs to know of one trial: what it is asked (:class:`Job`),
-what it found (:class:`Outcome`), how it ended (:class:`Ending`), and the signals that end it early (:class:`Stop`).
-Nothing of a worker outlives it but what the study was given.
+:func:`work` is the worker. The other classes describe one trial: what is to be run (:class:`Job`), what it found
+(:class:`Outcome`), how it ended (:class:`Ending`), and the signals that end it early (:class:`Stop`). When a worker
+ends, only what it wrote into the study and into the folders of its trials is left.
 """
 
 import contextlib
@@ -37,17 +37,17 @@ from isotrain.search.study import Place, open_study, signs_of_life
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Finished = Callable[[FrozenTrial], None]
-SEEDS = 1000  # a trial's seed lies below; fresh seeds do not
-ROOM = 10_000_000  # bytes: less is a full disk
+SEEDS = 1000  # seeds of trials lie below this number, fresh seeds do not
+FREE_BYTES = 10_000_000  # with less than this the disk counts as full
 ASKED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Leave(SystemExit):
-    """Raised in the middle of a training by a signal; not an Exception, so that nothing takes it for a failure."""
+    """Raised by a signal in the middle of a training; no Exception, so that nothing treats it as a failure."""
 
 
 class Stop:
-    """What has asked the worker to leave, if anything: a signal's name."""
+    """Whether a signal has asked the worker to leave: ``signal`` is its name, or None."""
 
     def __init__(self) -> None:
         self.signal: str | None = None
@@ -55,7 +55,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
-        """Take the signals in the block; outside the main thread they are not ours, and only the block runs."""
+        """Handle the signals in the block; outside the main thread, which alone may, only run the block."""
         before = {number: signal.getsignal(number) for number in ASKED}
         with contextlib.suppress(ValueError):
             for number in ASKED:
@@ -90,11 +90,11 @@ class Job:
     """One trial to run.
 
     Attributes:
-        number: of the trial.
+        number: number of the trial in the study.
         seed: below 1000; a repeat of a trial has the seed of the first.
-        overrides: dotted path -> value, what the trial changes in the base.
-        settings: the base so changed.
-        out: folder for whatever the trial writes.
+        overrides: dotted path -> value: what the trial changes in the settings of the base.
+        settings: the settings of the base with these changes.
+        out: the folder for the files of the trial.
     """
 
     number: int
@@ -106,7 +106,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial found: ``values`` in the order of the objectives, ``attrs`` to be kept with the trial."""
+    """What a trial found: its ``values`` in the order of the objectives, and the ``attrs`` to keep with the trial."""
 
     values: tuple[float, ...]
     attrs: dict[str, Any]
@@ -117,12 +117,12 @@ Objective = Callable[[Job, Report], Outcome]
 
 
 class Diverged(Exception):
-    """The training ran into numbers that are not finite: the trial has failed and is not repeated."""
+    """The training met numbers that are not finite: the trial has failed and is not repeated."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a trial ended: ``why`` if it failed; ``error`` if the worker cannot go on after it."""
+    """How a trial ended: the reason ``why`` if it failed; ``error`` if the worker cannot go on after it."""
 
     state: TrialState
     values: tuple[float, ...] = ()
@@ -133,10 +133,10 @@ class Ending:
 
 
 def attempt(run: Callable[[], Outcome], stop: Stop) -> Ending:
-    """What became of ``run``; a failure of the trial's own ends the trial only.
+    """How the trial ended that ``run`` runs.
 
-    Given back, to be run again: a trial that a signal interrupts, or that finds the disk full. Then the worker ends
-    too.
+    A failure of the trial itself ends the trial only. A trial that a signal interrupts, or that finds the disk full, is
+    given back to be run again, and the worker ends too.
     """
     try:
         with stop.interruptible():
@@ -166,14 +166,17 @@ def _failed(why: str) -> Ending:
 
 
 def _in_words(problem: Exception) -> str:
-    """The kind of problem and its first line; torch has no one class for too little memory."""
+    """The class of a problem and its first line; torch has several classes for too little memory."""
     kind, first = type(problem).__name__, (str(problem).splitlines() or [""])[0]
     memory = kind in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in first
     return f"{'out of memory: ' if memory else ''}{kind}: {first}"
 
 
 def reporter(trial: optuna.Trial, patience: float) -> Report:
-    """Hands errors to the study's pruner, for one objective; with two Optuna has no pruning, and nothing is done."""
+    """What reports validation errors to the study's pruner.
+
+    With two objectives, which Optuna cannot prune, it is idle.
+    """
 
     def report(step: int, val_mae: float, _: float) -> None:
         if len(trial.study.directions) == 1:
@@ -185,15 +188,15 @@ def reporter(trial: optuna.Trial, patience: float) -> Report:
 
 
 def work(place: Place, objective: Objective, *, on_finished: Finished = lambda _: None) -> str:
-    """Run trials until the budget is spent or a signal asks to leave; returns which.
+    """Run trials until the budget is spent or a signal asks the worker to leave; returns the reason in words.
 
-    ``on_finished`` is called with each trial that this worker ended, in whatever state, after the study knows.
-    Any number of workers may run at once, start at any time and die at any time: what a dead one ran is found by its
-    lease and queued again by the others, at the latest when the next one starts.
+    ``on_finished`` is called with each trial that this worker ended, in whatever state, after the study has its ending.
+    Any number of workers may run at once, start at any time and die at any time: the others find the trial of a dead
+    worker by its lease and put it into the retry queue, at the latest when the next worker starts.
 
     Raises:
-        InputError: what is stored is another study, or ``search.failures`` trials in a row have failed here.
-        OSError: the disk is full; the trial is given back first if it can be.
+        InputError: the stored study is another one, or ``search.failures`` trials in a row have failed in this worker.
+        OSError: the disk is full; the trial is given back first if that can still be written.
     """
     study = patiently(lambda: open_study(place), place.search.patience, "opening the study")
     with writing_to(place.folder / "workers" / f"{socket.gethostname()}-{os.getpid()}.log"), Stop().listening() as stop:
@@ -203,7 +206,7 @@ def work(place: Place, objective: Objective, *, on_finished: Finished = lambda _
 
 
 def worker_name() -> str:
-    """Machine and process, and the cluster's job if there is one."""
+    """The machine and the process, and the job of the cluster if there is one."""
     job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
     task = os.environ.get("SLURM_ARRAY_TASK_ID")
     within = f" job {job}" + (f"_{task}" if task else "") if job else ""
@@ -211,7 +214,7 @@ def worker_name() -> str:
 
 
 class Worker:
-    """One process's share of a study."""
+    """The loop of one process over the trials of a study."""
 
     def __init__(
         self, place: Place, study: optuna.Study, objective: Objective, on_finished: Finished, stop: Stop
@@ -222,9 +225,10 @@ class Worker:
         self._failed_in_a_row = 0
 
     def run(self) -> str:
-        """Trial after trial; why it ended.
+        """Run trial after trial; returns why the worker ended.
 
-        A study that is over is watched for a lease while trials of others run: none may be left by a dead worker.
+        When the budget is spent and trials of other workers still run, the worker stays for the length of a lease: if
+        one of them dies, its trial must not be left behind.
         """
         watch_ends = None
         while True:
@@ -234,7 +238,7 @@ class Worker:
                 return f"asked to leave ({self._stop.signal})"
             if spent is None:
                 watch_ends = None
-                self._one()
+                self._run_next()
                 continue
             lease = self._place.search.lease
             watch_ends = watch_ends or time.monotonic() + lease * (1 + 1 / BEATS)
@@ -243,8 +247,11 @@ class Worker:
             time.sleep(lease / BEATS)
 
     def _check(self) -> str | None:
-        """Recover what dead workers left; why the study is over, or None: what was begun is run to its end first."""
-        if shutil.disk_usage(self._place.folder).free < ROOM:
+        """Queue the trials of dead workers again; returns why the study is over, or None.
+
+        The retry queue is emptied first.
+        """
+        if shutil.disk_usage(self._place.folder).free < FREE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._place.folder))
         self._signs.recover(self._study)
         retries = self._place.search.retries
@@ -254,12 +261,12 @@ class Worker:
         trials = self._trials()
         return None if waiting_repeats(trials) else budget.spent(self._study, self._place.search)
 
-    def _one(self) -> None:
+    def _run_next(self) -> None:
         trial = self._patiently(self._study.ask, "asking for a trial")
         self._patiently(lambda: self._signs.beat(trial), "taking the lease")
         with alive(self._signs, trial, self._place.search.lease):
             ending = self._attempt(trial)
-            accepted = self._patiently(lambda: self._tell(trial, ending), f"ending trial {trial.number}")
+            accepted = self._patiently(lambda: self._end(trial, ending), f"ending trial {trial.number}")
         self._patiently(lambda: self._signs.end(trial), "dropping the lease")
         self._log_ending(trial, ending, accepted)
         if ending.error is not None:
@@ -268,7 +275,7 @@ class Worker:
         self._require_success(ending)
 
     def _attempt(self, trial: optuna.Trial) -> Ending:
-        """Sample, note in the study what is run, run it."""
+        """Sample a trial, write into the study what is run, and run it."""
         number, space = trial.number, self._place.space
         out = self._place.folder / "trials" / str(number)
         self._patiently(lambda: out.mkdir(exist_ok=True), "making the trial's folder")
@@ -285,8 +292,11 @@ class Worker:
                 self._stop,
             )
 
-    def _tell(self, trial: optuna.Trial, ending: Ending) -> bool:
-        """Whether the study took the ending: not if others took this worker for dead and ended the trial."""
+    def _end(self, trial: optuna.Trial, ending: Ending) -> bool:
+        """Write the ending.
+
+        False if other workers had ended the trial before, because they took this worker for dead.
+        """
         try:
             _note(trial, ending.attrs)
             if ending.state == TrialState.FAIL:
@@ -309,7 +319,8 @@ class Worker:
     def _log_ending(self, trial: optuna.Trial, ending: Ending, accepted: bool) -> None:
         if not accepted:
             log.warning(
-                "trial %d was taken for dead meanwhile and is queued again: its result is dropped", trial.number
+                "trial %d is queued again by others, which took this worker for dead: its result is dropped",
+                trial.number,
             )
         elif ending.state == TrialState.FAIL:
             back = ", given back" if ending.given_back else ""
@@ -338,7 +349,7 @@ def _note(trial: optuna.Trial, attrs: Mapping[str, object]) -> None:
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Append every log line of the block to ``path``."""
+    """Append every line that the block logs to the file ``path``."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()

@@ -1,1 +1,5 @@
-"""The page of a search: its front, run again on fresh seeds, and what mattered."""
+"""The report of a search: its front, its points on fresh seeds, and which settings matter.
+
+In: a :class:`~isotrain.compare.searched.Searched`. Out: ``search.html``, ``search.md``, ``search.json`` and the figures
+in ``search/``. Open ``page.py`` first; ``words.py`` has the sentences and verdicts, ``figures.py`` the figures.
+"""

@@ -1,4 +1,4 @@
-"""The figures of a search: its front, what fresh seeds make of it, which parameters matter."""
+"""The figures of a search: its front, its points on fresh seeds, and which parameters matter."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ LOGARITHMIC = 20  # times the smallest value from which an axis is logarithmic
 
 
 def importance(found: Searched) -> Figure | None:
-    """A bar a parameter and objective, with what chance reaches as a tick; ``None`` with too few trials."""
+    """A bar for each parameter and objective, with what chance reaches as a tick; ``None`` with too few trials."""
     if not found.importances:
         return None
     names = sorted(found.importances[0].share, key=lambda name: -sum(i.share[name] for i in found.importances))
@@ -44,7 +44,7 @@ def importance(found: Searched) -> Figure | None:
 
 
 def parallel(found: Searched) -> Figure | None:
-    """A line a trial across its parameters to its two results; the front is in colour."""
+    """A line for each trial across its parameters to its two values; the front is in colour."""
     trials = [point for point in found.points if point.counts]
     if len(trials) < 2:
         return None
@@ -56,7 +56,7 @@ def parallel(found: Searched) -> Figure | None:
     paths = [path for path in dict.fromkeys(key for row in rows for key in row) if path not in ends]
     scales = [_scale(path, [row[path] for row in rows if path in row]) for path in (*paths, *ends)]
     scales = [scale for scale in scales if len(scale.ticks) > 1]
-    figure, grid = new_figure(max(8.4, 0.95 * len(scales)), 5.0, titled(found, "What the trials tried"))
+    figure, grid = new_figure(max(8.4, 0.95 * len(scales)), 5.0, titled(found, "The settings of all trials"))
     axes = grid[0, 0]
     shades, palette = Normalize(0, max(len(best) - 1, 1)), mpl.colormaps["viridis"]
     order = {point.number: rank for rank, point in enumerate(found.front)}
@@ -71,16 +71,16 @@ def parallel(found: Searched) -> Figure | None:
 
 @dataclass(frozen=True)
 class Scale:
-    """One axis of the parallel coordinates: its ticks at heights in [0, 1]; numbers between them."""
+    """One axis of the parallel coordinates: its ticks at heights in [0, 1], with numbers between them."""
 
     name: str
     ticks: tuple[tuple[float, str], ...]
-    low: float = math.nan  # a number's limits; NaN: the values are words
+    low: float = math.nan  # the limits of numbers; NaN if the values are words
     high: float = math.nan
     logarithmic: bool = False
 
     def height(self, value: Any) -> float:
-        """Where ``value`` lies; below the axis if it is absent."""
+        """The height of ``value`` on the axis, or below the axis if the trial has no value."""
         if value is None:
             return ABSENT
         if math.isnan(self.low):
@@ -117,7 +117,7 @@ def _dress(axes: Axes, scales: Sequence[Scale], absent: bool) -> None:
     names = [scale.name.removeprefix("isolation.").replace("schedule.", "") for scale in scales]
     axes.set_xticks(range(len(scales)), names, rotation=40, ha="right", fontsize=8)
     axes.tick_params(length=0)
-    axes.set_yticks([ABSENT] if absent else [], ["not there"] if absent else [], fontsize=8)
+    axes.set_yticks([ABSENT] if absent else [], ["absent"] if absent else [], fontsize=8)
     axes.grid(visible=False)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.set_xlim(-0.4, len(scales) - 0.6)
@@ -158,11 +158,11 @@ def draw_all(found: Searched, rows: Sequence[Again], folder: Path) -> list[str]:
 
 
 def front(found: Searched, rows: Sequence[Again]) -> Figure | None:
-    """Training seconds against validation MAE: trials, the front, the points run again, the methods beside them."""
+    """Training seconds against validation MAE: trials, front, points on fresh seeds, and the methods beside them."""
     whole = [point for point in found.points if point.counts]
     if not whole:
         return None
-    figure, grid = new_figure(8.4, 5.6, titled(found, "What the search found, and what fresh seeds make of it"))
+    figure, grid = new_figure(8.4, 5.6, titled(found, "The front of the search, and its points on fresh seeds"))
     axes = grid[0, 0]
     axes.scatter(*_plane(whole), s=16, color="#B5B5B5", linewidths=0, zorder=1)
     early = [point for point in found.points if point.early]
@@ -184,10 +184,10 @@ def front(found: Searched, rows: Sequence[Again]) -> Figure | None:
 
 
 def confirmed(found: Searched, rows: Sequence[Again]) -> Figure | None:
-    """Of each point run again: what the search measured against what fresh seeds gave, both objectives."""
+    """Each point that was trained again: value in the search against value on fresh seeds, for both objectives."""
     if not rows:
         return None
-    figure, grid = new_figure(8.4, 4.2, titled(found, "Do the search's figures hold on fresh seeds?"), columns=2)
+    figure, grid = new_figure(8.4, 4.2, titled(found, "Do the values of the search hold on fresh seeds?"), columns=2)
     sides = (
         ("Validation MAE (kW)", [(row.point.val_mae, row.val_mae, row) for row in rows]),
         ("Training time (s)", [(row.point.seconds, row.seconds, row) for row in rows]),
@@ -197,8 +197,8 @@ def confirmed(found: Searched, rows: Sequence[Again]) -> Figure | None:
             axes.plot([x, x], [y.low, y.high], color=POINT, lw=1.4, alpha=0.6)
         axes.plot([x for x, _, _ in pairs], [y.median for _, y, _ in pairs], "o", ms=7, color=POINT)
         ends = [value for x, y, _ in pairs for value in (x, y.low, y.high)]
-        room = 0.12 * (max(ends) - min(ends)) or 1.0
-        limits = (min(ends) - room, max(ends) + room)
+        margin = 0.12 * (max(ends) - min(ends)) or 1.0
+        limits = (min(ends) - margin, max(ends) + margin)
         axes.plot(limits, limits, color=GREY, lw=1, ls=(0, (4, 3)), zorder=1)
         axes.set(xlim=limits, ylim=limits, xlabel=f"{what}, as searched", ylabel="on fresh seeds", title=what)
         axes.set_aspect("equal")
@@ -225,7 +225,7 @@ def hypervolume(found: Searched) -> Figure | None:
 
 
 def _moved(axes: Axes, row: Again) -> list[Label]:
-    """A point from where the search saw it to where fresh seeds put it."""
+    """An arrow from a point as the search measured it to the same point on fresh seeds."""
     goal = (row.seconds.median, row.val_mae.median)
     start = (row.point.seconds, row.point.val_mae)
     seeds = [(run.train_seconds, best_validation(run.history)) for run in row.runs]
@@ -237,7 +237,7 @@ def _moved(axes: Axes, row: Again) -> list[Label]:
 
 
 def _beside(axes: Axes, name: str, runs: Sequence[Run], colour: str) -> list[Label]:
-    """A method run beside the points: its seeds, and their median."""
+    """A method that was trained beside the points: its seeds, and their median."""
     if not runs:
         return []
     seeds = [(run.train_seconds, best_validation(run.history)) for run in runs]
@@ -248,20 +248,20 @@ def _beside(axes: Axes, name: str, runs: Sequence[Run], colour: str) -> list[Lab
 
 
 def _frame(axes: Axes, found: Searched, runs: Sequence[Run]) -> int:
-    """Limits around the front and the fits; how many trials lie beyond them."""
+    """Set limits around the front and the fits; returns how many trials lie beyond them."""
     kept = [(p.seconds, p.val_mae) for p in found.front] + [(r.train_seconds, best_validation(r.history)) for r in runs]
     errors = [point.val_mae for point in found.points if point.counts]
     low, high = min(y for _, y in kept), max(*(y for _, y in kept), float(np.quantile(errors, 0.75)))
-    room = max(high - low, 0.01 * high)
-    axes.set_ylim(low - 0.12 * room, high + 0.08 * room)
+    margin = max(high - low, 0.01 * high)
+    axes.set_ylim(low - 0.12 * margin, high + 0.08 * margin)
     across = [x for x, _ in kept] + [point.seconds for point in found.points if low <= point.val_mae <= high]
     axes.set_xlim(min(across) / 1.15, max(across) * 1.25)
-    return sum(value > high + 0.08 * room for value in errors)
+    return sum(value > high + 0.08 * margin for value in errors)
 
 
 def _legend(found: Searched, rows: Sequence[Again], early: bool, beyond: int) -> str:
     marks = ["grey: trials", "crosses: stopped early"] if early else ["grey: trials"]
-    marks += ["dashed: the front as searched (biased: the best of many)"]
+    marks += ["dashed: the front as searched (biased, as the best of many trials)"]
     marks += [f"{beyond} more above the frame"] if beyond else []
     text = "; ".join(marks)
     if rows:

@@ -29,7 +29,7 @@ from isotrain.report.tables import cell, error, seconds, table, three_digits
 
 
 def front_table(found: Searched) -> str:
-    """The front as searched, the fastest first, with what tells its points apart; above it what they share."""
+    """The front as the search measured it, the fastest point first, below the settings that all its points share."""
     shared = _shared(found.front)
     head = ["trial", "val. MAE, kW", "training, s", "known as", "settings"]
     rows = [
@@ -42,12 +42,12 @@ def front_table(found: Searched) -> str:
 
 
 def commands(found: Searched) -> str:
-    """What to type for each point of the front."""
+    """The command that trains each point of the front again."""
     return "\n\n".join(f"Trial {point.number}:\n\n    {point.command}" for point in found.front)
 
 
 def again_table(found: Searched, rows: Sequence[Again], rules: Rules) -> str:
-    """What was searched beside what fresh seeds gave."""
+    """The values that the search measured beside those on fresh seeds."""
     head = ["trial", "isolated, %", "val. MAE searched, kW", "on fresh seeds", "test MAE, kW", "seconds searched"]
     head += ["alone, fresh seeds", "seeds"]
     lines = []
@@ -75,7 +75,7 @@ def duel_table(fought: Sequence[Duel]) -> str:
 
 
 def importance_table(found: Searched) -> str:
-    """Shares in percent beside what chance reaches."""
+    """Importances in percent beside those that chance reaches."""
     head = ["parameter", *(f"for {one.objective}, % (chance)" for one in found.importances)]
     first = found.importances[0]
     rows = [
@@ -89,7 +89,7 @@ def importance_table(found: Searched) -> str:
 
 
 def contract(found: Searched, rows: Sequence[Again], fought: Sequence[Duel], notes: Sequence[str]) -> dict[str, Any]:
-    """search.json."""
+    """The content of ``search.json``."""
     return {
         "study": found.study,
         "data": dict(found.data),
@@ -137,7 +137,7 @@ def _beside(name: str, runs: Sequence[Run], rules: Rules) -> list[str]:
 
 
 def _shared(points: Sequence[Point]) -> dict[str, Any]:
-    """Dotted path -> value of what is the same in all of several ``points``."""
+    """Dotted path -> value of the settings that are the same in all ``points``; empty for a single point."""
     if len(points) < 2:
         return {}
     first = points[0].settings
@@ -145,7 +145,7 @@ def _shared(points: Sequence[Point]) -> dict[str, Any]:
 
 
 def _settings(point: Point, shared: Mapping[str, Any]) -> str:
-    """What ``point`` does not share, without the names of the sections: the command has them."""
+    """The settings that ``point`` does not share, without the names of their sections, which the command has."""
     own = {path.rpartition(".")[2]: value for path, value in point.settings.items() if path not in shared}
     return ", ".join(f"{name} {cell(_short(value))}" for name, value in own.items())
 
@@ -177,7 +177,7 @@ def write_search_report(found: Searched, folder: str | Path, rules: Rules) -> Pa
     """
     folder = Path(folder)
     if not found.front:
-        raise InputError(f"study {found.study} has no finished trial to report: run `make search`, or wait for one")
+        raise InputError(f"study {found.study} has no finished trial to report: run `make search`, or wait for a trial")
     rows, fought = again(found, rules), duels(found, rules)
     drawn = draw_all(found, rows, folder / "search")
     write_text(folder / "search.md", _markdown(found, rows, fought, rules, drawn))
@@ -207,9 +207,9 @@ def _markdown(
 
 
 def _fresh(found: Searched, rows: Sequence[Again], fought: Sequence[Duel], rules: Rules) -> list[str]:
-    """The points run again, or that there are none."""
+    """The section on the points that were trained again, or the sentence that there are none."""
     if not rows:
-        return ["## On fresh seeds", "No point was run again yet: `isotrain search confirm` does."]
+        return ["## On fresh seeds", "No point was trained again yet. The command `isotrain search confirm` does it."]
     blocks = ["## On fresh seeds", cursed(rows), again_table(found, rows, rules)]
     if fought:
         blocks += ["### Against each method, on the same seeds", duel_table(fought)]
@@ -218,12 +218,12 @@ def _fresh(found: Searched, rows: Sequence[Again], fought: Sequence[Duel], rules
 
 def _front(found: Searched) -> list[str]:
     reading = (
-        "As the search measured them, once each and with a seed of their own: the order along the front may be chance. "
-        "“Known as”: a method of params.yaml that was tried first."
+        "The search measured each point once, with a seed of its own, so the order along the front may be chance. "
+        "“Known as” names a method of params.yaml that was tried first."
     )
     again = (
-        "In the project's folder. The fit is then the method `isolated`, and params.yaml is left changed: restore it "
-        "(`git checkout params.yaml`) before the study goes on."
+        "Run the command in the project's folder. It trains the method `isolated` and leaves params.yaml changed: "
+        "restore the file (`git checkout params.yaml`) before the study goes on."
     )
     table = front_table(found)
     return ["## The front", reading, table, "### To train a point again", again, commands(found)]

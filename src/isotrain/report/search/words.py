@@ -17,22 +17,25 @@ from isotrain.report.words import joined
 
 @dataclass(frozen=True)
 class Rules:
-    """Intervals of ``confidence`` from ``bootstrap`` resamples; apart by up to ``tolerance``, a share, is equal."""
+    """How points are compared: intervals of ``confidence`` from ``bootstrap`` resamples.
+
+    Values that differ by up to ``tolerance``, a share, are equal.
+    """
 
     confidence: float = 0.9
     bootstrap: int = 2000
     tolerance: float = 0.005
 
     def interval(self, values: Sequence[float]) -> Interval:
-        """Median of ``values``, one a seed."""
+        """The median of ``values``, one for each seed, with its interval."""
         return median_interval(values, self.confidence, self.bootstrap)
 
 
 @dataclass(frozen=True)
 class Again:
-    """A point as the search measured it and as it was on fresh seeds; ``runs`` are those that did not diverge.
+    """A point as the search measured it and as it was on fresh seeds; ``runs`` are the fits that did not diverge.
 
-    ``val_mae`` is the best of a fit, as in the search; ``test_mae`` that of its end (kW).
+    ``val_mae`` is the best validation error of a fit, as in the search; ``test_mae`` the test error at its end (kW).
     """
 
     point: Point
@@ -43,7 +46,7 @@ class Again:
     seconds: Interval
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """All fields as values of JSON."""
         figures = {name: getattr(self, name).as_json() for name in ("val_mae", "test_mae", "seconds")}
         seen = {"trial": self.point.number, "searched": {"val_mae": self.point.val_mae, "seconds": self.point.seconds}}
         return seen | {"seeds": [run.seed for run in self.runs], "diverged": self.diverged} | figures
@@ -60,28 +63,28 @@ class Duel:
     verdict: str  # beats it | is beaten | trades | undecided
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """All fields as values of JSON."""
         difference = self.difference.as_json() if self.difference else None
         named = {"trial": self.point.number, "rival": self.rival, "verdict": self.verdict}
         return named | {"seconds_ratio": self.ratio.as_json(), "test_mae_difference": difference}
 
 
 def again(found: Searched, rules: Rules) -> list[Again]:
-    """The points that were run again, the fastest as searched first; those of which no fit ended well are left out."""
+    """The points that were trained again, the fastest in the search first; not those whose fits all diverged."""
     return [one for point in found.again if (one := _again(found, point, rules))]
 
 
 def duels(found: Searched, rules: Rules) -> list[Duel]:
-    """Every point that was run again against every method run beside it."""
+    """Every point that was trained again, against every method that was trained beside it."""
     return [duel for point in found.again for rival in found.against if (duel := _duel(found, point, rival, rules))]
 
 
 def verdict(ratio: Interval, difference: Interval | None, margin: float, tolerance: float) -> str:
-    """One word for a point against a rival.
+    """What a point does against a rival, in one or two words.
 
-    It beats it if one of time and accuracy is clearly better (the whole interval is) and the other at worst equal
-    (the whole interval within ``margin`` kW, or ``tolerance`` of the time); the other way round it is beaten.
-    Clearly better in one and clearly worse in the other is a trade; all else is undecided.
+    The point beats the rival if one of time and accuracy is clearly better (the whole interval is) and the other at
+    worst equal (the whole interval within ``margin`` kW, or ``tolerance`` of the time); the other way round it is
+    beaten. Clearly better in one and clearly worse in the other is a trade; all else is undecided.
     """
     if difference is None:
         return "undecided"
@@ -95,17 +98,17 @@ def verdict(ratio: Interval, difference: Interval | None, margin: float, toleran
 
 
 def curse(rows: Sequence[Again], of: Callable[[Again], float]) -> float:
-    """Median over the points run again of ``of``."""
+    """The median of ``of`` over the points that were trained again."""
     return median(of(row) for row in rows)
 
 
 def rise_in_error(row: Again) -> float:
-    """Validation MAE on fresh seeds less that which the search measured, kW."""
+    """Validation MAE (kW) on fresh seeds less the value that the search measured."""
     return row.val_mae.median - row.point.val_mae
 
 
 def change_of_seconds(row: Again) -> float:
-    """Seconds alone on the machine over those that the search estimated."""
+    """Measured seconds, alone on the machine, divided by the seconds that the search estimated."""
     return row.seconds.median / row.point.seconds
 
 
@@ -139,7 +142,7 @@ def _duel(found: Searched, point: Point, rival: str, rules: Rules) -> Duel | Non
 
 
 def isolates(runs: Sequence[Run]) -> bool:
-    """Whether anything was left out of these fits' training."""
+    """Whether these fits isolated anything."""
     return any(run.isolated_fraction > 0 for run in runs)
 
 
@@ -152,25 +155,25 @@ QUESTION = "Which settings of isolation give the best forecasts for the training
 
 
 def answer(found: Searched, rows: Sequence[Again], fought: Sequence[Duel]) -> str:
-    """The top of the page: nothing is called better before fresh seeds have said so."""
+    """The sentence at the top of the page. Only results on fresh seeds call anything better."""
     if not found.front:
-        return "No trial has finished yet, so there is nothing to say."
+        return "No trial has finished yet, so there is no answer."
     if not fought:
         return (
-            f"Open. The front has {len(found.front)} points, but none was run again on fresh seeds beside another "
+            f"Open. The front has {len(found.front)} points, but none was trained again on fresh seeds beside another "
             f"method, so nothing here is called better than anything else.{_simulated(found)}"
         )
     said = [_against(rival, [duel for duel in fought if duel.rival == rival]) for rival in found.against]
-    compared = f"Of {len(rows)} points of the front run again on fresh seeds, {'; '.join(filter(None, said))}."
+    compared = f"Of {len(rows)} points of the front trained again on fresh seeds, {'; '.join(filter(None, said))}."
     return f"{compared} {_what_isolates(rows, fought)}{_simulated(found)}"
 
 
 def cursed(rows: Sequence[Again]) -> str:
-    """How far the search's own figures of the chosen points can be believed."""
+    """How far the values that the search measured for the chosen points can be believed."""
     rise, change = curse(rows, rise_in_error), curse(rows, change_of_seconds)
     worse = sum(rise_in_error(row) > 0 for row in rows)
     return (
-        "The best of many noisy trials tends to look better than it is. "
+        "The best of many noisy trials tends to seem better than it is. "
         f"On fresh seeds {worse} of {len(rows)} points have a larger validation MAE than the search measured "
         f"({rise:+.3f} kW, median over the points); their seconds, each "
         f"fit alone on the machine, are {change:.2f} times those that the search estimated "
@@ -179,7 +182,7 @@ def cursed(rows: Sequence[Again]) -> str:
 
 
 def notes(found: Searched, rules: Rules) -> list[str]:
-    """How it was searched and measured, and what weakens it."""
+    """How the study searched and measured, and what weakens its result."""
     failed = ", ".join(f"{number} {cell(why)}" for why, number in sorted(found.failed.items()))
     early = sum(point.early for point in found.points)
     lines = [
@@ -189,7 +192,7 @@ def notes(found: Searched, rules: Rules) -> list[str]:
         + (f", {early} of them stopped early" if early else "")
         + (f"; {found.pruned} pruned" if found.pruned else "")
         + f"; {sum(found.failed.values())} failed" + (f" ({failed})" if failed else "")
-        + f"; {found.repeated} were repeats of trials whose worker had vanished or was told to stop.",
+        + f"; {found.repeated} were repeats of trials whose worker had died or was asked to stop.",
         "Seconds of a trial are estimated from step costs measured in quiet moments (docs/search.md); seconds on fresh "
         "seeds are measured over whole fits, each alone on the machine, validation and logging excluded.",
         "The validation MAE is the best of a training, the test MAE that of its end.",
@@ -222,11 +225,11 @@ def _confirmation(found: Searched, rules: Rules) -> list[str]:
         "before the next.",
         f"Hardware of these fits: {hardware}.",
         f"Brackets: {percent} bootstrap intervals of the median over seeds; with three seeds or fewer their range. "
-        f"Differences in test MAE: {percent} paired week-block bootstrap over common hours; it speaks of other weeks.",
+        f"Differences in test MAE: {percent} paired week-block bootstrap over common hours, thus about other weeks.",
         f"A point beats a rival if one of time and test MAE is clearly better (the whole interval is) and the other at "
         f"worst equal (the whole interval within {100 * rules.tolerance:g} %); clearly better in one and clearly worse "
         "in the other is a trade.",
-        "Several points are compared with several rivals, so one verdict in some tens may be chance.",
+        "Several points are compared with several rivals, so a few of many verdicts may be chance.",
     ]
 
 
@@ -241,13 +244,13 @@ def _against(rival: str, fought: Sequence[Duel]) -> str:
 
 
 def _what_isolates(rows: Sequence[Again], fought: Sequence[Duel]) -> str:
-    """Whether it is isolation that wins: the front may hold small networks that isolate nothing."""
+    """Whether the winners isolate anything: a front may consist of small networks that isolate nothing."""
     isolating = {row.point.number for row in rows if isolates(row.runs)}
     winners = {duel.point.number for duel in fought if duel.verdict == "beats it"}
     if not winners:
-        return f"{len(isolating)} of them isolated anything."
-    return f"Points that beat something: {len(winners)}, of which {len(winners & isolating)} isolated anything."
+        return f"Of these points {len(isolating)} isolate something."
+    return f"Points that beat something: {len(winners)}, of which {len(winners & isolating)} isolate something."
 
 
 def _simulated(found: Searched) -> str:
-    return " The series is SIMULATED: this says nothing about a real building." if found.data["simulated"] else ""
+    return " The series is SIMULATED: the result says nothing about a real building." if found.data["simulated"] else ""
