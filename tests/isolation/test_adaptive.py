@@ -1,4 +1,4 @@
-"""The callback of the adaptive horizon in real Lightning training."""
+"""The callbacks that measure, the adaptive horizon and the adaptive credit, in real Lightning training."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from isotrain.errors import InputError
-from isotrain.isolation import AdaptiveHorizon, Policy
+from isotrain.isolation import AdaptiveCredit, AdaptiveHorizon, Policy, Schedule, callback_of
 from isotrain.lstm import LSTM
 
 TIME = 16
@@ -28,9 +28,11 @@ class Forecaster(pl.LightningModule):
         self.x = torch.randn(20, 6, TIME, 2, generator=torch.Generator().manual_seed(1))
         self.lag = lag
         self.steps_seen: list[int | None] = []
+        self.credit_seen: list[str] = []
 
     def training_step(self, _: Tensor, batch_idx: int) -> Tensor:
         self.steps_seen.append(self.lstm.isolated.steps)
+        self.credit_seen.append(*(self.lstm.isolated.credit or ("full",)))
         x = self.x[batch_idx]
         y = self.lstm(x)[0][:, -1]
         return (self.head(y)[:, 0] - x[:, TIME - 1 - self.lag, 0]).square().mean()
@@ -112,7 +114,7 @@ def test_a_failing_step_leaves_the_lstm_as_it_was() -> None:
 
 def test_other_lstms_are_refused_by_name() -> None:
     model = Forecaster(lstm=nn.LSTM(2, 8, batch_first=True))
-    with pytest.raises(InputError, match=r"'lstm' is a LSTM: an adaptive horizon needs isotrain\.lstm\.LSTM"):
+    with pytest.raises(InputError, match=r"'lstm' is a LSTM: criterion 'neglected' needs isotrain\.lstm\.LSTM"):
         fit(model, horizon())
 
 
@@ -121,3 +123,46 @@ def test_no_horizon_is_shorter_than_asked() -> None:
     assert AdaptiveHorizon(policy, window=8, ladder=(2, 3, 6, 12)).horizon.ladder == (3, 6, 8)
     with pytest.raises(InputError, match="criterion='depth' measures no horizon"):
         AdaptiveHorizon(Policy("step"), window=8)
+
+
+def credit(tolerance: float, every: int = 2, **schedule: Any) -> AdaptiveCredit:
+    chosen = Schedule(**{"fraction": 1.0, "start": 0.0, **schedule})
+    callback = callback_of(
+        Policy("credit", "cell", "neglected", chosen, tolerance=tolerance, every=every), window=TIME, seed=0
+    )
+    assert isinstance(callback, AdaptiveCredit)
+    return callback
+
+
+def test_credit_comes_back_when_too_much_is_neglected() -> None:
+    """Three measurements above the tolerance: from then on everything trains, and nothing is measured any more."""
+    model, callback = Forecaster(lag=3), credit(0.001)
+    fit(model, callback, steps=8)
+    assert [entry["step"] for entry in callback.history] == [0, 2, 4]
+    assert all(entry["neglected"] > 0.001 for entry in callback.history)
+    assert [entry["share"] for entry in callback.history] == [1.0, 1.0, 0.0]
+    assert model.credit_seen == ["full", "cell", "full", "cell", "full", "full", "full", "full"]
+    assert model.lstm.isolated.nothing and "forward" not in vars(model.lstm)
+
+
+def test_credit_stays_away_as_long_as_little_is_neglected_and_comes_back_at_the_stop() -> None:
+    model, callback = Forecaster(lag=3), credit(1.0, every=3, start=0.25, stop=0.75)
+    fit(model, callback, steps=8)
+    assert [entry["step"] for entry in callback.history] == [2, 5]
+    assert model.credit_seen == ["full", "full", "full", "cell", "cell", "full", "full", "full"]
+    without_end = Forecaster(lag=3)
+    fit(without_end, credit(1.0, every=3), steps=8)
+    assert without_end.credit_seen == ["full", "cell", "cell"] * 2 + ["full", "cell"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tolerance", [0.001, 1.0])
+def test_adaptive_credit_resumed_in_the_middle_is_the_same_run(tmp_path: Path, tolerance: float) -> None:
+    whole, first = Forecaster(lag=2), credit(tolerance)
+    keep = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=1, save_top_k=-1, filename="{step}")
+    fit(whole, first, keep, steps=10, enable_checkpointing=True)
+    for at in (3, 6):
+        resumed, second = Forecaster(lag=2), credit(tolerance)
+        fit(resumed, second, steps=10, resume=tmp_path / f"step={at}.ckpt")
+        assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+        assert [e["neglected"] for e in first.history] == [e["neglected"] for e in second.history]

@@ -465,7 +465,7 @@ def test_resuming_in_either_part_of_a_training_whose_credit_thaws_is_the_same_ru
             "mode='masked' does not exist for zone='step', only for weight, row, column, tile, gate, unit, channel, "
             "kernel, layer: use mode exact",
         ),
-        ({"criterion": "neglected"}, "criterion='neglected' does not exist for zone='unit': use zone step"),
+        ({"criterion": "neglected"}, "criterion='neglected' does not exist for zone='unit': use zone step or credit"),
         ({"every": 0}, "every=0 is too small: give 1 or more"),
         ({"steps": 0}, "steps=0 is too small: give 1 or more"),
         ({"tile": (4, 0)}, "tile=(4, 0) is too small: give 1 or more"),
@@ -494,7 +494,7 @@ def test_settings_that_do_not_go_together(arguments: dict[str, Any], message: st
             "fraction=1.0 would isolate all of the 8 zones of kind 'unit': nothing",
         ),
         ({"modules": ["encoder"]}, {}, "Forecaster has no submodule 'encoder'"),
-        ({"zone": "step", "mode": "exact", "criterion": "neglected"}, {}, "is measured: use .*AdaptiveHorizon"),
+        ({"zone": "step", "mode": "exact", "criterion": "neglected"}, {}, "is measured: use .*callback_of"),
     ],
 )
 def test_what_cannot_work_is_refused_when_the_fit_starts(

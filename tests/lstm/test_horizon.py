@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from isotrain.errors import InputError
 from isotrain.lstm import LSTM
-from isotrain.lstm.horizon import Horizon, Measurement, checked_ladder, next_horizon
+from isotrain.lstm.horizon import CreditMeasurement, Horizon, Measurement, checked_ladder, next_horizon
 
 T, LADDER = 19, (1, 3, 4, 11, 18, 19, 40)
 States = tuple[Tensor, Tensor]
@@ -338,3 +338,70 @@ def test_what_cannot_be_is_refused_by_name() -> None:
         net(pack_sequence([torch.randn(3, 5, dtype=torch.float64)]))
     with Measurement(net), pytest.raises(InputError, match="not memory"):
         net(x, memory=x)
+
+
+# credit left out
+
+
+def credit_gradient(net: LSTM, x: Tensor, hx: States | None, asked: dict[str, object]) -> Tensor:
+    """The weight gradient of one forward and backward with this credit, as one vector."""
+    net.zero_grad()
+    net.isolate(**asked)  # type: ignore[arg-type]
+    y, (h, c) = net(x, hx)
+    (y.sin().sum() + h.square().sum() + c.cos().sum()).backward()
+    net.isolate()
+    return torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("with_states", [False, True])
+@pytest.mark.parametrize("asked", [{"credit": "cell"}, {"credit": "none"}, {"credit": "cell", "part": (0, 3)}], ids=str)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_what_credit_neglects_is_the_difference_of_the_two_gradients(
+    batch_first: bool, asked: dict[str, object], with_states: bool
+) -> None:
+    net = network(batch_first=batch_first)
+    x, hx = example(net, with_states)
+    whole, without = credit_gradient(net, x, hx, {}), credit_gradient(net, x, hx, asked)
+    with CreditMeasurement(net, **asked) as measurement:  # type: ignore[arg-type]
+        trained = credit_gradient(net, x, hx, {})
+    assert torch.equal(trained, whole)
+    expected = float((whole - without).norm() / whole.norm())
+    assert measurement.neglected() == pytest.approx(expected, rel=1e-12)
+    assert net.isolated.nothing and "forward" not in vars(net)
+
+
+def test_credit_of_several_lstms_and_several_forwards_adds_up() -> None:
+    """Two forwards of each, one of them not read by the loss: sums, as gradients are, and each LSTM counts once."""
+    nets = [network(), network(1)]
+    nets[1].load_state_dict({name: 0.5 * p for name, p in nets[1].state_dict().items()})
+    x = [example(nets[0], False, steps)[0] for steps in (T, 6)]
+
+    def gradient(credit: str) -> Tensor:
+        parts = []
+        for net in nets:
+            net.zero_grad()
+            net.isolate(credit=credit)  # type: ignore[arg-type]
+            sum(net(one)[0].square().sum() for one in x).backward()  # type: ignore[union-attr]
+            net.isolate()
+            parts += [p.grad.flatten() for p in net.parameters() if p.grad is not None]
+        return torch.cat(parts)
+
+    whole, without = gradient("full"), gradient("cell")
+    with CreditMeasurement(nets) as measurement:
+        for net in nets:
+            net(x[0])  # nobody reads it
+            sum(net(one)[0].square().sum() for one in x).backward()  # type: ignore[union-attr]
+    assert measurement.neglected() == pytest.approx(float((whole - without).norm() / whole.norm()), rel=1e-12)
+
+
+def test_a_measurement_of_credit_is_of_whole_steps() -> None:
+    net = network()
+    with CreditMeasurement(net) as measurement, torch.no_grad():
+        net(example(net, False)[0])
+    assert math.isnan(measurement.neglected())  # without a graph nothing is measured
+    with CreditMeasurement(net) as measurement, pytest.raises(InputError, match="attached already"):
+        measurement.attach()
+    net.isolate(layer=0)
+    with pytest.raises(InputError, match="a measured step is a whole one, call isolate"):
+        CreditMeasurement(net).attach()
+    assert "forward" not in vars(net)

@@ -75,12 +75,13 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _zone_fits_regime(self) -> Self:
-        if self.isolation and self.isolation.measured and self.training.regime == "streamed":
+        streamed, chosen = self.training.regime == "streamed", self.isolation
+        if chosen and chosen.zone == "step" and chosen.measured and streamed:
             raise ValueError(
-                "isolation.criterion neglected needs training.regime windowed: in a streamed stretch many hours have a "
-                "loss, so give the number of hours before each of them (isolation.steps) with another criterion"
+                "isolation.zone step with criterion neglected needs training.regime windowed: in a streamed stretch "
+                "many hours have a loss, so give the hours before each (isolation.steps) and another criterion"
             )
-        if self.isolation and self.isolation.renew and self.training.regime == "windowed":
+        if chosen and chosen.renew and not streamed:
             raise ValueError("isolation.renew needs training.regime streamed: set it to 0")
         return self
 

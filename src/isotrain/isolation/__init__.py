@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from isotrain.isolation.callback import AdaptiveHorizon, Isolation, callback_of
+    from isotrain.isolation.callback import AdaptiveCredit, AdaptiveHorizon, Chooser, Isolation, callback_of
     from isotrain.isolation.criteria import CRITERIA
     from isotrain.isolation.isolator import Isolator, isolate
     from isotrain.isolation.optimisers import MASKED, MaskedAdam, masked
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = [
     "CRITERIA",
     "MASKED",
+    "AdaptiveCredit",
     "AdaptiveHorizon",
+    "Chooser",
     "Isolation",
     "Isolator",
     "MaskedAdam",
@@ -33,7 +35,7 @@ __all__ = [
     "masked",
 ]
 _MODULES = {
-    "callback": ("AdaptiveHorizon", "Isolation", "callback_of"),
+    "callback": ("AdaptiveCredit", "AdaptiveHorizon", "Chooser", "Isolation", "callback_of"),
     "criteria": ("CRITERIA",),
     "isolator": ("Isolator", "isolate"),
     "optimisers": ("MASKED", "MaskedAdam", "masked"),

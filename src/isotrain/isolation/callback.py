@@ -1,9 +1,10 @@
-"""The Lightning callbacks: isolation by zones, and the adaptive horizon."""
+"""The Lightning callbacks: isolation by zones, and two that measure: the adaptive horizon, the adaptive credit."""
 
 import logging
+import math
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Union
 
 import pytorch_lightning as pl
 import torch
@@ -17,14 +18,19 @@ from isotrain.isolation.record import Record
 from isotrain.isolation.settings import Policy
 from isotrain.isolation.zones import chosen_modules, zones
 from isotrain.lstm import LSTM
-from isotrain.lstm.horizon import LADDER, Horizon, Measurement
+from isotrain.lstm.horizon import LADDER, CreditMeasurement, Horizon, Measurement
 
 log = logging.getLogger(__name__)
 
 
-def callback_of(policy: Policy, *, window: int, seed: int) -> "Isolation | AdaptiveHorizon":
+Chooser = Union["Isolation", "AdaptiveHorizon", "AdaptiveCredit"]
+
+
+def callback_of(policy: Policy, *, window: int, seed: int) -> Chooser:
     """The callback that does what ``policy`` asks, for windows of ``window`` time steps."""
-    return AdaptiveHorizon(policy, window=window) if policy.measured else Isolation(policy, window=window, seed=seed)
+    if not policy.measured:
+        return Isolation(policy, window=window, seed=seed)
+    return (AdaptiveHorizon if policy.zone == "step" else AdaptiveCredit)(policy, window=window)
 
 
 class Isolation(pl.Callback):
@@ -134,16 +140,100 @@ class Isolation(pl.Callback):
         self._saved = state_dict or None
 
 
-class AdaptiveHorizon(pl.Callback):
+class _Measured(pl.Callback):
+    """What decides by measurements of whole steps: when to attach one, and that all LSTMs follow.
+
+    A subclass says when a measurement is due, makes it, and turns it into what is isolated until the next.
+    """
+
+    zone: str
+
+    def __init__(self, policy: Policy, window: int) -> None:
+        self.policy, self.window = policy, window
+        self.history: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        self.record = Record([])
+        self._lstms: list[LSTM] = []
+        self._measurement: Measurement | CreditMeasurement | None = None
+
+    def _due(self, step: int) -> bool:
+        raise NotImplementedError
+
+    def _measurement_of(self, lstms: list[LSTM]) -> Measurement | CreditMeasurement:
+        raise NotImplementedError
+
+    def _observe(self, step: int, measured: Any) -> dict[str, Any]:
+        """Decide; returns the entry of the history."""
+        raise NotImplementedError
+
+    def _isolate(self) -> None:
+        raise NotImplementedError
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        found: dict[str, nn.Module] = chosen_modules(pl_module, self.policy.modules)
+        for name, module in found.items():
+            if not isinstance(module, LSTM):
+                raise InputError(
+                    f"{name!r} is a {type(module).__name__}: criterion 'neglected' needs isotrain.lstm.LSTM"
+                )
+        self._lstms = [module for module in found.values() if isinstance(module, LSTM)]
+        entries = self.record.entries  # of a checkpoint
+        self.record = Record(zones(pl_module, self.zone, modules=self.policy.modules, window=self.window))
+        self.record.entries = entries
+        self._isolate()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self._measurement is None and self._due(trainer.global_step):
+            for lstm in self._lstms:
+                lstm.isolate()
+            self._measurement = self._measurement_of(self._lstms)
+            self._measurement.attach()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        if self._measurement is None:
+            return
+        start = time.perf_counter()
+        entry = self._observe(trainer.global_step, self._detach())
+        self._isolate()
+        seconds = time.perf_counter() - start
+        self.seconds += seconds
+        self.history.append({**entry, "seconds": seconds})
+
+    def on_exception(self, *_: Any) -> None:
+        if self._measurement is not None:
+            self._detach()
+
+    def on_fit_end(self, *_: Any) -> None:
+        """Thaw: the model outlives this training."""
+        for lstm in self._lstms:
+            lstm.isolate()
+
+    def _detach(self) -> Any:
+        assert self._measurement is not None
+        measured, self._measurement = self._measurement, None
+        measured.detach()
+        return measured
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": list(self.history), "record": list(self.record.entries), "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history, self.seconds = list(state_dict["history"]), state_dict["seconds"]
+        self.record.entries = list(state_dict["record"])
+
+
+class AdaptiveHorizon(_Measured):
     """Isolates the time steps older than k, and measures every so often how small k may be.
 
     A step that measures runs the whole backward (:class:`isotrain.lstm.horizon.Measurement`) and trains with it; the
     steps after it run over the last k, the smallest rung that neglects at most ``tolerance`` of the gradient.
 
     Args:
-        policy: of criterion ``"neglected"``. It gives the shortest horizon (``steps``), the ``tolerance`` (share of the
-            norm of the LSTM's weight gradient that may be neglected), the optimiser steps from one measurement to
-            the next (``every``) and the names of the LSTMs (``modules``; None: every one).
+        policy: of zone ``"step"`` and criterion ``"neglected"``. It gives the shortest horizon (``steps``), the
+            ``tolerance`` (share of the norm of the LSTM's weight gradient that may be neglected), the optimiser steps
+            from one measurement to the next (``every``) and the names of the LSTMs (``modules``; None: every one).
         window: time steps of a window.
         ladder: horizons to choose from; those below the shortest or beyond the window are left out.
 
@@ -156,6 +246,8 @@ class AdaptiveHorizon(pl.Callback):
     Raises :class:`InputError` for a bad ladder, tolerance or interval, and for LSTMs that cannot isolate.
     """
 
+    zone = "step"
+
     def __init__(
         self,
         policy: Policy,
@@ -163,87 +255,123 @@ class AdaptiveHorizon(pl.Callback):
         window: int,
         ladder: Iterable[int] = LADDER,
     ) -> None:
+        super().__init__(policy, window)
         if not policy.measured:
             raise InputError(f"criterion={policy.criterion!r} measures no horizon: use 'neglected', or Isolation")
-        self.window, self.modules = window, policy.modules
         rungs = [k for k in ladder if policy.steps <= k < window]
         self.horizon = Horizon([*rungs, window], policy.tolerance, policy.every)
-        self.history: list[dict[str, Any]] = []
-        self.seconds = 0.0
-        self.record = Record([])
-        self._lstms: list[LSTM] = []
-        self._measurement: Measurement | None = None
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        found: dict[str, nn.Module] = chosen_modules(pl_module, self.modules)
-        for name, module in found.items():
-            if not isinstance(module, LSTM):
-                raise InputError(f"{name!r} is a {type(module).__name__}: an adaptive horizon needs isotrain.lstm.LSTM")
-        self._lstms = [module for module in found.values() if isinstance(module, LSTM)]
-        entries = self.record.entries  # of a checkpoint
-        self.record = Record(zones(pl_module, "step", modules=self.modules, window=self.window))
-        self.record.entries = entries
-        self._isolate()
+    def _due(self, step: int) -> bool:
+        return self.horizon.due(step)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self._measurement is None and self.horizon.due(trainer.global_step):
-            for lstm in self._lstms:
-                lstm.isolate()
-            self._measurement = Measurement(self._lstms, self.horizon.ladder)
-            self._measurement.attach()
+    def _measurement_of(self, lstms: list[LSTM]) -> Measurement:
+        return Measurement(lstms, self.horizon.ladder)
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
-    ) -> None:
-        if self._measurement is None:
-            return
-        start = time.perf_counter()
+    def _observe(self, step: int, measured: Measurement) -> dict[str, Any]:
         before = self.horizon.steps
-        measured = self._detach()
-        self.horizon.observe(trainer.global_step, measured.neglected())
-        self._isolate()
-        seconds = time.perf_counter() - start
-        self.seconds += seconds
+        self.horizon.observe(step, measured.neglected())
         steps = self.horizon.steps
         share = 1 - (steps or self.window) / self.window
         entry = self.horizon.history[-1]
         neglected = {str(k): part for k, part in entry["neglected"].items()}  # as JSON will have it
         churn = abs(share - (1 - (before or self.window) / self.window))
-        measured_now = {**entry, "neglected": neglected, "share": share, "churn": churn, "seconds": seconds}
-        self.history.append(measured_now)
         age = torch.arange(self.window, 0, -1)
-        self.record.add(trainer.global_step, {"time": age <= (steps or self.window)}, {"time": age.double() / 0})
+        self.record.add(step, {"time": age <= (steps or self.window)}, {"time": age.double() / 0})
         if steps != before:
-            log.info("step %d: backward over the last %s of %d time steps", trainer.global_step, steps, self.window)
-
-    def on_exception(self, *_: Any) -> None:
-        if self._measurement is not None:
-            self._detach()
-
-    def on_fit_end(self, *_: Any) -> None:
-        """Thaw: the model outlives this training."""
-        for lstm in self._lstms:
-            lstm.isolate()
-
-    def _detach(self) -> Measurement:
-        assert self._measurement is not None
-        measured, self._measurement = self._measurement, None
-        measured.detach()
-        return measured
+            log.info("step %d: backward over the last %s of %d time steps", step, steps, self.window)
+        return {**entry, "neglected": neglected, "share": share, "churn": churn}
 
     def _isolate(self) -> None:
         for lstm in self._lstms:
             lstm.isolate(steps=self.horizon.steps)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "horizon": self.horizon.state_dict(),
-            "history": list(self.history),
-            "record": list(self.record.entries),
-            "seconds": self.seconds,
-        }
+        return super().state_dict() | {"horizon": self.horizon.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
         self.horizon.load_state_dict(state_dict["horizon"])
-        self.history, self.seconds = list(state_dict["history"]), state_dict["seconds"]
-        self.record.entries = list(state_dict["record"])
+
+
+class AdaptiveCredit(_Measured):
+    """Leaves credit out until that neglects too much of the gradient, and then gives it back for good.
+
+    As a network learns to remember, the share of its gradient that passes from step to step grows. Every so often a
+    step runs whole, measures the share that is neglected (:class:`isotrain.lstm.horizon.CreditMeasurement`) and trains
+    with all of it. Once the mean of the last three measurements is above ``tolerance``, and at the latest at the
+    schedule's ``stop``, everything trains.
+
+    Args:
+        policy: of zone ``"credit"`` and criterion ``"neglected"``. It gives the ``mode`` (``"cell"``, ``"none"``), the
+            ``tolerance`` (share of the norm of the LSTM's weight gradient that may be neglected), the optimiser steps
+            from one measurement to the next (``every``), the schedule's ``start`` and ``stop`` (before and after them
+            everything trains) and the names of the LSTMs (``modules``; None: every one).
+        window: of no use here.
+
+    Attributes:
+        history: one entry a measurement: ``step``, ``neglected`` (the share), ``share`` (of the layers whose credit is
+            left out, 1 or 0), ``churn``, ``seconds`` (of the choice alone).
+        record: the same as pictures.
+
+    Raises :class:`InputError` for LSTMs that cannot leave credit out.
+    """
+
+    zone = "credit"
+
+    def __init__(self, policy: Policy, *, window: int = 1) -> None:
+        super().__init__(policy, window)
+        self._isolated = False
+        self._thawed = False
+        self._planned = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._planned = trainer.estimated_stepping_batches
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *others: Any) -> None:
+        progress, schedule = trainer.global_step / self._planned, self.policy.schedule
+        if self._thawed or self._measurement is not None:
+            return
+        if progress >= schedule.stop and schedule.stop < 1:
+            self._thaw(trainer.global_step, "the schedule stops")
+            self._isolate()
+        elif progress >= schedule.start:
+            super().on_train_batch_start(trainer, *others)
+
+    def _due(self, step: int) -> bool:
+        return not self.history or step >= self.history[-1]["step"] + self.policy.every
+
+    def _measurement_of(self, lstms: list[LSTM]) -> CreditMeasurement:
+        return CreditMeasurement(lstms, credit=self.policy.mode)  # type: ignore[arg-type]
+
+    def _observe(self, step: int, measured: CreditMeasurement) -> dict[str, Any]:
+        before, share = self._isolated, measured.neglected()
+        known = [entry["neglected"] for entry in self.history if entry["neglected"] is not None]
+        recent = [*known, share][-3:]
+        self._isolated = True
+        if len(recent) == 3 and sum(recent) / 3 > self.policy.tolerance:
+            self._thaw(step, f"{sum(recent) / 3:.0%} of the gradient is neglected")
+        layers = sum(lstm.num_layers for lstm in self._lstms)
+        active = torch.full((layers,), not self._isolated)
+        self.record.add(step, {"credit": active}, {"credit": active.double() / 0})
+        said = share if math.isfinite(share) else None  # the gradient was zero, as it is before the layer above moves
+        return {
+            "step": step,
+            "neglected": said,
+            "share": float(self._isolated),
+            "churn": float(before != self._isolated),
+        }
+
+    def _thaw(self, step: int, why: str) -> None:
+        self._thawed, self._isolated = True, False
+        log.info("step %d: credit through time is given back: %s", step, why)
+
+    def _isolate(self) -> None:
+        for lstm in self._lstms:
+            lstm.isolate(credit=self.policy.mode if self._isolated else "full")  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"isolated": self._isolated, "thawed": self._thawed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._isolated, self._thawed = state_dict["isolated"], state_dict["thawed"]

@@ -197,7 +197,7 @@ class Isolator:
         agree: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda choice: choice,
     ) -> None:
         if policy.measured:
-            raise InputError("criterion='neglected' is measured: use isotrain.isolation.AdaptiveHorizon")
+            raise InputError("criterion='neglected' is measured: use isotrain.isolation.callback_of(policy)")
         self.policy, self.optimiser = policy, optimiser
         self.maps = zones(model, policy.zone, modules=policy.modules, window=window, tile=policy.tile)
         self.active = _all_active(self.maps)

@@ -29,7 +29,7 @@ ZONES: dict[str, tuple[str, ...]] = {
     "credit": ("cell", "none"),
 }
 MODES = tuple(dict.fromkeys(mode for modes in ZONES.values() for mode in modes))
-# Functions in criteria.py, but for `neglected`: of zone step alone, and measured (callback.AdaptiveHorizon).
+# Functions in criteria.py, but for `neglected`: of the zones step and credit, and measured (callback.py).
 CRITERIA = ("random", "magnitude", "update_norm", "snip", "fisher", "plateau", "depth", "neglected")
 SCOPES = ("local", "global")
 COUNTS = ("zones", "weights", "flops")
@@ -236,7 +236,7 @@ class Policy:
         criterion: a name of :data:`CRITERIA`, or a function of a :class:`.criteria.ZoneView`; zones of low score are
             isolated first. Of the zones ``"step"`` and ``"credit"`` the oldest time steps and the layers nearest the
             input are isolated first whatever the criterion; with ``"neglected"`` the horizon is measured
-            (:class:`.callback.AdaptiveHorizon`).
+            (:class:`.callback.AdaptiveHorizon`), or when credit must come back (:class:`.callback.AdaptiveCredit`).
         schedule: progress (optimiser steps done over planned) to isolated fraction.
         steps: zone ``"step"``: when the schedule is at its highest the backward covers the last ``steps`` time steps,
             in streamed training the last ``steps`` before each origin; the schedule's fraction plays no part. With
@@ -293,9 +293,10 @@ class Policy:
                 f"mode={self.mode!r} does not exist for zone={self.zone!r}, only for {zones}: "
                 f"use mode {' or '.join(ZONES[self.zone])}"
             )
-        if self.measured and self.zone != "step":
-            raise InputError(f"criterion='neglected' does not exist for zone={self.zone!r}: use zone step")
-        if self.renew and (self.measured or (self.zone != "step" and (self.zone, self.mode) != ("credit", "none"))):
+        if self.measured and not self.unfolded:
+            raise InputError(f"criterion='neglected' does not exist for zone={self.zone!r}: use zone step or credit")
+        given_steps = self.zone == "step" and not self.measured
+        if self.renew and not given_steps and (self.zone, self.mode) != ("credit", "none"):
             raise InputError(
                 f"renew={self.renew} is for states before the last steps: use zone 'step' with a given number "
                 "of steps, or zone 'credit' with mode 'none'"
@@ -307,7 +308,7 @@ class Policy:
 
     @property
     def measured(self) -> bool:
-        """Whether the horizon of the backward is measured, not given."""
+        """Whether the horizon of the backward, or when credit comes back, is measured, not given."""
         return self.criterion == "neglected"
 
     @property

@@ -21,7 +21,7 @@ from isotrain.forecast.bundle import write_bundle
 from isotrain.forecast.module import ForecastModule
 from isotrain.forecast.network import Forecaster, Series
 from isotrain.forecast.stretches import Sampler
-from isotrain.isolation import AdaptiveHorizon, Isolation, Policy, callback_of
+from isotrain.isolation import AdaptiveCredit, AdaptiveHorizon, Chooser, Isolation, Policy, callback_of
 from isotrain.lstm import runtime
 from isotrain.training.checkpoints import Resume, SealedCheckpoints
 from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
@@ -123,7 +123,7 @@ def sampler(job: Fit) -> Sampler:
     return Sampler(t.regime, first, last, meta["history"], t.stretch, count, t.origins, job.seed)
 
 
-def isolation(job: Fit, s: Policy) -> Isolation | AdaptiveHorizon:
+def isolation(job: Fit, s: Policy) -> Chooser:
     """The callback of the section ``isolation``; :class:`InputError` for an encoder that cannot do what it asks."""
     encoder = job.settings.model.encoder
     if encoder in ("gru", "tcn") and (s.mode != "masked" or s.measured):
@@ -149,7 +149,7 @@ class Loop:
     def __init__(self, job: Fit, on_row: Callable[[Row], None] = lambda row: None) -> None:
         self.settings = job.settings
         self.module, self._callbacks = prepare(job)
-        self.chosen = [c for c in self._callbacks if isinstance(c, Isolation | AdaptiveHorizon)]
+        self.chosen = [c for c in self._callbacks if isinstance(c, Isolation | AdaptiveHorizon | AdaptiveCredit)]
         self.clock = Clock(
             on_row,
             selection=lambda: sum(c.seconds for c in self.chosen),
