@@ -285,12 +285,12 @@ def test_every_method_of_params_yaml_trains_and_says_what_it_did(method: str, wi
     assert sum(result["phase_seconds"].values()) == pytest.approx(result["train_seconds"])
     assert result["data"]["simulated"] is True
     with np.load(tmp_path / "run" / "forecasts.npz") as arrays:
-        for prefix, part, error in (("", "test", "test_mae"), ("val_", "validation", "val_mae")):
+        for prefix, part, error in (("", "test", result["test_mae"]), ("val_", "validation", result["val_mae"])):
             if settings.training.refit and part == "validation":
-                assert result[error] is None and "val_prediction" not in arrays
+                assert error is None and "val_prediction" not in arrays
                 continue
             difference = np.abs(arrays[f"{prefix}prediction"] - arrays[f"{prefix}truth"])
-            assert np.nanmean(difference) == pytest.approx(result[error], rel=1e-5)
+            assert np.nanmean(difference) == pytest.approx(error, rel=1e-5)
             assert (arrays[f"{prefix}origins"] == windows.origins(part)).all()
             assert (arrays[f"{prefix}time"] == windows.time[windows.origins(part)]).all()
 

@@ -33,7 +33,14 @@ REMEDIES = {
 
 
 class InputError(ValueError):
-    """A file, a setting or an argument that cannot be used; the message names it and the remedy."""
+    """A file, a setting or an argument that cannot be used; the message names it and the remedy.
+
+    Example:
+        >>> from isotrain.lstm import LSTM
+        >>> LSTM(3, 8).isolate(units=[8])
+        Traceback (most recent call last):
+        isotrain.errors.InputError: layer 0 has no unit 8: its units are 0 to 7
+    """
 
 
 def masked(text: str) -> str:

@@ -160,9 +160,9 @@ def test_only_a_refit_learns_from_the_validation_part(name: str, windows: Window
 
 def test_a_score_is_that_of_its_own_forecasts(windows: Windows) -> None:
     row, arrays = score("ridge", BASELINES["ridge"], windows)
-    for prefix, key in (("", "test_mae"), ("val_", "val_mae")):
+    for prefix, mae in (("", row["test_mae"]), ("val_", row["val_mae"])):
         error = np.abs(arrays[f"{prefix}prediction"] - arrays[f"{prefix}truth"])
-        assert row[key] == pytest.approx(float(np.nanmean(error)), rel=1e-5)
+        assert mae == pytest.approx(float(np.nanmean(error)), rel=1e-5)
     np.testing.assert_array_equal(arrays["time"], windows.time[windows.origins("test")])
     assert len(row["mae_by_lead"]) == 24
     assert row["parameters"] > 0 and not row["refit"]

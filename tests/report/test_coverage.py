@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.report.made_up_runs import MadeUp, make_runs
 
+from isotrain.baselines import Score
 from isotrain.baselines import score as scored
 from isotrain.compare.accuracy import coverages
 from isotrain.compare.comparison import Comparison, Settings
@@ -23,7 +24,7 @@ NAMES = ["same-day-type", "ridge", "ridge-refit"]
 
 
 @pytest.fixture
-def rows(windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def rows(windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Score]:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tracking = Tracking(experiment="test", uri=f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
@@ -32,7 +33,7 @@ def rows(windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> l
     return found
 
 
-def test_baselines_leave_rows_forecasts_and_runs(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_baselines_leave_rows_forecasts_and_runs(rows: list[Score], tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     assert json.loads((tmp_path / "baselines" / "baselines.json").read_text()) == {"baselines": rows}

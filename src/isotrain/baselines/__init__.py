@@ -6,7 +6,7 @@ ends in ``-refit`` is fitted on the training and the validation part together, o
 ``fitted.py`` first, then ``naive.py``, ``linear.py`` (ridge, echo state) and ``trees.py`` (LightGBM).
 """
 
-from isotrain.baselines.fitted import Baseline, Fitted, score
+from isotrain.baselines.fitted import Baseline, Fitted, Score, score
 from isotrain.baselines.linear import echo_state, ridge
 from isotrain.baselines.naive import same_day_type, same_hour
 from isotrain.baselines.trees import boosting
@@ -27,4 +27,4 @@ BASELINES: dict[str, Baseline] = {
     "lightgbm-rich-refit": boosting("rich", refit=True),
 }
 
-__all__ = ["BASELINES", "Baseline", "Fitted", "score"]
+__all__ = ["BASELINES", "Baseline", "Fitted", "Score", "score"]

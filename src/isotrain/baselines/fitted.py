@@ -6,13 +6,13 @@ Shapes: m origins, K leads (the horizon), P columns known at an origin, Q column
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isotrain.data.windows import Windows
-from isotrain.forecast.forecasts import scores
+from isotrain.forecast.forecasts import Scores, scores
 
 Origins = NDArray[np.int64]
 Forecast = NDArray[np.float32]
@@ -27,6 +27,14 @@ class Fitted:
 
     ``parameters`` counts the numbers that were fitted; a ``refit`` forecast has seen the validation part, so its
     error there says nothing.
+
+    Example:
+        >>> from isotrain.baselines import BASELINES
+        >>> windows = Windows.load("data/windows")
+        >>> yesterday = BASELINES["same-hour-yesterday"](windows)
+        >>> origins = windows.origins("test")
+        >>> yesterday(origins).shape == (len(origins), 24)
+        True
     """
 
     answer: Callable[[Origins], Forecast]
@@ -85,27 +93,45 @@ def known_of_lead(windows: Windows, origins: Origins, lead: int, inputs: Inputs)
     return np.hstack([windows.ahead[hours][:, windows.columns("ahead", inputs)], lags])
 
 
-def score(name: str, baseline: Baseline, windows: Windows) -> tuple[dict[str, Any], dict[str, Values]]:
-    """Its row of ``baselines.json`` and the arrays of its ``forecasts.npz``, laid out as those of a fit.
+class Score(TypedDict):
+    """A row of ``baselines.json``: errors in kW, but for the MASE."""
 
-    ``seconds`` is the time of the fit, everything chosen on validation included. ``val_mae`` is ``None`` after a
-    refit, which has seen the validation part. Errors in kW, MASE without unit.
-    """
+    name: str
+    seconds: float  # of the fit, with everything that it chose on validation
+    parameters: int
+    refit: bool
+    test_mae: float
+    test_rmse: float
+    test_mase: float
+    mae_by_lead: list[float]
+    val_mae: float | None  # None after a refit, which has seen the validation part
+    key: NotRequired[str]  # of what decides it: windows, code, cores
+
+
+def score(name: str, baseline: Baseline, windows: Windows) -> tuple[Score, dict[str, Values]]:
+    """A baseline's row of ``baselines.json`` and the arrays of its ``forecasts.npz``, laid out as those of a fit."""
     start = time.perf_counter()
     fitted = baseline(windows)
     seconds = time.perf_counter() - start
-    row: dict[str, Any] = {"name": name, "seconds": seconds, "parameters": fitted.parameters, "refit": fitted.refit}
+    errors: dict[str, Scores] = {}
     arrays: dict[str, Values] = {}
     for part, prefix in (("test", ""), ("validation", "val_")):
         origins = windows.origins(part)
         answer, truth = fitted(origins), windows.targets(origins)
-        found = scores(answer, truth, windows.meta["mase_scale"])
+        errors[part] = scores(answer, truth, windows.meta["mase_scale"])
         values = {"origins": origins, "prediction": answer, "truth": truth, "time": windows.time[origins]}
-        if part == "test":
-            row |= {f"test_{key}": found[key] for key in ("mae", "rmse", "mase")}
-            row["mae_by_lead"] = found["mae_by_lead"]
-        else:
-            row["val_mae"] = None if fitted.refit else found["mae"]
         if part == "test" or not fitted.refit:
             arrays |= {f"{prefix}{key}": np.asarray(value) for key, value in values.items()}
+    test = errors["test"]
+    row: Score = {
+        "name": name,
+        "seconds": seconds,
+        "parameters": fitted.parameters,
+        "refit": fitted.refit,
+        "test_mae": test["mae"],
+        "test_rmse": test["rmse"],
+        "test_mase": test["mase"],
+        "mae_by_lead": test["mae_by_lead"],
+        "val_mae": None if fitted.refit else errors["validation"]["mae"],
+    }
     return row, arrays

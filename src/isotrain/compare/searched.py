@@ -59,6 +59,12 @@ class Searched:
     ``startup``: points after which the reference of the hypervolume is fixed. ``data``: source, simulated, rows and
     sha256 of the series. ``hosts``: the machines of the trials. ``confirmed``: fits of some points (method
     :attr:`Point.name`) and of the methods ``against``, on the same seeds, none of which the search saw.
+
+    Example:
+        >>> points = [Point(n, (mae, s), mae, s) for n, (mae, s) in enumerate([(5.0, 10.0), (5.2, 4.0), (5.3, 6.0)])]
+        >>> found = Searched("small", ("val_mae", "seconds"), "tpe", "", tuple(points), startup=2, data={})
+        >>> [point.number for point in found.front]  # point 1 beats point 2 in both
+        [1, 0]
     """
 
     study: str

@@ -20,7 +20,12 @@ FIRST_MONDAY = 4 * 24 * 3600  # 1970-01-05, in seconds since 1970-01-01
 
 @dataclass(frozen=True)
 class Interval:
-    """A median between the ends of its bootstrap interval; infinite values are allowed."""
+    """A median between the ends of its bootstrap interval; infinite values are allowed.
+
+    Example:
+        >>> median_interval([2.0, 3.0, 2.5], confidence=0.9, resamples=2000)
+        Interval(median=2.5, low=2.0, high=3.0)
+    """
 
     median: float
     low: float

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,16 @@ ARRAYS = ("origins", "time", "prediction", "truth")
 PREFIX = {"test": "", "validation": "val_"}  # of the names of a part's arrays
 
 
-def scores(forecast: Floats, truth: Floats, mase_scale: float) -> dict[str, Any]:
+class Scores(TypedDict):
+    """Errors of forecasts: kW, but for the MASE."""
+
+    mae: float
+    rmse: float
+    mase: float
+    mae_by_lead: list[float]
+
+
+def scores(forecast: Floats, truth: Floats, mase_scale: float) -> Scores:
     """MAE, RMSE, MASE and MAE of each lead; both arrays (origins, leads) in kW, ``truth`` NaN where unknown.
 
     ``mase_scale``: MAE of "same hour yesterday" over the training part (Hyndman and Koehler 2006, with m = 24),

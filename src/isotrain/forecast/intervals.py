@@ -28,7 +28,15 @@ DAY_TYPES = ("off", "working")  # rows of the limits: index = the flag `working`
 
 @dataclass(frozen=True)
 class Intervals:
-    """What to add to a forecast of each day type and lead, kW; K leads."""
+    """What to add to a forecast of each day type and lead, kW; K leads.
+
+    Example:
+        >>> residuals = np.linspace(-1, 1, 401)[:, None]  # of 401 origins and one lead
+        >>> intervals = calibrate(residuals, np.ones((401, 1), dtype=bool), coverage=0.8)
+        >>> low, high = intervals.around(np.array([[10.0]]), np.array([[True]]))
+        >>> round(float(low[0, 0]), 1), round(float(high[0, 0]), 1)
+        (9.2, 10.8)
+    """
 
     coverage: float
     low: Floats  # (2, K), rows as in DAY_TYPES

@@ -298,6 +298,13 @@ class Forecaster(nn.Module):
             the LSTM is run once; None: everything is run in every stretch.
         renew: training steps between two runs over that part for the states before the last hours of each origin,
             where the backward covers those alone; 0: they are run in every stretch.
+
+    Example:
+        >>> windows = Windows.load("data/windows")
+        >>> net = Forecaster(Series(windows), hidden=8, layers=1, decoder=8, dropout=0.0)
+        >>> origins = torch.from_numpy(windows.origins("test"))
+        >>> net.forecast(origins).shape == (len(origins), 24)
+        True
     """
 
     def __init__(

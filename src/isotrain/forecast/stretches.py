@@ -54,6 +54,14 @@ class Sampler:
         count: stretches a step.
         origins: origins drawn in each stretch (streamed).
         seed: of the draw.
+
+    Example:
+        >>> draw = Sampler("streamed", first=48, last=2000, history=48, stretch=100, count=2, origins=3, seed=0)
+        >>> at = draw(step=0)
+        >>> tuple(at.hours.shape), tuple(at.origins.shape)
+        ((2, 100), (2, 3))
+        >>> torch.equal(at.origins, draw(step=0).origins)
+        True
     """
 
     regime: str

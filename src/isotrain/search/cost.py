@@ -37,7 +37,13 @@ class Step(NamedTuple):
 
 @dataclass
 class StepCost:
-    """The steps that were done, and what they cost: arithmetic only."""
+    """The steps that were done, and what they cost: arithmetic only.
+
+    Example:
+        >>> timed = [Step("check", 0.0, 0.03), Step("other", 0.0, 0.01)]
+        >>> StepCost([*timed, Step("other", 0.0, None), Step("other", 0.0, None)]).total()  # 0.03 + 3 x 0.01
+        0.06
+    """
 
     steps: list[Step] = field(default_factory=list)
 

@@ -150,6 +150,11 @@ class Rule:
     Attributes:
         front: (seconds, error) of each finished trial.
         histories: one of each trial that was trained to its end.
+
+    Example:
+        >>> rule = Rule(front=[(4.0, 5.0)], histories=[[(0.5, 5.4), (1.0, 5.2)]] * 10)  # each gained 0.2 kW more
+        >>> rule.hopeless(error=5.5, seconds=6.0, share=0.5), rule.hopeless(error=5.1, seconds=6.0, share=0.5)
+        (True, False)
     """
 
     front: Sequence[tuple[float, float]]

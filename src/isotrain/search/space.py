@@ -24,6 +24,14 @@ class Space:
         base: the method whose values stay where no dimension sets one.
         dimensions: dotted path -> variants, of which at most one holds at a time. Their order does not matter:
             :func:`~isotrain.config.search.in_order` gives the order in which they are sampled.
+
+    Example:
+        >>> from isotrain.search.study import place
+        >>> space = place("params.yaml").space
+        >>> space.point("small")["model.hidden"]
+        48
+        >>> space.settings({"training.steps": 40}).training.steps
+        40
     """
 
     methods: MethodsView

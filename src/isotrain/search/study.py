@@ -37,6 +37,13 @@ class Place:
         folder: the study's own folder, with journal, leases, results and logs.
         windows: the folder that the stage ``window`` made.
         tracking: where MLflow keeps the runs.
+
+    Example:
+        >>> at = place("params.yaml")
+        >>> at.objectives
+        ['val_mae', 'seconds']
+        >>> str(at.folder)
+        'results/search/isolation'
     """
 
     search: Search

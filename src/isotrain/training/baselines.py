@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import isotrain.baselines
 import isotrain.data.windows
 import isotrain.forecast.forecasts
-from isotrain.baselines import BASELINES, score
+from isotrain.baselines import BASELINES, Score, score
 from isotrain.config.sections import Tracking
 from isotrain.data.windows import Windows
 from isotrain.files import read_json, replacing, sha256, sha256_text, write_json
@@ -23,12 +22,13 @@ from isotrain.training.machine import alone
 from isotrain.training.tracking import tracked
 
 log = logging.getLogger(__name__)
-ERRORS = ("val_mae", "test_mae", "test_rmse", "test_mase")
+FINAL = {"seconds": "final/train_seconds"}  # key of a row -> metric
+FINAL |= {key: f"final/{key}" for key in ("parameters", "val_mae", "test_mae", "test_rmse", "test_mase")}
 
 
 def run_baselines(
     names: Sequence[str], windows: Windows, folder: str | Path, tracking: Tracking, threads: int
-) -> list[dict[str, Any]]:
+) -> list[Score]:
     """Fit and score the baselines ``names`` on ``threads`` cores (0: all); the rows of ``baselines.json``, in order.
 
     Each leaves ``<folder>/<name>/forecasts.npz`` and an MLflow run. What was fitted already, on the same windows and by
@@ -36,11 +36,11 @@ def run_baselines(
     """
     folder, common = Path(folder), common_key(windows, threads)
     path = folder / "baselines.json"
-    finished = {row["name"]: row for row in read_json(path)["baselines"]} if path.exists() else {}
-    rows: dict[str, dict[str, Any]] = {}
+    finished: dict[str, Score] = {row["name"]: row for row in read_json(path)["baselines"]} if path.exists() else {}
+    rows: dict[str, Score] = {}
     for name in names:
         key = sha256_text(f"{name} {common}")
-        if finished.get(name, {}).get("key") == key and (folder / name / "forecasts.npz").exists():
+        if name in finished and finished[name].get("key") == key and (folder / name / "forecasts.npz").exists():
             log.info("baseline %s: fitted already", name)
             rows[name] = finished[name]
             continue
@@ -82,15 +82,14 @@ def on_cores(count: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _run(name: str, windows: Windows, folder: Path, tracking: Tracking) -> dict[str, Any]:
+def _run(name: str, windows: Windows, folder: Path, tracking: Tracking) -> Score:
     tags = {"kind": "baseline", "baseline": name, "data.source": str(windows.meta["source"])}
     with tracked(tracking.experiment, tracking.uri, name, tags) as run:
         run.dataset(windows.meta)
         row, arrays = score(name, BASELINES[name], windows)
         with replacing(folder / "forecasts.npz") as draft, draft.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for its one flag
-        final = {"train_seconds": row["seconds"], "parameters": row["parameters"], **{key: row[key] for key in ERRORS}}
-        run.metrics({f"final/{key}": value for key, value in final.items() if value is not None})
+        run.metrics({FINAL[key]: v for key, v in row.items() if key in FINAL and isinstance(v, int | float)})
         run.artifacts(folder)
     seen = "none (refit)" if row["val_mae"] is None else f"{row['val_mae']:.3f}"
     log.info("baseline %s: val MAE %s, test MAE %.3f kW, %.1f s", name, seen, row["test_mae"], row["seconds"])

@@ -3,14 +3,23 @@
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pytorch_lightning as pl
 import torch
 
 from isotrain.training.machine import PHASES, Stopwatch
 
-Row = dict[str, Any]
+
+class Row(TypedDict):
+    """What is known at a validation: training seconds so far, errors in kW, the share isolated now."""
+
+    step: int
+    train_seconds: float
+    val_mae: float
+    train_loss: float
+    isolated_fraction: float
+    seconds: NotRequired[float]  # of a trial of the search, measured in quiet moments
 
 
 class Clock(pl.Callback):
@@ -60,7 +69,7 @@ class Clock(pl.Callback):
         self.watch.pause()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        row = {
+        row: Row = {
             "step": trainer.global_step,
             "train_seconds": self.watch.total,
             "val_mae": float(trainer.callback_metrics["val_mae"]),

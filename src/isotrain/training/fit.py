@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -25,9 +24,9 @@ from isotrain.isolation import AdaptiveCredit, AdaptiveHorizon, Chooser, Isolati
 from isotrain.lstm import runtime
 from isotrain.training.checkpoints import Resume, SealedCheckpoints
 from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
-from isotrain.training.fits import fit_key
+from isotrain.training.fits import Allowed, fit_key
 from isotrain.training.machine import alone, commit, hardware, machine_seconds
-from isotrain.training.result import log_result, scored, timed
+from isotrain.training.result import Result, log_result, scored, timed
 from isotrain.training.tracking import SERIES, Run, tracked
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to pass on
@@ -44,7 +43,7 @@ class Fit:
     seed: int
     windows: Windows
     out: Path
-    budget: dict[str, Any] | None = None  # what a control may spend, as it was measured
+    budget: Allowed | None = None  # what a control may spend, as it was measured
 
     @property
     def name(self) -> str:
@@ -57,9 +56,7 @@ class Fit:
         return "validation" if self.settings.training.refit else "train"
 
 
-def fit(
-    settings: Settings, seed: int, windows: Windows, out: str | Path, budget: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def fit(settings: Settings, seed: int, windows: Windows, out: str | Path, budget: Allowed | None = None) -> Result:
     """Train once and write ``result.json``, ``forecasts.npz`` and ``model.ckpt`` into ``out``; returns the result.
 
     Raises :class:`InputError` for settings that the series cannot serve, before anything is trained. An
@@ -144,6 +141,15 @@ class Loop:
         clock: times it; ``on_row`` gets each validation while it stands still.
 
     Raises :class:`InputError` for settings that the series cannot serve.
+
+    Example:
+        >>> from isotrain.config import CompareView, load
+        >>> short = {"training.steps": 4, "training.validate_every": 2, "training.stretch": 100, "window.history": 48}
+        >>> settings = load("params.yaml", view=CompareView, overrides=short).settings("native")
+        >>> loop = Loop(Fit(settings, seed=0, windows=Windows.load("data/windows"), out=Path("run")))
+        >>> trainer = loop.run()
+        >>> [row["step"] for row in loop.clock.rows]
+        [2, 4]
     """
 
     def __init__(self, job: Fit, on_row: Callable[[Row], None] = lambda row: None) -> None:
@@ -200,13 +206,14 @@ def time_steps(settings: Settings, windows: Windows, steps: int) -> list[float]:
     return loop.clock.step_seconds
 
 
-def _train(job: Fit, loop: Loop, run: Run) -> dict[str, Any]:
+def _train(job: Fit, loop: Loop, run: Run) -> Result:
     s, module, clock = job.settings, loop.module, loop.clock
     saves = Resume(checkpoint_to_resume(job))
 
     def on_row(row: Row) -> None:
         hidden = {"step", "val_mae"} if s.training.refit else {"step"}  # an error of what was trained on says nothing
-        run.metrics({key: row[key] for key in row if key not in hidden}, row["step"])
+        shown = {key: value for key, value in row.items() if key not in hidden and isinstance(value, int | float)}
+        run.metrics(shown, row["step"])
         says = f"loss {row['train_loss']:.3f}" if s.training.refit else f"val MAE {row['val_mae']:.3f} kW"
         if saves.is_due(row["train_seconds"]):
             saves.save(module.trainer, row["train_seconds"])
@@ -217,7 +224,7 @@ def _train(job: Fit, loop: Loop, run: Run) -> dict[str, Any]:
     speed = machine_seconds()
     trainer = loop.run(resume=saves.newest())
     speed = (speed + machine_seconds()) / 2
-    result = {
+    result: Result = {
         "method": s.method,
         "role": s.role,
         "budget": job.budget,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from isotrain.config import CompareView, Settings, key_of
 from isotrain.data.windows import Windows
@@ -32,6 +32,19 @@ REPEATS = 2  # of a fit that was disturbed, or whose budget has changed since
 SLOWER = 1.1  # by which a clock of a fit exceeds the fastest of the others: the fit was disturbed
 SEND_EVERY_SECONDS = 20.0  # to MLflow, while there are more fits to come
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Allowed(TypedDict, total=False):
+    """What the budget of a control allows, as it was measured in this study on the method ``time`` or ``step``."""
+
+    key: str  # of what it was measured from
+    time: str
+    step: str
+    seconds: float  # training seconds of the method ``time``
+    goal_ms: float  # the mean step of the method ``step``
+    step_ms: float  # a step of the control itself
+    steps: int  # how many steps fit into ``seconds``
+    hidden: int  # the width whose step costs nearest to ``goal_ms``
 
 
 def run_fits(
@@ -132,7 +145,7 @@ class Budgets:
     def __init__(self, view: CompareView, windows: Windows, runs: Path, seed: int) -> None:
         self._view, self._windows, self._runs, self._seed = view, windows, runs, seed
         self._path = runs / "budgets.json"
-        self._known: dict[str, dict[str, Any]] = read_json(self._path) if self._path.exists() else {}
+        self._known: dict[str, Allowed] = read_json(self._path) if self._path.exists() else {}
 
     def folder(self, name: str, seed: int) -> Path:
         """Where the fit of a method with a seed lies."""
@@ -146,24 +159,24 @@ class Budgets:
         data = self._windows.meta["sha256"]
         return is_current(self.folder(name, seed), self._with(name, found), seed, data, found or None)
 
-    def settings(self, name: str) -> tuple[Settings, dict[str, Any] | None]:
+    def settings(self, name: str) -> tuple[Settings, Allowed | None]:
         """The settings of ``name``, and what its budget allows, measured here where that is not known yet."""
         found = self._found(name)
         found = self._measure(name) if found is None else found
         return self._with(name, found), found or None
 
-    def _with(self, name: str, found: Mapping[str, Any]) -> Settings:
-        chosen = {"steps": "training.steps", "hidden": "model.hidden"}
-        return self._view.settings(name, {path: found[key] for key, path in chosen.items() if key in found})
+    def _with(self, name: str, found: Allowed) -> Settings:
+        chosen = {"training.steps": found.get("steps"), "model.hidden": found.get("hidden")}
+        return self._view.settings(name, {path: value for path, value in chosen.items() if value is not None})
 
-    def _found(self, name: str) -> dict[str, Any] | None:
+    def _found(self, name: str) -> Allowed | None:
         """What the budget of ``name`` allows, empty if it has none; None if that is to be measured."""
         budget = self._view.methods[name].budget
         if budget is None:
             return {}
         if budget.of not in self._view.compare.methods:
             return {}
-        known = self._known.get(name, {})
+        known: Allowed = self._known.get(name, {})
         of = _result(self.folder(budget.of, self._seed))
         current = known.get("key") == self._budget_key(name, of) and self.is_current(budget.of, self._seed)
         return known if current else None
@@ -173,15 +186,16 @@ class Budgets:
             self._view.settings(name), self._seed, of.get("key"), of.get("train_seconds"), of.get("finished_at")
         )
 
-    def _measure(self, name: str) -> dict[str, Any]:
+    def _measure(self, name: str) -> Allowed:
         budget = self._view.methods[name].budget
         assert budget is not None
         of = _result(self.folder(budget.of, self._seed))
         own = self._view.settings(name)
+        chosen: Allowed
         if budget.time is not None:
             step = self._step_seconds(own)
-            chosen = {"time": budget.of, "seconds": of["train_seconds"], "step_ms": 1e3 * step}
-            chosen["steps"] = max(1, round(of["train_seconds"] / step))
+            steps = max(1, round(of["train_seconds"] / step))
+            chosen = {"time": budget.of, "seconds": of["train_seconds"], "step_ms": 1e3 * step, "steps": steps}
         else:
             goal = of["train_seconds"] / of["steps"]
             width, step = self._width(own, goal, of["params"]["model.hidden"])
@@ -222,9 +236,7 @@ class Budgets:
         return in_child(partial(_time_steps, settings, self._windows))
 
 
-def fit_in_child(
-    settings: Settings, seed: int, windows: Windows, out: Path, budget: dict[str, Any] | None = None
-) -> None:
+def fit_in_child(settings: Settings, seed: int, windows: Windows, out: Path, budget: Allowed | None = None) -> None:
     """As :func:`isotrain.training.fit.fit`, in a forked process; :func:`import_everything` first saves its imports."""
     in_child(partial(_fit, settings, seed, windows, out, budget))
 
@@ -276,7 +288,7 @@ def import_everything() -> None:
     commit()  # cached for the children
 
 
-def _fit(settings: Settings, seed: int, windows: Windows, out: Path, budget: dict[str, Any] | None) -> None:
+def _fit(settings: Settings, seed: int, windows: Windows, out: Path, budget: Allowed | None) -> None:
     from isotrain.training.fit import fit
 
     fit(settings, seed, windows, out, budget)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import psutil
@@ -25,7 +25,20 @@ log = logging.getLogger(__name__)
 DECIDES = ("src", "pipelines", "params.yaml", "dvc.yaml")  # what makes a result another one, when it differs
 
 
-def hardware() -> dict[str, Any]:
+class Hardware(TypedDict):
+    """The machine that fits are timed on."""
+
+    cpu: str  # its name, and the instructions that torch uses
+    cores: int
+    memory_gb: float
+    accelerator: str | None
+    os: str
+    python: str
+    torch: str
+    threads: int  # of torch
+
+
+def hardware() -> Hardware:
     """The machine, as far as it decides how fast a fit is."""
     import torch
 
@@ -88,6 +101,14 @@ class Stopwatch:
 
     ``synchronise`` is called before every reading, so that queued accelerator work is counted where it was asked
     for. Time between phases counts as ``other``.
+
+    Example:
+        >>> watch = Stopwatch()
+        >>> watch.resume()
+        >>> watch.enter("forward")
+        >>> watch.pause()
+        >>> watch.seconds["forward"] > 0 and watch.seconds["backward"] == 0
+        True
     """
 
     def __init__(self, synchronise: Callable[[], None] = lambda: None) -> None:

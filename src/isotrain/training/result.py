@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -14,15 +14,71 @@ from isotrain.files import replacing
 from isotrain.forecast.forecasts import scores
 from isotrain.forecast.module import ForecastModule
 from isotrain.training.clock import Clock, Row
+from isotrain.training.fits import Allowed
+from isotrain.training.machine import Hardware
 from isotrain.training.tracking import Run
 
 log = logging.getLogger(__name__)
-ERRORS = ("best_val_mae", "val_mae", "test_mae", "test_rmse", "test_mase")
-TIMES = ("train_seconds", "step_ms_median", "machine_seconds", "isolated_fraction", "parameters")
+FINAL = (  # what MLflow shows of a result
+    "train_seconds",
+    "step_ms_median",
+    "machine_seconds",
+    "isolated_fraction",
+    "parameters",
+    "best_val_mae",
+    "val_mae",
+    "test_mae",
+    "test_rmse",
+    "test_mase",
+)
 
 
-def timed(clock: Clock) -> dict[str, Any]:
-    """Steps and seconds."""
+class Times(TypedDict):
+    """Steps and seconds of a fit."""
+
+    steps: int
+    train_seconds: float
+    phase_seconds: dict[str, float]
+    step_ms_median: float
+    isolated_fraction: float  # mean over the steps
+
+
+class Errors(TypedDict):
+    """Errors of a fit, kW but for the MASE; see :func:`scored` for where they are None."""
+
+    diverged: bool
+    history: list[Row]
+    best_val_mae: float | None
+    val_mae: float | None
+    test_mae: float | None
+    test_rmse: float | None
+    test_mase: float | None
+    mae_by_lead: list[float] | None
+
+
+class Result(Times, Errors):
+    """What ``result.json`` of a fit holds."""
+
+    method: str
+    role: str
+    budget: Allowed | None
+    seed: int
+    regime: str
+    started_at: str
+    finished_at: str
+    commit: str | None
+    key: str  # of isotrain.training.fits.fit_key
+    data: dict[str, Any]  # what isotrain.training.tracking.SERIES names of the windows
+    hardware: Hardware
+    params: dict[str, Any]  # every setting that decided the fit, by dotted path
+    parameters: int
+    machine_seconds: float
+    backend: str
+    selections: list[dict[str, Any]]  # the history of the isolator
+
+
+def timed(clock: Clock) -> Times:
+    """Steps and seconds so far."""
     return {
         "steps": len(clock.step_seconds),
         "train_seconds": clock.watch.total,
@@ -42,7 +98,7 @@ def best(history: list[Row]) -> float:
     return min(float(row["val_mae"]) for row in history)
 
 
-def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path, refit: bool = False) -> dict[str, Any]:
+def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path, refit: bool = False) -> Errors:
     """Errors (kW) on validation and test; writes the forecasts of both into ``out`` (:func:`save_forecasts`).
 
     A diverged fit has ``None`` for errors, no forecasts, and a history up to its last finite validation. A refit,
@@ -50,10 +106,19 @@ def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path, re
     """
     history = finite(clock.rows)
     diverged = len(history) < len(clock.rows)
-    common = {"diverged": diverged, "history": [] if refit else history}
+    found: Errors = {
+        "diverged": diverged,
+        "history": [] if refit else history,
+        "best_val_mae": None,
+        "val_mae": None,
+        "test_mae": None,
+        "test_rmse": None,
+        "test_mase": None,
+        "mae_by_lead": None,
+    }
     if diverged:
         log.error("the fit diverged at step %s: lower training.learning_rate", clock.rows[-1]["step"])
-        return {**common, **dict.fromkeys((*ERRORS, "mae_by_lead"))}
+        return found
     parts = ("test",) if refit else ("validation", "test")
     answers = {part: module.forecast(torch.from_numpy(windows.origins(part))).numpy() for part in parts}
     save_forecasts(out / "forecasts.npz", windows, answers)
@@ -61,13 +126,11 @@ def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path, re
         part: scores(answer, windows.targets(windows.origins(part)), windows.meta["mase_scale"])
         for part, answer in answers.items()
     }
-    return {
-        **common,
-        "best_val_mae": None if refit else best(history),
-        "val_mae": None if refit else errors["validation"]["mae"],
-        **{f"test_{name}": errors["test"][name] for name in ("mae", "rmse", "mase")},
-        "mae_by_lead": errors["test"]["mae_by_lead"],
-    }
+    if not refit:
+        found |= {"best_val_mae": best(history), "val_mae": errors["validation"]["mae"]}
+    test = errors["test"]
+    found |= {"test_mae": test["mae"], "test_rmse": test["rmse"], "test_mase": test["mase"]}
+    return found | {"mae_by_lead": test["mae_by_lead"]}
 
 
 def save_forecasts(path: Path, windows: Windows, answers: Mapping[str, NDArray[np.float32]]) -> None:
@@ -85,9 +148,9 @@ def save_forecasts(path: Path, windows: Windows, answers: Mapping[str, NDArray[n
         np.savez(stream, **arrays)
 
 
-def log_result(run: Run, result: dict[str, Any]) -> None:
+def log_result(run: Run, result: Result) -> None:
     """The final figures as metrics, the machine as tags."""
-    final = {f"final/{name}": result[name] for name in (*TIMES, *ERRORS) if result[name] is not None}
+    final = {f"final/{name}": v for name, v in result.items() if name in FINAL and isinstance(v, int | float)}
     seconds = {f"seconds/{phase}": value for phase, value in result["phase_seconds"].items()}
     run.metrics({**final, **seconds}, result["steps"])
     run.history(result["selections"], "isolation")

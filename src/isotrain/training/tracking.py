@@ -55,6 +55,12 @@ class PendingRun:
         series: what :data:`SERIES` names of the series behind it.
         process: the machine, the process and when it started, to tell whether it still runs.
         taken_up: the run of MLflow that ``mlflow run`` opened for it.
+
+    Example:
+        >>> run = PendingRun("rich-0", "isotrain", "sqlite:///mlflow.db", {"isotrain.run": "1"}, began=0)
+        >>> run.metric("val_mae", 5.1, step=20, moment=1000)
+        >>> PendingRun.read(run.write(Path("pending_runs"))).metrics
+        [['val_mae', 5.1, 20, 1000]]
     """
 
     name: str
