@@ -28,7 +28,7 @@ $(READY): constraints.txt pyproject.toml
 .PHONY: help setup reproduce search record test test-fast fuzz faults check bench sanitize
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(READY) ## make .venv from the pinned versions
 
@@ -47,11 +47,14 @@ search: $(READY) ## run the study of section search on this machine, or go on wi
 record: $(READY) ## keep the report of the last run as docs/results/NAME (no slice of a series is in it)
 	@$(BIN)/python pipelines/record.py "$$NAME" params.yaml
 
+# two processes, a file of tests at a time, in the order of tests/conftest.py
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 test-fast: $(READY) ## the tests but for the slow ones: two minutes
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 sanitize: $(READY) ## the native kernels under the address and undefined-behaviour sanitizers: two minutes
 	@$(BIN)/python tests/lstm/sanitize.py

@@ -1,15 +1,60 @@
 """What several folders of tests share."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from isotrain.config import Ingest, Window
 from isotrain.config.ingest import Simulated
 from isotrain.data.ingest import ingest
 from isotrain.data.windowing import make_windows
 from isotrain.data.windows import Windows
+
+GIVEN = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: of two processes, neither is left alone with a long one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is locked for the whole machine (its cores, its time, its stores) is locked for this process's tests alone.
+
+    Else the tests would wait for those of the other process, or for a study that runs beside them, or be refused.
+    """
+    tmp_path_factory.getbasetemp()  # stays where it is
+    before = os.environ.get("TMPDIR")
+    folder = tempfile.mkdtemp(prefix="isotrain-tests-")
+    Path(folder).chmod(0o1777)  # as the system's: PostgreSQL runs as another user
+    os.environ["TMPDIR"], tempfile.tempdir = folder, None
+    yield
+    os.environ.pop("TMPDIR")
+    if before is not None:
+        os.environ["TMPDIR"] = before
+    tempfile.tempdir = None
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def own_runtime() -> Iterator[None]:
+    """What a training in this process set for the process (threads, cores, denormals) does not outlive its test.
+
+    One thread: the networks are small, two would mostly wait for each other.
+    """
+    torch.set_num_threads(1)
+    yield
+    torch.set_flush_denormal(False)
+    if GIVEN and os.sched_getaffinity(0) != GIVEN:
+        for task in Path("/proc/self/task").iterdir():
+            os.sched_setaffinity(int(task.name), GIVEN)
 
 
 @pytest.fixture(scope="session")

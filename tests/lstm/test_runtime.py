@@ -8,13 +8,14 @@ import sys
 import pytest
 
 PAGE_FAULTS = """
-import resource, torch
+import resource, statistics, torch
 from isotrain.lstm.runtime import prepare
 print(prepare(keep_allocator={keep}, flush_denormals=False, threads=1)["keep_allocator"])
-for _ in range(3): torch.ones(2**23)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(50): torch.ones(2**23)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**23)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(statistics.median(faults() for _ in range(60)))  # the heap takes up to ten to settle
 """
 
 DENORMALS = """
@@ -35,7 +36,7 @@ def lines(code: str) -> list[str]:
 def test_kept_pages_are_not_faulted_in_again() -> None:
     kept, stock = (lines(PAGE_FAULTS.format(keep=keep)) for keep in (True, False))
     assert (kept[0], stock[0]) == ("on", "off")
-    assert int(kept[1]) * 10 < int(stock[1])
+    assert float(kept[1]) * 10 < float(stock[1])
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="torch flushes denormals there only")
