@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from isotrain.config import CompareView, load
-from isotrain.data.windows import Windows
 from isotrain.errors import run_as_command
-from isotrain.training.baselines import run_baselines
-from isotrain.training.outbox import send
 
 
 def main(windows: str, out: str, params: str) -> None:
-    view = load(params, view=CompareView)
+    view = load(params, view=CompareView)  # refused before what takes seconds to import
+
+    from isotrain.data.windows import Windows
+    from isotrain.training.baselines import run_baselines
+    from isotrain.training.outbox import send
+
     run_baselines(view.compare.baselines, Windows.load(windows), Path(out), view.tracking, view.runtime.threads)
     send()
 

@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
-from isotrain.compare.comparison import Settings
-from isotrain.compare.results import chosen_runs, read_baselines
 from isotrain.config import CompareView, load
-from isotrain.data.windows import Windows
 from isotrain.errors import run_as_command
-from isotrain.report.page import write_report
-from isotrain.training.outbox import send
-from isotrain.training.tracking import tracked
 
 
 def main(windows: str, runs: str, baselines: str, report: str, params: str) -> None:
-    view = load(params, view=CompareView)
+    view = load(params, view=CompareView)  # refused before what takes seconds to import
+
+    from isotrain.compare.comparison import Settings
+    from isotrain.compare.results import chosen_runs, read_baselines
+    from isotrain.data.windows import Windows
+    from isotrain.report.page import write_report
+    from isotrain.training.outbox import send
+    from isotrain.training.tracking import tracked
+
     wanted, tracking = view.compare, view.tracking
     fits = chosen_runs(runs, wanted.methods, wanted.seeds)
     about = {name: view.methods[name].about for name in wanted.methods}

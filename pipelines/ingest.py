@@ -3,14 +3,17 @@
 from pathlib import Path
 
 from isotrain.config import IngestView, load
-from isotrain.data.ingest import ingest, write
 from isotrain.errors import run_as_command
-from isotrain.report.data_report import report
 
 
 def main(raw: str, tidy: str, reports: str, params: str) -> None:
     """Read folder ``raw``; write the table to folder ``tidy`` and the report to folder ``reports``."""
-    series = ingest(load(params, view=IngestView).ingest, Path(raw))
+    settings = load(params, view=IngestView).ingest  # refused before what takes seconds to import
+
+    from isotrain.data.ingest import ingest, write
+    from isotrain.report.data_report import report
+
+    series = ingest(settings, Path(raw))
     write(series, Path(tidy))
     report(series, Path(reports))
 

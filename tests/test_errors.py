@@ -33,6 +33,14 @@ def test_bad_input_and_a_full_disk_are_one_line(
     assert "out.npz" in message and "free some space" in message and message.count("\n") == 1
 
 
+def test_a_value_of_dvc_exp_run_is_said_to_be_in_the_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "hazy-inch")
+    assert ending(monkeypatch, InputError("params.yaml: window.history = 0 is too small")) == 2
+    assert "is too small; the file has the value of -S now: run the command again" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EDQUOT, errno.ELOOP])
 def test_what_the_system_refuses_is_one_line_that_names_the_file(
     number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

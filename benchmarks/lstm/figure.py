@@ -14,13 +14,13 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFo
 from matplotlib.transforms import blended_transform_factory
 
 from isotrain.files import replacing
-from isotrain.report.drawing import FIXED, GREY, PALETTE, STYLE
+from isotrain.report.drawing import GREY, PALETTE, REFERENCES, STYLE
 
 PHASE_COLOURS = {"forward": "#56B4E9", "backward": "#0072B2", "optimiser": "#E69F00"}
-GROWING = {"stock": FIXED["stock"], "tuned": FIXED["tuned"], "native-bf16": PALETTE[0]}
+GROWING = {"stock": REFERENCES[1], "tuned": REFERENCES[0], "native-bf16": PALETTE[0]}
 # what the panel of shapes shows: colour and mark
 SHOWN = {
-    "stock": (FIXED["stock"], "x"),
+    "stock": (REFERENCES[1], "x"),
     "native-fp32": (PALETTE[5], "o"),
     "native-bf16": (PALETTE[0], "o"),
     "exact-75": (PALETTE[4], "s"),
@@ -158,7 +158,7 @@ def _by_shape(axes: Axes, table: Sequence[Rows]) -> None:
     axes.set_xscale("log")
     _plain(axes.xaxis)
     axes.margins(x=0.14)
-    axes.axvline(1, color=FIXED["tuned"], lw=1)
+    axes.axvline(1, color=REFERENCES[0], lw=1)
     over = blended_transform_factory(axes.transData, axes.transAxes)
     axes.text(1, 1.0, "tuned", transform=over, fontsize=8.5, ha="center", va="bottom")
     room = 0.6 + 0.25 * len(table)  # below, for the legend

@@ -1,6 +1,6 @@
 """How every figure looks: colours, frame, axes, and labels that do not overlap."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -80,7 +80,7 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(draft, format=kind, dpi=150, metadata=METADATA[kind])
 
 
-FIXED = {"stock": "#7A7A7A", "tuned": "#111111"}
+REFERENCES = ("#111111", "#7A7A7A", "#A5A5A5")
 
 
 class Learnt(Protocol):
@@ -90,17 +90,14 @@ class Learnt(Protocol):
     def data(self) -> Mapping[str, Any]: ...
 
 
-def base_name(method: str) -> str:
-    """The method without its regime: ``stock-windowed`` and ``stock`` share a colour."""
-    return method.removesuffix("-windowed").removesuffix("-streamed")
-
-
-def colours(methods: Iterable[str]) -> dict[str, str]:
-    """Method -> colour, the same in every figure; the references are black and grey."""
-    names = list(methods)
-    others = list(dict.fromkeys(base_name(name) for name in names if base_name(name) not in FIXED))
-    table = FIXED | {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(others)}
-    return {name: table[base_name(name)] for name in names}
+def colours(roles: Mapping[str, str]) -> dict[str, str]:
+    """Method -> colour, by its role and its place in ``roles``: references are black and grey, all others in colour."""
+    found, used = {}, {"reference": 0, "other": 0}
+    for name, role in roles.items():
+        kind, palette = ("reference", REFERENCES) if role == "reference" else ("other", PALETTE)
+        found[name] = palette[used[kind] % len(palette)]
+        used[kind] += 1
+    return found
 
 
 def titled(run: Learnt, title: str) -> str:

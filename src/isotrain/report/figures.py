@@ -72,13 +72,18 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
     save(figure, folder / f"{name}.svg")
 
 
+def _colours(comparison: Comparison) -> dict[str, str]:
+    """Method -> colour, the same in every figure."""
+    return colours({method.name: method.role for method in comparison.methods})
+
+
 def tradeoff(comparison: Comparison, accuracy: Sequence[Entry]) -> Figure:
     """Training seconds against test MAE: marks are methods, faint dots seeds, lines baselines.
 
     A baseline that took a second or more to fit is a diamond, at its seconds.
     """
     figure, grid = new_figure(8.4, 5.4, titled(comparison.runs[0], "Training time against accuracy"))
-    axes, colour = grid[0, 0], colours(method.name for method in comparison.methods)
+    axes, colour = grid[0, 0], _colours(comparison)
     points = []
     for method in _finished(comparison):
         x, y = comparison.figure(method, _train_seconds), comparison.figure(method, _test_mae)
@@ -114,7 +119,7 @@ def tradeoff(comparison: Comparison, accuracy: Sequence[Entry]) -> Figure:
 def learning_curves(comparison: Comparison) -> Figure:
     """Validation MAE against training seconds, a thin line a seed, with the target of each regime."""
     figure, panels = _panels(comparison, "Validation error while training", 4.2)
-    colour = colours(method.name for method in comparison.methods)
+    colour = _colours(comparison)
     for regime, axes in panels.items():
         ends: list[Label] = []
         curves: list[list[tuple[float, float]]] = []
@@ -143,7 +148,7 @@ def isolated_share(comparison: Comparison) -> Figure | None:
     if not isolating:
         return None
     figure, grid = new_figure(8.4, 3.6, titled(comparison.runs[0], "Isolated share while training"))
-    axes, colour, ends = grid[0, 0], colours(method.name for method in comparison.methods), []
+    axes, colour, ends = grid[0, 0], _colours(comparison), []
     for method in isolating:
         for run in method.runs:
             seen = [(100 * v.step / run.steps, 100 * v.isolated_fraction) for v in run.history]
@@ -296,7 +301,7 @@ def _figure(
     figure, grid = new_figure(
         8.4, sum(heights) + 0.6, titled(comparison.runs[0], title), rows=len(regimes), height_ratios=heights
     )
-    colour = colours(regime_of)
+    colour = _colours(comparison)
     for regime, axes in zip(regimes, grid[:, 0], strict=True):
         axes.set_title(f"{regime} training", fontsize=9.5, color=GREY)
         axes.set_ylabel("Test MAE (kW)")
@@ -335,7 +340,7 @@ def forecasts(comparison: Comparison) -> Figure | None:
         return None
     title = titled(comparison.runs[0], "24-hour forecasts, one a day, and the truth")
     figure, grid = new_figure(8.4, 0.8 + 2.2 * len(weeks), title, len(weeks))
-    colour = colours(method.name for method in comparison.methods)
+    colour = _colours(comparison)
     for (title, week), axes in zip(weeks, grid[:, 0], strict=True):
         for number, (name, one) in enumerate(series.items()):
             rows = daily_rows(one, week)

@@ -171,7 +171,8 @@ def front(found: Searched, rows: Sequence[Again]) -> Figure | None:
     axes.plot(*zip(*stairs, strict=True), color=GREY, lw=1, ls=(0, (5, 3)), zorder=2)
     axes.scatter(*_plane(found.front), s=26, facecolor="white", edgecolor=GREY, linewidths=1.2, zorder=3)
     labels = [label for row in rows for label in _moved(axes, row)]
-    colour = colours(["search", *found.against])  # the points have the first
+    roles = {run.method: run.role for run in found.confirmed}
+    colour = colours({"search": "tested"} | {name: roles.get(name, "control") for name in found.against})
     for name in found.against:
         labels += _beside(axes, name, [run for run in found.runs_of(name) if not run.diverged], colour[name])
     axes.set_xscale("log")
