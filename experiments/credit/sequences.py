@@ -28,6 +28,7 @@ from isotrain.compare.statistics import median_interval
 from isotrain.files import write_text
 from isotrain.lstm import LSTM, runtime
 from isotrain.lstm.horizon import CreditMeasurement
+from isotrain.lstm.kernels import layer
 from isotrain.training.fits import import_everything, in_child
 from isotrain.training.machine import alone, commit, hardware
 
@@ -36,15 +37,28 @@ IGNORED = -100  # of cross_entropy: a step whose prediction does not count
 
 @dataclass(frozen=True)
 class Method:
-    """How a network is trained. ``thaw``: share of the training after which credit is whole; ``measured``: the share of
-    the gradient neglected above which it is, measured every 20 steps."""
+    """How a network is trained.
 
-    credit: str = "full"
+    Attributes:
+        credit, part: of :meth:`isotrain.lstm.LSTM.isolate`.
+        thaw: share of the training after which credit is whole.
+        measured: the share of the gradient neglected above which credit is whole, measured every 20 steps.
+        whole_every: every so many steps one has whole credit.
+        sampled: the weight gradient is so many times that of every ``sampled``-th time step, from a random one on.
+        layers: of the LSTM.
+        backend: of the LSTM.
+        tuned: bf16, fused Adam, denormals flushed, freed pages kept.
+    """
+
+    credit: Any = "full"
     part: int = 0
     thaw: float | None = None
     measured: float | None = None
+    whole_every: int = 0
+    sampled: int = 1
+    layers: int = 1
     backend: str = "native"
-    tuned: bool = True  # bf16, fused Adam, denormals flushed, freed pages kept
+    tuned: bool = True
 
 
 METHODS = {
@@ -56,7 +70,15 @@ METHODS = {
     "part-16": Method("cell", part=16),
     "cell-thawed": Method("cell", thaw=0.6),
     "cell-measured": Method("cell", measured=0.5),
+    # ideas, on the text alone
+    "cell-whole-every-4": Method("cell", whole_every=4),
+    "sampled-quarter": Method(sampled=4),
+    "cell-sampled-quarter": Method("cell", sampled=4),
+    "two-layers": Method(layers=2),
+    "two-layers-cell": Method("cell", layers=2),
+    "two-layers-cell-none": Method({0: "cell", 1: "none"}, layers=2),
 }
+MAIN = list(METHODS)[:8]
 
 
 class Reber:
@@ -192,7 +214,9 @@ class Network(nn.Module):
         own = method.backend != "torch"
         compute: Any = "bf16" if method.tuned else "fp32"
         inputs = self.embed.embedding_dim
-        self.lstm = LSTM(inputs, width, backend="native", compute=compute) if own else nn.LSTM(inputs, width)
+        self.lstm = (
+            LSTM(inputs, width, method.layers, backend="native", compute=compute) if own else nn.LSTM(inputs, width)
+        )
         with torch.no_grad():
             self.lstm.bias_ih_l0[width : 2 * width] += task.forget_bias
         self.out = nn.Linear(width, task.symbols)
@@ -209,6 +233,8 @@ def trained(make: Any, name: str, width: int, share: float, seed: int) -> dict[s
     runtime.prepare(keep_allocator=fast, flush_denormals=fast, pin_threads=True, threads=1)
     torch.manual_seed(seed)
     net, steps = Network(task, width, method), round(share * task.steps)
+    if method.sampled > 1:
+        layer._product = partial(_sampled, layer._product, method.sampled)
     trains = [p for p in net.parameters() if p.requires_grad]
     adam = torch.optim.Adam(trains, lr=task.rate, betas=(0.9, 0.99), fused=True if fast else None)
     isolated, states, seconds, thawed = method.credit != "full", None, 0.0, None
@@ -221,11 +247,10 @@ def trained(make: Any, name: str, width: int, share: float, seed: int) -> dict[s
             if isolated and method.thaw is not None and step >= method.thaw * steps:
                 isolated, thawed = False, step
             states = states if getattr(task, "goes_on", lambda _: False)(step) else None
+            whole = not isolated or (method.whole_every and step % method.whole_every == 0)
             measures = isolated and method.measured is not None and step % 20 == 0
             if method.credit != "full":
-                net.lstm.isolate() if measures or not isolated else net.lstm.isolate(
-                    credit=method.credit, part=method.part
-                )
+                net.lstm.isolate(**({} if measures or whole else {"credit": method.credit, "part": method.part}))
             measurement = CreditMeasurement(net.lstm, method.credit, method.part) if measures else None  # type: ignore[arg-type]
             if measurement:
                 measurement.attach()
@@ -263,6 +288,13 @@ def trained(make: Any, name: str, width: int, share: float, seed: int) -> dict[s
     }
 
 
+def _sampled(product: Any, every: int, rows: Tensor, gates: Tensor, places: int, first: int) -> Tensor:
+    """The weight gradient from every ``every``-th time step, from a random one on: right on average."""
+    own = slice(first + int(torch.randint(every, ())), len(gates), every)
+    found: Tensor = product(rows[:-1][own], gates[own], places, 0)
+    return every * found
+
+
 def scored(net: Network, task: Any) -> float:
     """The task's score of the network as it is, without a graph."""
     net.eval()
@@ -275,11 +307,11 @@ def scored(net: Network, task: Any) -> float:
 def plan(task: str) -> Iterator[tuple[str, int, float]]:
     """Method, width, share of the task's steps. On the text dense networks of several lengths are the curve to beat."""
     if task != "text":
-        for method in METHODS:
+        for method in MAIN:
             yield method, (Recall if task == "recall" else Reber).widths[0], 1.0
         return
     for width in Text.widths:
-        for method in METHODS:
+        for method in METHODS if width == 128 else MAIN:
             yield method, width, 1.0
         for share in (0.6, 0.8, 1.6):
             yield "native", width, share

@@ -33,30 +33,7 @@ def test_every_point_of_the_default_space_is_valid(space: Space) -> None:
         settings = space.settings(overrides)
         zones.add(settings.isolation.zone if settings.isolation else None)
         assert {path_of(name) for name in trial.params} <= overrides.keys()
-    assert zones == {"unit", "layer", "step", None}
-
-
-def test_a_space_may_vary_the_credit_and_when_it_thaws_in_the_streamed_regime(space: Space) -> None:
-    credit = Space(
-        space.methods,
-        space.base,
-        {
-            "isolation.zone": [Dimension.model_validate({"value": "credit"})],
-            "isolation.mode": [Dimension.model_validate({"choices": ["cell", "none"]})],
-            "isolation.schedule.shape": [Dimension.model_validate({"value": "thaw"})],
-            "isolation.schedule.fraction": [Dimension.model_validate({"value": 1.0})],
-            "isolation.schedule.start": [Dimension.model_validate({"value": 0.0})],
-            "isolation.schedule.stop": [Dimension.model_validate({"low": 0.2, "high": 1.0})],
-        },
-    )
-    modes = set()
-    for _, overrides in trials(credit, 20):
-        settings = credit.settings(overrides)
-        assert settings.isolation is not None
-        assert (settings.isolation.zone, settings.training.regime) == ("credit", "streamed")
-        modes.add(settings.isolation.mode)
-    assert modes == {"cell", "none"}
-    assert credit.point("credit-thawed") == {"isolation.mode": "cell", "isolation.schedule.stop": 0.6}
+    assert zones == {"unit", "layer", "step", "credit", None}
 
 
 def test_overrides_are_what_differs_from_the_base(space: Space) -> None:
@@ -73,14 +50,16 @@ def test_overrides_are_what_differs_from_the_base(space: Space) -> None:
 def test_conditional_parameters_are_asked_only_where_they_hold(space: Space) -> None:
     for trial, overrides in trials(space, 100):
         zone = overrides["isolation.zone"]
-        assert ("isolation.mode" in trial.params) == (zone == "unit")
+        assert ("isolation.mode@unit" in trial.params) == (zone == "unit")
+        assert ("isolation.mode@credit" in trial.params) == (zone == "credit")
+        assert ("isolation.schedule.stop" in trial.params) == (zone == "credit")
         assert ("isolation.criterion@unit" in trial.params) == (zone == "unit")
         assert ("isolation.criterion@step" in trial.params) == (zone == "step")
         assert ("isolation.schedule.cycles" in trial.params) == (overrides["isolation.schedule.shape"] == "cyclic")
         assert overrides.get("training.regime") == ("windowed" if zone == "step" else None)
 
 
-@pytest.mark.parametrize("method", ["native", "small", "layer", "autonomous-75", "cut-75", "exact-75"])
+@pytest.mark.parametrize("method", ["native", "small", "layer", "autonomous-75", "cut-75", "exact-75", "credit-thawed"])
 def test_a_known_point_asked_for_gives_back_its_method(space: Space, method: str) -> None:
     study = optuna.create_study()
     study.enqueue_trial(space.point(method))
