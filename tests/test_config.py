@@ -46,7 +46,6 @@ def test_the_file_in_the_repository_is_valid() -> None:
             "streamed",
             ("methods.steps-adaptive", "neglected needs", "windowed"),
         ),
-        ("methods.steps-24.isolation.renew", 40, ("methods.steps-24", "isolation.renew needs", "streamed")),
         ("isolation.renew", 40, ("isolation", "renew = 40 is for states before the last steps")),
         ("methods.small.extends", "nativ", ("methods.small.extends", "'nativ'", "did you mean 'native'?")),
         ("methods.native.extends", "small", ("extends itself", "small -> native")),

@@ -81,8 +81,6 @@ class Settings(Section):
                 "isolation.zone step with criterion neglected needs training.regime windowed: in a streamed stretch "
                 "many hours have a loss, so give the hours before each (isolation.steps) and another criterion"
             )
-        if chosen and chosen.renew and not streamed:
-            raise ValueError("isolation.renew needs training.regime streamed: set it to 0")
         return self
 
 

@@ -252,7 +252,7 @@ class Policy:
         remember: the forecaster runs what is isolated and sees the input alone once over the series, and looks it up.
         renew: zone ``"step"``, and ``"credit"`` with mode ``"none"``, in streamed training: the forecaster takes the
             states before the last steps from a run over the series that is made anew every so many optimiser steps;
-            0: it runs them in each stretch.
+            0: it runs them in each stretch. In windowed training it plays no part.
         moments, correction, variant: of :class:`.optimisers.MaskedAdam`.
 
     Raises:
