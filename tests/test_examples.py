@@ -18,6 +18,8 @@ PUBLIC = [
     "lstm.lstm.LSTM",
     "lstm.horizon.Measurement",
     "lstm.horizon.Horizon",
+    "isolation.callback.Isolation",
+    "isolation.callback.AdaptiveHorizon",
     "isolation.isolator.Isolator",
     "isolation.isolator.isolate",
     "isolation.optimisers.MaskedAdam",

@@ -1,6 +1,6 @@
 """How Adam treats isolated and thawed weights of a small LSTM: figures and numbers of docs/adam-in-rnns.md.
 
-    python experiments/adam_in_rnns/run.py [--out docs/adam-in-rnns] [--only one_weight thaw ...]
+    python -m experiments.adam_in_rnns.run [--out docs/adam-in-rnns] [--only one_weight thaw ...]
 
 One LSTM of 16 units reads 32 values of a sum of two sines (periods 11 and 29, random phases, noise 0.1) and says the
 value 8 steps after the last. Every condition of an experiment starts from the same weights and sees the same batches.

@@ -1,6 +1,6 @@
 """What the machinery of the search costs a trial, and how long a worker takes to its first.
 
-    python experiments/search/overhead.py [--params params.yaml] [--windows FOLDER] [--trials 20] [--steps 60]
+    python -m experiments.search.overhead [--params params.yaml] [--windows FOLDER] [--trials 20] [--steps 60]
         [--out experiments/search/overhead.md]
 
 One worker as `isotrain search worker` runs it, on a new study of its own: the real objective with a short training,

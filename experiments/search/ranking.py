@@ -1,6 +1,6 @@
 """Whether a trial's seconds mean the same with one worker on the machine and with several.
 
-    python experiments/search/ranking.py [--params params.yaml] [--windows FOLDER] [--steps 100] [--repeats 2]
+    python -m experiments.search.ranking [--params params.yaml] [--windows FOLDER] [--steps 100] [--repeats 2]
         [--workers 2] [--out experiments/search/ranking.md]
 
 Ten settings of the search's space are trained by one worker, alone on the machine and beside others that train too,
@@ -174,7 +174,7 @@ def page(rows: dict[str, list[dict[str, Any]]], asked: argparse.Namespace, serie
     lines = [
         "# Seconds on a busy and on an idle machine",
         "",
-        f"*{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, `python experiments/search/ranking.py`: "
+        f"*{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, `python -m experiments.search.ranking`: "
         f"{series}, {asked.steps} steps, {asked.repeats} repeats, 1 thread a worker; "
         f"n = {asked.workers} workers.*",
         "",

@@ -5,7 +5,7 @@
     ISOTRAIN_STUDY_URL=postgresql://isotrain@host/study python -m experiments.search.throughput ...
 
 The workers are processes of this machine and run the loop of `isotrain search worker` on the space of params.yaml;
-the objective is arithmetic, so that what is timed is the machinery: recovering, asking, noting, telling. No torch, no
+the objective is arithmetic, so that what is timed is the machinery: recovering, asking, noting, ending. No torch, no
 MLflow. ``between``: from the end of one objective to the beginning of the next in the same worker, wall-clock: with
 more workers than cores most of it is waiting for a core. ``start``: from the process's birth to its first objective.
 

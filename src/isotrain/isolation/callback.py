@@ -52,6 +52,23 @@ class Isolation(pl.Callback):
     Raises:
         InputError: when the fit starts, as :class:`Isolator` does; for a trainer
             without a planned end, several optimisers, or layers left without gradient where processes wait for it.
+
+    Example:
+        >>> from isotrain.isolation import MaskedAdam, Schedule
+        >>> class Line(pl.LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = torch.nn.Linear(2, 8)
+        ...     def training_step(self, batch, index):
+        ...         return self.layer(batch).square().mean()
+        ...     def configure_optimizers(self):
+        ...         return MaskedAdam(self.parameters())
+        >>> policy = Policy("unit", "masked", "random", Schedule(fraction=0.5, start=0.0), every=1)
+        >>> isolation = Isolation(policy)
+        >>> trainer = pl.Trainer(max_steps=3, callbacks=[isolation], accelerator="cpu", barebones=True)
+        >>> trainer.fit(Line(), torch.utils.data.DataLoader(torch.randn(12, 2), batch_size=4))
+        >>> isolation.isolator.isolated_share
+        0.5
     """
 
     def __init__(self, policy: Policy, *, window: int | None = None, seed: int = 0) -> None:
@@ -244,6 +261,12 @@ class AdaptiveHorizon(_Measured):
         record: the horizons chosen, as pictures.
 
     Raises :class:`InputError` for a bad ladder, tolerance or interval, and for LSTMs that cannot isolate.
+
+    Example:
+        >>> policy = Policy("step", "exact", "neglected", steps=12, tolerance=0.1, every=20)
+        >>> horizon = AdaptiveHorizon(policy, window=168, ladder=(12, 24, 48))
+        >>> horizon.history  # one entry a measurement, once a trainer has it among its callbacks
+        []
     """
 
     zone = "step"
