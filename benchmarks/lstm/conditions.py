@@ -8,6 +8,7 @@ from isotrain.errors import InputError
 
 INPUTS = 7
 LEADS = 24  # outputs of the linear head
+EVERY = 7  # streamed: hours between two origins, from the middle of a stretch on
 SHARES = (0.25, 0.5, 0.75, 0.875)  # of the units, isolated in every layer
 STEPS = (12, 24, 48, 96)
 LENGTHS = (24, 48, 96, 168, 336, 672)
@@ -60,10 +61,12 @@ class Condition:
         full: the condition with nothing isolated that the FLOP limit refers to; "" = it is one itself.
         share: isolated share of the units of every layer.
         mode: how those units are isolated.
-        steps: the backward runs over this many last time steps.
+        steps: the backward runs over this many last time steps; with ``at_origins`` before each origin.
         credit: what a step sends to the step before in the backward: ``full``, ``cell`` or ``none``.
         lower: all layers but the top one are isolated.
         memory: what is isolated is remembered, not computed.
+        at_origins: the states of all hours are computed without a graph, and the last ``steps`` before each origin,
+            1 without credit, once more with one (``LSTM.outputs_at``).
     """
 
     name: str
@@ -77,6 +80,7 @@ class Condition:
     credit: Literal["full", "cell", "none"] = "full"
     lower: bool = False
     memory: bool = False
+    at_origins: bool = False
 
     @property
     def worker(self) -> str:
@@ -102,10 +106,11 @@ class Group:
 def conditions(shape: Shape, regime: Regime = "windowed") -> tuple[Condition, ...]:
     """Every method that makes sense at ``shape``.
 
-    A horizon no shorter than the sequence is no isolation; and where the loss is taken at many hours a horizon
-    drops some of the losses, which is another training: both are left out.
+    A horizon no shorter than the sequence is no isolation; and where the loss is taken at many hours a horizon of the
+    whole sequence drops some of the losses, which is another training: both are left out.
     """
-    horizons = [k for k in STEPS if k < shape.length] if regime == "windowed" else []
+    windowed = regime == "windowed"
+    horizons = [k for k in STEPS if k < shape.length] if windowed else []
     stacked = shape.layers > 1
     found = [
         Condition("stock", "stock", "stock"),
@@ -115,8 +120,12 @@ def conditions(shape: Shape, regime: Regime = "windowed") -> tuple[Condition, ..
         *_of_units(),
         *(Condition(f"steps-{k}", f"last {k} steps", full="native-bf16", steps=k) for k in horizons),
         Condition("credit-cell", "credit along the cell alone", full="native-bf16", credit="cell"),
-        Condition("credit-none", "no credit through time", full="native-bf16", credit="none"),
+        Condition("credit-none", "no credit through time", full="native-bf16", credit="none", at_origins=not windowed),
     ]
+    if not windowed:
+        found.append(
+            Condition("steps-4", "last 4 steps before each origin", full="native-bf16", steps=4, at_origins=True)
+        )
     if stacked:
         found += [
             Condition("lower", "lower layers isolated", full="native-bf16", lower=True),
@@ -127,6 +136,11 @@ def conditions(shape: Shape, regime: Regime = "windowed") -> tuple[Condition, ..
     if stacked:
         found.append(Condition("tuned-lower", "tuned, lower layers isolated", "torch", full="tuned", lower=True))
     return tuple(found)
+
+
+def origins(length: int) -> range:
+    """Streamed: the hours of a sequence whose states are read."""
+    return range(length // 2, length, EVERY)
 
 
 def _of_units() -> list[Condition]:

@@ -6,13 +6,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from benchmarks.lstm.conditions import INPUTS, LEADS, Condition, Regime, Shape
+from benchmarks.lstm.conditions import INPUTS, LEADS, Condition, Regime, Shape, origins
 from torch import Tensor, nn
 
 from isotrain.lstm import LSTM
 
 SPARE = 1000  # hours of the series beyond one sequence
-EVERY = 7  # hours between two origins of a stretch
 
 
 class Training:
@@ -34,7 +33,8 @@ class Training:
         self.extra: dict[str, Tensor] = {}
         if condition.memory:
             self.extra = {"memory": self._memory(series, shape.length, starts)}
-        self.origins = torch.arange(shape.length // 2, shape.length, EVERY)
+        self.origins = torch.tensor(origins(shape.length))
+        self.at = self.origins.expand(shape.batch, -1)
         rows = (len(self.origins), shape.batch) if self.streamed else (shape.batch,)
         self.target = torch.randn(*rows, LEADS)
 
@@ -59,8 +59,11 @@ class Training:
 
     def _loss(self) -> Tensor:
         with self._precision():
-            states, (last, _) = self.lstm(self.x, **self.extra)
-            answer = self.head(states[self.origins] if self.streamed else last[-1])
+            if self.condition.at_origins:
+                answer = self.head(self.lstm.outputs_at(self.x, self.at).transpose(0, 1))
+            else:
+                states, (last, _) = self.lstm(self.x, **self.extra)
+                answer = self.head(states[self.origins] if self.streamed else last[-1])
         return nn.functional.mse_loss(answer.float(), self.target)
 
     def _precision(self) -> AbstractContextManager[Any]:

@@ -154,6 +154,9 @@ def isolating(share: float = 0.0, **how: object) -> Condition:
         (isolating(steps=999), 3),
         (isolating(credit="cell"), 2),
         (isolating(credit="none"), 2),
+        # 12 origins of 168 hours, from hour 84 on
+        (isolating(credit="none", at_origins=True), 1 + 12 / 168 * (1 + 1)),
+        (isolating(steps=4, at_origins=True), 1 + 48 / 168 * (1 + 2)),
     ],
 )
 def test_one_layer_in_units_of_its_forward_product(condition: Condition, units: float) -> None:
@@ -196,7 +199,9 @@ def test_conditions_that_would_isolate_nothing_are_left_out() -> None:
     assert {"lower", "lower-memory", "tuned-lower"} <= of(Shape(64, 2))
     assert not {name for name in of(Shape(64)) if "lower" in name}
     assert {name for name in of(Shape(150, 5, 24, 500)) if "steps" in name} == {"steps-12"}
-    assert not {name for name in of(Shape(64), regime="streamed") if "steps" in name}
+    assert {name for name in of(Shape(64), regime="streamed") if "steps" in name} == {"steps-4"}
+    assert {c.name for c in conditions(Shape(64), "streamed") if c.at_origins} == {"credit-none", "steps-4"}
+    assert not any(c.at_origins for c in conditions(Shape(64)))
     assert {c.full for c in conditions(Shape(64, 2))} == {"", "native-bf16", "tuned"}
 
 
