@@ -120,6 +120,7 @@ def test_what_a_child_refuses_is_refused_here_and_a_dead_child_is_named() -> Non
     assert in_child(lambda: 41 + 1) == 42
 
 
+@pytest.mark.slow
 def test_a_killed_study_loses_the_fit_at_work_and_no_other(tmp_path: Path) -> None:
     values = study(training__steps=100_000, compare__methods=["tuned"])
     run_fits(study(compare__methods=["native"], search__base="native"), "windows", "runs")

@@ -116,6 +116,7 @@ def test_the_run_of_a_process_killed_outright_is_closed_by_the_next(uri: str) ->
     assert len(send()) == 2 and sorted(statuses(uri).values()) == ["FINISHED", "KILLED"]
 
 
+@pytest.mark.slow
 def test_several_processes_may_make_the_store_at_once(uri: str) -> None:
     processes = [start(OPEN_AND_SEND, uri) for _ in range(3)]
     assert [process.wait(120) for process in processes] == [0] * 3
@@ -247,6 +248,7 @@ def test_writing_a_run_imports_no_mlflow(uri: str) -> None:
     assert ran.stdout.strip() == "[]" and len(pending()) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_costs_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is said once, the next call sends all; a run of another store is not held up."""
     caplog.set_level(logging.WARNING)
@@ -263,6 +265,7 @@ def test_a_server_that_is_down_costs_no_run(tmp_path: Path, caplog: pytest.LogCa
         assert statuses(uri) == {"first": "FINISHED", "second": "FINISHED"}
 
 
+@pytest.mark.slow
 def test_a_damaged_store_costs_no_run(uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 1000)
     finished(uri, "first")

@@ -94,14 +94,14 @@ class Slurm:
         """Node -> state (idle, allocated, drained, down, ...)."""
         return dict(line.split() for line in self.command("sinfo", "-hN", "-o", "%N %T").splitlines())
 
-    def wait(self, job: str, seconds: float = 60) -> dict[str, str]:
+    def wait(self, job: str, seconds: float = 120) -> dict[str, str]:
         """The state of each task once all have ended; ``TimeoutError`` with the states otherwise."""
         over = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
         until(lambda: over.issuperset(self.tasks(job).values()), seconds, lambda: self.tasks(job))
         return self.tasks(job)
 
 
-def until(holds: Callable[[], object], seconds: float = 30, seen: Callable[[], object] = lambda: "") -> None:
+def until(holds: Callable[[], object], seconds: float = 60, seen: Callable[[], object] = lambda: "") -> None:
     """Wait until ``holds()``; ``TimeoutError`` with what was ``seen()`` after ``seconds``."""
     end = time.monotonic() + seconds
     while not holds():

@@ -15,7 +15,7 @@ def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**23)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(statistics.median(faults() for _ in range(60)))  # the heap takes up to ten to settle
+print(statistics.median(faults() for _ in range(30)))  # the heap takes up to ten to settle
 """
 
 DENORMALS = """

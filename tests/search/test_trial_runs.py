@@ -133,6 +133,7 @@ def test_a_run_that_is_refused_does_not_stop_the_others(
     assert "MLflow refuses" in caplog.text and "isolation-0-" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_loses_nothing_and_is_complained_of_once(
     here: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,9 +157,10 @@ def test_a_server_that_is_down_loses_nothing_and_is_complained_of_once(
         assert len(runs(uri)) == 3
 
 
+@pytest.mark.slow
 def test_many_processes_send_to_one_store(here: Place, tmp_path: Path) -> None:
     """All at once, into a store that is not there yet; between them they send everything, once."""
-    trials, senders = finished(here, 60), 4
+    trials, senders = finished(here, 45), 3
     environment = {**os.environ, "MLFLOW_TRACKING_URI": str(here.tracking.uri)}
     command = [sys.executable, "-c", SENDER, str(tmp_path / "params.yaml")]
     processes = [

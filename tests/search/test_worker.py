@@ -125,6 +125,7 @@ class Crash:
 
 
 @pytest.mark.parametrize("storage", ["journal", "postgresql"])
+@pytest.mark.slow
 def test_wherever_a_worker_is_killed_every_trial_counts_once(
     storage: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
