@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+
 from isotrain.compare.statistics import Interval, median_interval
 from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows
 from isotrain.files import read_json, write_json, write_text
+from isotrain.report.drawing import PALETTE, STYLE, new_figure, save
 from isotrain.training.fits import fit_in_child, fit_key, import_everything
 from isotrain.training.machine import commit, hardware
 
@@ -168,10 +171,36 @@ def write_page(out: Path, runs: Path, chosen: Sequence[Shape]) -> None:
         rows = [_row(shape, m, known, target) for m in known]
         kept += rows
         blocks += [f"## {shape.name} (target {target:.3f} kW)", _table(rows)]
+    draw(out, kept)
+    blocks += ["![Milliseconds a step and validation error](building.png)"]
     blocks += ["## Every width against one target", _across(chosen, everything)]
     write_text(out / "building.md", "\n\n".join(blocks) + "\n")
     write_json(out / "building.json", {"commit": commits, "hardware": hardware(), "written_at": commit(), "rows": kept})
     print(out / "building.md")
+
+
+def draw(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """``building.png``: seconds of the whole training against the validation error, a panel a shape."""
+    names = list(dict.fromkeys(r["shape"] for r in rows))
+    methods = list(dict.fromkeys(r["method"] for r in rows))
+    colours = dict(zip(methods, ("#000000", "#777777", "#BBBBBB", *PALETTE), strict=False))
+    with mpl.rc_context(STYLE):
+        columns = min(3, len(names))
+        lines = -(-len(names) // columns)
+        title = "Training time against validation error"
+        figure, grid = new_figure(4.2 * columns, 3.6 * lines, title, lines, columns)
+        for axes, name in zip(grid.flat, names, strict=False):
+            for r in (r for r in rows if r["shape"] == name):
+                x, y = r["training_s"], r["val_mae"]
+                axes.plot(x["median"], y["median"], "o", color=colours[r["method"]], label=r["method"])
+                axes.plot([x["low"], x["high"]], [y["median"]] * 2, color=colours[r["method"]], lw=1)
+                axes.plot([x["median"]] * 2, [y["low"], y["high"]], color=colours[r["method"]], lw=1)
+            axes.set(title=name, xscale="log", xlabel="training, s", ylabel="validation MAE, kW")
+        for axes in list(grid.flat)[len(names) :]:
+            axes.set_axis_off()
+        handles = {label: h for a in grid.flat for h, label in zip(*a.get_legend_handles_labels(), strict=True)}
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, frameon=False)
+        save(figure, out / "building.png")
 
 
 def _row(shape: Shape, method: str, known: Mapping[str, Mapping[int, Any]], target: float) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -29,6 +30,7 @@ from isotrain.files import write_text
 from isotrain.lstm import LSTM, runtime
 from isotrain.lstm.horizon import CreditMeasurement
 from isotrain.lstm.kernels import layer
+from isotrain.report.drawing import GREY, PALETTE, STYLE, new_figure, save
 from isotrain.training.fits import import_everything, in_child
 from isotrain.training.machine import alone, commit, hardware
 
@@ -395,8 +397,40 @@ def write_page(out: Path, known: Sequence[Mapping[str, Any]]) -> None:
                 f"{int(statistics.median(thaws)) if thaws else '–'} |"
             )
         blocks += [f"## {title}", "\n".join(lines)]
+        if task == "text":
+            draw(out, rows)
+            blocks.append("![Seconds against nats](text.png)")
     write_text(out / "sequences.md", "\n\n".join(blocks) + "\n")
     print(out / "sequences.md")
+
+
+def draw(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """``text.png``: training seconds against nats a character; dense lengths and widths are the curve to beat."""
+    shown = {
+        "native": "nothing left out, several widths and lengths",
+        "cell-thawed": "cell for 60 %, then whole",
+        "cell-measured": "cell until half of the gradient is neglected",
+        "cell": "cell throughout",
+        "none": "none throughout",
+    }
+    with mpl.rc_context(STYLE):
+        figure, grid = new_figure(9.5, 5.0, "The next character: what a nat costs")
+        axes = grid[0, 0]
+        for colour, (method, label) in zip((GREY, *PALETTE), shown.items(), strict=False):
+            groups = dict.fromkeys((r["width"], r["steps"]) for r in rows if r["method"] == method)
+            points = []
+            for group in groups:
+                own = [r for r in rows if r["method"] == method and (r["width"], r["steps"]) == group]
+                seconds, nats = (statistics.median(r[key] for r in own) for key in ("seconds", "score"))
+                points.append((seconds, nats))
+                if method == "native":
+                    axes.annotate(
+                        f"{group[0]} x {group[1]}", (seconds, nats), (4, 4), textcoords="offset points", size=7
+                    )
+            axes.plot(*zip(*points, strict=True), "o", color=colour, label=label, ms=6)
+        axes.set(xscale="log", xlabel="training, s (units x steps beside each point)", ylabel="nats a character")
+        axes.legend(frameon=False)
+        save(figure, out / "text.png")
 
 
 def _said(values: Sequence[float], form: str) -> str:
