@@ -7,7 +7,7 @@ from isotrain.errors import run_as_command
 
 
 def main(windows: str, out: str, params: str) -> None:
-    view = load(params, view=CompareView)  # refused before what takes seconds to import
+    view = load(params, view=CompareView, trains=True)  # refused before what takes seconds to import
 
     from isotrain.data.windows import Windows
     from isotrain.training.baselines import run_baselines

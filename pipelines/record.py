@@ -6,13 +6,14 @@ python pipelines/record.py NAME params.yaml
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from isotrain.compare.results import Run, chosen_runs, short_commit
 from isotrain.config import Params, decisive, load
+from isotrain.data.windows import read_meta
 from isotrain.errors import InputError, run_as_command
 from isotrain.files import read_json, write_json
 
@@ -65,7 +66,7 @@ def check_settings(view: Params, fits: Sequence[Run]) -> None:
     wanted = [f"{method}-{seed}" for method in view.compare.methods for seed in view.compare.seeds]
     if missing := [name for name in wanted if name not in there]:
         raise InputError(f"compare asks for fits that were not made ({', '.join(missing[:3])}): {REPRODUCE}")
-    windows = read_json(Path(view.paths.windows) / "windows.json")
+    windows: Mapping[str, Any] = read_meta(Path(view.paths.windows) / "windows.json")
     ran: dict[str, Any] = {"ingest.target": fits[0].data.get("target", view.ingest.target)}
     ran |= {f"window.{key}": windows[key] for key in ("history", "horizon", "stride")}
     said: dict[str, Any] = {"ingest.target": view.ingest.target}

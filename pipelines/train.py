@@ -6,7 +6,7 @@ from isotrain.training.fits import run_fits
 
 
 def main(windows: str, runs: str, params: str, method: str = "", seed: str = "") -> None:
-    view = load(params, view=CompareView)
+    view = load(params, view=CompareView, trains=True)
     run_fits(view, windows, runs, [method] if method else [], [int(seed)] if seed else [])
 
 

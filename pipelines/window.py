@@ -12,7 +12,7 @@ from isotrain.files import read_json, reading
 
 
 def main(tidy: str, windows: str, params: str) -> None:
-    settings = load(params, view=WindowView).window
+    settings = load(params, view=WindowView, trains=True).window
     with reading(tidy, "remove the folder and run `dvc repro`"):
         table, facts = pd.read_parquet(Path(tidy) / "series.parquet"), read_json(Path(tidy) / "series.json")
     made = make_windows(table, facts, settings)

@@ -1,10 +1,12 @@
 """params.yaml is refused by name, with the remedy, before any work."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from pipelines import baselines, ingest, train, window
 
 from isotrain.config import VIEWS, IngestView, MethodsView, flatten, key_of, load
 from isotrain.config.params import memory_needed
@@ -53,6 +55,11 @@ def test_the_file_in_the_repository_is_valid() -> None:
         ("methods.small.budget", {"time": "tuned", "step": "tuned"}, ("methods.small.budget", "one of time")),
         ("methods.small.budget.step", "cut-75", ("methods.small.budget", "'cut-75'", "add cut-75 to compare.methods")),
         ("compare.reference_tuned.streamed", "tunde", ("compare.reference_tuned", "did you mean 'tuned'?")),
+        ("compare.methods", ["stock", "native"], ("compare.reference_tuned.streamed = 'tuned'", "name one of them")),
+        ("compare.methods", ["tuned", "stock", "steps-24", "native-windowed"], ("compare.reference_tuned.windowed",)),
+        ("compare.methods", ["native"], ()),
+        ("compare.methods", ["tuned", "isolated", "steps-24"], ()),
+        ("compare.reference_tuned.streamed", "tuned-windowed", ("compare.reference_tuned.streamed", "none of them")),
         ("training.rise", 1.0, ("training.rise = 1.0", "less than 1")),
         ("training.rise", 1 / 160, ("training", "one step of 160")),
         ("training.steps", True, ("training.steps = True", "valid integer")),
@@ -93,6 +100,37 @@ def test_what_is_wrong_is_refused_by_name(dotted: str, value: object, words: tup
         assert "hunter2" not in message and len(message) < 2000
     else:
         load(PARAMS, overrides={dotted: value})
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        lambda params: ingest.main("nowhere", "nowhere", "nowhere", params),
+        lambda params: window.main("nowhere", "nowhere", params),
+        lambda params: baselines.main("nowhere", "nowhere", params),
+        lambda params: train.main("nowhere", "nowhere", params),
+    ],
+    ids=["ingest", "window", "baselines", "train"],
+)
+@pytest.mark.parametrize("where", ["training.accelerator", "methods.native.training.accelerator"])
+def test_a_gpu_that_is_not_there_is_refused_by_every_stage_up_to_the_training(
+    where: str, stage: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a folder is read, none of which exists here; what trains nothing may run where no GPU is."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    values = yaml.safe_load(PARAMS.read_text())
+    *sections, key = where.split(".")
+    section = values
+    for name in sections:
+        section = section.setdefault(name, {})
+    section[key] = "cuda"
+    params = tmp_path / "params.yaml"
+    params.write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError, match=r"training\.accelerator = 'cuda' .*no CUDA device.*set it to auto"):
+        stage(str(params))
+    assert load(params).training.accelerator in ("cuda", "auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    load(params, view=IngestView, trains=True)
 
 
 @pytest.mark.parametrize("name", ["../../x", "..", "a/b", "/etc/x", "a b", "", "a\n", ".hidden", "x" * 65, "-rf"])

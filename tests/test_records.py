@@ -13,6 +13,7 @@ from tests.report.made_up_runs import TIME, MadeUp, change, make_runs
 
 from isotrain.compare.results import read_runs
 from isotrain.config import decisive, load
+from isotrain.data.windows import Meta, write_meta
 from isotrain.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -80,9 +81,9 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for seed in (0, 1):
             change(Path(view.paths.runs), f"{method}-{seed}", params=params, data=DATA)
     windows = Path(view.paths.windows)
-    windows.mkdir(parents=True)
     shape = {key: getattr(view.window, key) for key in ("history", "horizon", "stride")}
-    (windows / "windows.json").write_text(json.dumps({**shape, "sha256": DATA["sha256"]}))
+    meta: Any = dict.fromkeys(Meta.__required_keys__, "none") | shape | DATA
+    write_meta(windows / "windows.json", meta, of_arrays="none")
     report = Path(view.paths.report)
     (report / "figures").mkdir(parents=True)
     for name in ("tradeoff.md", "metrics.json", "figures/a.png", "figures/a.svg"):

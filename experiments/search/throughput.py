@@ -24,10 +24,12 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
 
+from isotrain.data.windows import Meta, write_meta
 from isotrain.search.study import open_study, place
 from isotrain.search.worker import Job, Outcome, Report, work
 
@@ -122,8 +124,8 @@ def _params(folder: Path, asked: argparse.Namespace) -> Path:
     ends = {"trials": asked.trials, "hours": None, "stall": None}
     params["search"] |= {"study": f"throughput-{os.getpid()}", "sampler": asked.sampler, **ends}
     windows = folder / params["paths"]["windows"]
-    windows.mkdir(parents=True)
-    (windows / "windows.json").write_text(json.dumps({"sha256": "none"}))
+    meta: Any = dict.fromkeys(Meta.__required_keys__, "none")
+    write_meta(windows / "windows.json", meta, of_arrays="none")
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return folder / "params.yaml"
 

@@ -87,7 +87,7 @@ def _print_masked(kind: type[BaseException], problem: BaseException, trace: Trac
 
 def _refusal(problem: InputError | str) -> int:
     text = masked(str(problem))
-    if "DVC_EXP_NAME" in os.environ and text.startswith("params.yaml: "):  # `dvc exp run -S` writes before any check
+    if "DVC_EXP_NAME" in os.environ and text.startswith("params.yaml"):  # `dvc exp run -S` writes before any check
         text += "; the file has the value of -S now: run the command again with another value, or correct the file"
     print("error: " + (text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."), file=sys.stderr)
     return 2

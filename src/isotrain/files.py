@@ -95,6 +95,11 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def checksum(value: Any) -> str:
+    """Hexadecimal digest of what ``value`` says as JSON; the order of its keys says nothing."""
+    return sha256_text(json.dumps(value, sort_keys=True))
+
+
 def machine_lock(name: str) -> int:
     """A file of this machine, open to be locked with flock(2), for which permission to read is enough.
 

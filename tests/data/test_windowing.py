@@ -1,5 +1,7 @@
 """Origins, parts, scaling and calendar: nothing of the future reaches an input, no hour is a target twice."""
 
+import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -91,6 +93,30 @@ def test_saved_and_loaded_is_the_same(windows: Windows, tmp_path: Path) -> None:
     assert windows.meta == again.meta
     with pytest.raises(InputError, match="dvc repro window"):
         Windows.load(tmp_path / "nowhere")
+
+
+def test_windows_in_which_anything_differs_are_refused(windows: Windows, tmp_path: Path) -> None:
+    """A figure of windows.json, a value of the arrays, or one of both files of another run."""
+    windows.save(tmp_path)
+    meta, arrays = tmp_path / "windows.json", tmp_path / "windows.npz"
+    whole, whole_arrays = meta.read_text(), arrays.read_bytes()
+    for key in ("mase_scale", "horizon", "of_arrays", "checksum"):
+        held = json.loads(whole)
+        held[key] = held[key] + 1 if isinstance(held[key], int | float) else "0" * len(held[key])
+        meta.write_text(json.dumps(held))
+        with pytest.raises(InputError, match=r"windows\.json is damaged.*dvc repro"):
+            Windows.load(tmp_path)
+    without = {key: value for key, value in json.loads(whole).items() if key != "checksum"}
+    meta.write_text(json.dumps(without))
+    with pytest.raises(InputError, match="has no checksum: another version wrote it"):
+        Windows.load(tmp_path)
+    meta.write_text(whole)
+    Windows.load(tmp_path)
+    replace(windows, level=windows.level + 1).save(tmp_path / "other")
+    for content in (b"", whole_arrays[:-1], (tmp_path / "other" / "windows.npz").read_bytes()):
+        arrays.write_bytes(content)
+        with pytest.raises(InputError, match=r"windows\.npz is not the file that windows\.json"):
+            Windows.load(tmp_path)
 
 
 def test_the_clock_is_the_buildings_through_both_changes() -> None:

@@ -341,10 +341,8 @@ def folder_input(files: dict[str, bytes], number: int, kind: str) -> Input:
     content = files[name]
     damage = rng.choice([flip, flip, *ANYTHING])
     damaged = damage(content, rng)
-    unknown = _same(content, damaged) or (
-        name == "windows.json" and damage is not noise
-    )  # it has no checksum of its own
-    return Input(f"{name}: {damage.__name__}", ANY if unknown else WRONG, {**files, name: damaged})
+    label = ANY if _same(content, damaged) else WRONG
+    return Input(f"{name}: {damage.__name__}", label, {**files, name: damaged})
 
 
 def _same(content: bytes, damaged: bytes) -> bool:

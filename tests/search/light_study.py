@@ -15,6 +15,7 @@ import yaml
 from optuna.trial import FrozenTrial
 from tests.search.counting import Count, count
 
+from isotrain.data.windows import Meta, write_meta
 from isotrain.search.study import open_study, place
 
 ROOT = Path(__file__).parents[2]
@@ -100,9 +101,14 @@ def light_study(folder: Path, **search: Any) -> LightStudy:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     windows = folder / params["paths"]["windows"]
-    windows.mkdir(parents=True)
-    (windows / "windows.json").write_text('{"sha256": "none"}')
+    name_series(windows, "none")
     return LightStudy(folder)
+
+
+def name_series(windows: Path, sha256: str) -> None:
+    """A ``windows.json`` that names a series and has nothing behind it."""
+    meta: Any = dict.fromkeys(Meta.__required_keys__, "none") | {"sha256": sha256}
+    write_meta(windows / "windows.json", meta, of_arrays="none")
 
 
 class Account:

@@ -17,7 +17,7 @@ from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import create_engine, text
 from tests.search.counting import Count, count
-from tests.search.light_study import light_study
+from tests.search.light_study import light_study, name_series
 
 from isotrain.errors import InputError
 from isotrain.search.study import Place, open_study, place, sampler
@@ -162,7 +162,7 @@ def test_another_study_under_the_same_name_is_refused(make: Make) -> None:
     other = replace(place(wider.params), folder=at.folder, search=at.search)
     with pytest.raises(InputError, match=r"space\.training\.rise = None, now .*give search\.study another name"):
         open_study(other)
-    (at.windows / "windows.json").write_text('{"sha256": "another"}')
+    name_series(at.windows, "another")
     with pytest.raises(InputError, match="series = none, now another"):
         open_study(at)
 

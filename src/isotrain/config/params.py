@@ -240,25 +240,34 @@ V = TypeVar("V", bound=Section)
 @overload
 def load(path: str | Path = ..., *, overrides: Mapping[str, object] | None = ...) -> Params: ...
 @overload
-def load(path: str | Path = ..., *, view: type[V], overrides: Mapping[str, object] | None = ...) -> V: ...
+def load(
+    path: str | Path = ..., *, view: type[V], overrides: Mapping[str, object] | None = ..., trains: bool = ...
+) -> V: ...
 def load(
     path: str | Path = "params.yaml",
     *,
     view: type[Section] = Params,
     overrides: Mapping[str, object] | None = None,
+    trains: bool = False,
 ) -> Section:
     """Read ``path``, apply ``overrides`` (dotted path -> value), check every section and method, return ``view``.
 
     Raises :class:`InputError` naming each dotted path that is unknown, missing, of the wrong type or out of
-    bounds, and what was expected; the whole file is checked whatever the view, before any work starts.
+    bounds, and what was expected; the whole file is checked whatever the view, before any work starts. ``trains``: of a
+    stage that the training of this machine comes after, so that a device that it lacks is refused too.
     """
     values = read_yaml(Path(path))
     for dotted, value in (overrides or {}).items():
         values = _merged(values, _nested(dotted, value))
     _refuse_secrets(values, str(path))
     params = _validate(Params, values, str(path))
-    for name in params.methods:
-        _check_memory(params.settings(name), params.window)
+    settings = {name: params.settings(name) for name in params.methods}
+    for one in settings.values():
+        _check_memory(one, params.window)
+    _check_references(params.compare, settings)
+    if trains:
+        for name in params.compare.methods:
+            check_device(settings[name])
     return view.model_construct(**{field: getattr(params, field) for field in view.model_fields})
 
 
@@ -321,6 +330,40 @@ def _check_memory(settings: Settings, window: Window) -> None:
             f"params.yaml, methods.{settings.method}: a fit needs about {needed:.0f} GiB of memory (model.hidden "
             f"{m.hidden}, model.layers {m.layers}, model.decoder {m.decoder}, training.{hours}), this machine has "
             f"{there:.0f}: lower them"
+        )
+
+
+def _check_references(compare: Compare, settings: Mapping[str, Settings]) -> None:
+    """Refuse methods of a regime among which none sets the target that the others are to reach.
+
+    A single method of a regime is compared with nothing, so that it needs no target.
+    """
+    regimes: dict[str, list[str]] = {}
+    for name in compare.methods:
+        if not settings[name].training.refit:  # its validation error, which a target is made of, says nothing
+            regimes.setdefault(settings[name].training.regime, []).append(name)
+    for regime, names in regimes.items():
+        reference = dict(compare.reference_tuned).get(regime)  # type: ignore[call-overload]
+        if len(names) > 1 and reference not in names:
+            given = "is missing" if reference is None else f"= {reference!r} is none of them"
+            raise InputError(
+                f"params.yaml: compare.methods compares {', '.join(names)}, which are {regime}, and "
+                f"compare.reference_tuned.{regime} {given}, so that nothing sets the target that they are to reach: "
+                "name one of them there, or add the reference to compare.methods"
+            )
+
+
+def check_device(settings: Settings) -> None:
+    """:class:`InputError` if ``settings`` ask for a GPU and torch sees none; torch is imported only if they do."""
+    if settings.training.accelerator != "cuda":
+        return
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asks the driver without making a context
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError(
+            f"params.yaml: training.accelerator = 'cuda' (of methods.{settings.method}), and torch sees no CUDA device "
+            "on this machine: set it to auto, which takes one where there is one, or to cpu"
         )
 
 

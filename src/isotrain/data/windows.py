@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isotrain.errors import InputError
-from isotrain.files import read_json, reading, replacing, write_json
+from isotrain.files import checksum, read_json, reading, replacing, sha256, write_json
 
 Floats = NDArray[np.float32]
 LEVEL_HOURS = 168  # the trailing week: a window's mean and spread do not depend on the weekday it ends on
@@ -152,18 +152,21 @@ class Windows:
         return truth
 
     def save(self, folder: str | Path) -> None:
-        """Write ``windows.npz`` and ``windows.json`` into ``folder``."""
+        """Write ``windows.npz`` and ``windows.json`` into ``folder``, each with a checksum, which the latter holds."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "meta"}
-        with replacing(Path(folder) / "windows.npz") as draft, draft.open("wb") as stream:
+        path = Path(folder) / "windows.npz"
+        with replacing(path) as draft, draft.open("wb") as stream:
             np.savez(stream, **arrays)
-        write_json(Path(folder) / "windows.json", self.meta)
+        write_meta(Path(folder) / "windows.json", self.meta, sha256(path))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Windows":
         """Read what :meth:`save` wrote; :class:`InputError` when it is not there or incomplete."""
         path = Path(folder) / "windows.npz"
         try:
-            meta = read_meta(Path(folder) / "windows.json")
+            meta, of_arrays = _read_meta(Path(folder) / "windows.json")
+            if sha256(path) != of_arrays:  # such as one that a kill left between the two
+                raise InputError(f"{path} is not the file that windows.json beside it was written for: {AGAIN}")
             with reading(path, AGAIN), np.load(path) as arrays:
                 windows = cls(**arrays, meta=meta)
                 windows._check_lengths()
@@ -180,10 +183,28 @@ class Windows:
                 raise ValueError(f"{field.name} holds {len(getattr(self, field.name))} hours instead of {wanted}")
 
 
+def write_meta(path: Path, meta: Meta, of_arrays: str) -> None:
+    """Write ``windows.json`` with the checksum ``of_arrays`` of the file beside it, and with its own."""
+    held = {**meta, "of_arrays": of_arrays}
+    write_json(path, {**held, "checksum": checksum(held)})
+
+
 def read_meta(path: Path) -> Meta:
-    """``windows.json``; :class:`InputError` names what it lacks."""
+    """``windows.json``; FileNotFoundError if it is absent, :class:`InputError` if it is damaged or lacks something."""
+    return _read_meta(path)[0]
+
+
+def _read_meta(path: Path) -> tuple[Meta, str]:
+    """What :func:`write_meta` wrote."""
     with reading(path, AGAIN):
-        return complete(dict(read_json(path)), path)
+        held = dict(read_json(path))
+    own = held.pop("checksum", None)
+    if own is None:
+        raise InputError(f"{path} has no checksum: another version wrote it; make it again with `dvc repro`")
+    if own != checksum(held):
+        raise InputError(f"{path} is damaged, its checksum does not agree: {AGAIN}")
+    of_arrays = str(held.pop("of_arrays"))
+    return complete(held, path), of_arrays
 
 
 def complete(value: dict[str, Any], path: Path) -> Meta:

@@ -6,7 +6,6 @@ validation part, from which intervals of any coverage are calibrated; a refit ha
 """
 
 import io
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from isotrain.config import Ingest, Settings
 from isotrain.data.windows import Meta, Windows, complete, needed_hours
 from isotrain.errors import InputError
-from isotrain.files import read_json, read_sealed, reading, replacing, sha256, sha256_text, write_json, write_sealed
+from isotrain.files import checksum, read_json, read_sealed, reading, replacing, sha256, write_json, write_sealed
 from isotrain.forecast.intervals import Intervals, calibrate, working_hours
 from isotrain.forecast.network import Forecaster, Series
 
@@ -54,7 +53,7 @@ def write_about(folder: Path, about: dict[str, Any]) -> None:
     """Write ``forecaster.json`` with checksums of itself and of ``residuals.npz``, which must be there if ever."""
     residuals = sha256(folder / RESIDUALS) if (folder / RESIDUALS).is_file() else None
     plain = {**about, "residuals_sha256": residuals}
-    write_json(folder / ABOUT, {**plain, "sha256": _digest(plain)})
+    write_json(folder / ABOUT, {**plain, "sha256": checksum(plain)})
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -66,7 +65,7 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} has format {about.get('format')}, this version reads {FORMAT}: train again (dvc repro)"
         )
-    if about.pop("sha256", None) != _digest(about):
+    if about.pop("sha256", None) != checksum(about):
         raise InputError(f"{path} is damaged, its checksum does not agree: {TRAIN_AGAIN}")
     return about
 
@@ -82,10 +81,6 @@ def load_state(path: Path) -> dict[str, Any]:
     """What :func:`save_state` wrote, tensors and plain values alone; :class:`InputError` if it is damaged."""
     with reading(path, TRAIN_AGAIN):
         return dict(torch.load(io.BytesIO(read_sealed(path)), map_location="cpu", weights_only=True))
-
-
-def _digest(about: dict[str, Any]) -> str:
-    return sha256_text(json.dumps(about, sort_keys=True))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from isotrain.config import check_device
 from isotrain.errors import InputError
 from isotrain.files import machine_lock, try_lock, wait_for_lock
 from isotrain.search.results import spent
@@ -103,6 +104,7 @@ def run_workers(params: str | Path = "params.yaml") -> None:
             has ended.
     """
     at = place(params)
+    check_device(at.space.settings({}))  # here once, not in every worker
     study = open_study(at)
     if reason := spent(study, at.search):
         log.info("study %s is finished: %s", at.search.study, reason)

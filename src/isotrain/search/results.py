@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from isotrain.compare.searched import Importance, Point, Searched, history
 from isotrain.config import MethodsView, Search, Settings, decisive
-from isotrain.files import read_json
+from isotrain.data.windows import read_meta
 from isotrain.search.recovery import lost, settled, why
 from isotrain.search.study import Place
 
@@ -192,7 +192,7 @@ def _divergences(study: optuna.Study, values: dict[int, float]) -> dict[str, flo
 
 def outline(place: Place, study: Study, counted: Tally) -> Searched:
     """What the study found so far, without commands, importances and the points that were trained again."""
-    meta = read_json(place.windows / "windows.json")
+    meta: Mapping[str, Any] = read_meta(place.windows / "windows.json")
     return Searched(
         study=study.study_name,
         objectives=tuple(place.objectives),

@@ -14,8 +14,9 @@ from optuna.study import StudyDirection
 from isotrain.config import Search, load
 from isotrain.config.params import MethodsView
 from isotrain.config.sections import Tracking
+from isotrain.data.windows import read_meta
 from isotrain.errors import InputError, masked
-from isotrain.files import read_json, sha256_text
+from isotrain.files import sha256_text
 from isotrain.search.recovery import Heartbeats, Leases, SignsOfLife, enqueue
 from isotrain.search.space import Space
 from isotrain.search.storage import DAMAGED, JOURNAL, exclusive, storage_at
@@ -100,7 +101,7 @@ def open_study(place: Place, *, create: bool = True) -> optuna.Study:
 def identity_of(place: Place) -> dict[str, Any]:
     """All that must be equal for results of two trials to compare; :class:`InputError` if there are no windows yet."""
     try:
-        meta = read_json(place.windows / "windows.json")
+        meta = read_meta(place.windows / "windows.json")
     except FileNotFoundError:
         raise InputError(f"{place.windows} holds no windows: run `dvc repro window` first") from None
     search = place.search

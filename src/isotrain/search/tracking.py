@@ -14,6 +14,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from isotrain.data.windows import read_meta
 from isotrain.files import read_json, write_text
 from isotrain.search.study import Place, open_study
 from isotrain.training import outbox
@@ -73,7 +74,7 @@ def pending_run(place: Place, trial: FrozenTrial) -> PendingRun:
     attrs, study = trial.user_attrs, place.search.study
     path = place.folder / "trials" / str(trial.number) / "result.json"
     result = read_json(path) if path.exists() else {}  # a trial that failed has none
-    meta = read_json(place.windows / "windows.json")
+    meta: Mapping[str, Any] = read_meta(place.windows / "windows.json")
     began, ended = _ms(trial.datetime_start or trial.datetime_complete), _ms(trial.datetime_complete)
     params = result.get("params") or json.loads(attrs.get("overrides", "{}"))
     run = PendingRun(

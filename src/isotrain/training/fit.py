@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from isotrain.config import Settings, decisive
+from isotrain.config import Settings, check_device, decisive
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import write_json
@@ -192,7 +192,11 @@ class Loop:
 
 
 def prepare_process(s: Settings) -> dict[str, str]:
-    """Set this process up as the section ``runtime`` asks; what took effect, in words."""
+    """Set this process up as the section ``runtime`` asks; what took effect, in words.
+
+    Raises :class:`InputError` for a device that this machine lacks.
+    """
+    check_device(s)
     return runtime.prepare(**s.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
 
 

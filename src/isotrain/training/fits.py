@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
-from isotrain.config import CompareView, Settings, key_of
+from isotrain.config import CompareView, Settings, check_device, key_of
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import read_json, write_json
@@ -60,7 +60,8 @@ def run_fits(
     runs, series = Path(runs), Windows.load(windows)
     names = sorted(methods or view.compare.methods, key=lambda name: view.methods[name].budget is not None)
     chosen = list(seeds or view.compare.seeds)
-    _check_accelerator(view, names)
+    for name in names:
+        check_device(view.settings(name))
     budgets = Budgets(view, series, runs, chosen[0])
     study = [(name, seed) for seed in chosen for name in names]
     stale = [fit for fit in study if not budgets.is_current(*fit)]
@@ -104,20 +105,6 @@ def _disturbed(budgets: "Budgets", study: Sequence[tuple[str, int]]) -> list[tup
     step = {fit: result.get("train_seconds", 0.0) / result.get("steps", 1) for fit, result in results.items()}
     fastest = {name: min(step[fit] for fit in study if fit[0] == name) for name, _ in study}
     return [fit for fit in study if fixed[fit] > SLOWER * min(fixed.values()) or step[fit] > SLOWER * fastest[fit[0]]]
-
-
-def _check_accelerator(view: CompareView, names: Sequence[str]) -> None:
-    """Refuse a GPU that is not there before the first fit, not in the one that wants it."""
-    wanted = [name for name in names if view.settings(name).training.accelerator == "cuda"]
-    if not wanted:
-        return
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asks the driver without making a context
-    import torch
-
-    if not torch.cuda.is_available():
-        raise InputError(
-            f"training.accelerator cuda (method {wanted[0]}): torch sees no CUDA device here; set auto or cpu"
-        )
 
 
 def fit_key(settings: Settings, seed: int, data: str) -> str:
