@@ -79,6 +79,18 @@ def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(read_runs(runs), make_baselines(folder / "baselines"), folder, SETTINGS).parent
 
 
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures are made but not rendered, for tests of what is said: rendering takes most of a report's time."""
+
+    def save_nothing(figure: Figure, folder: Path, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.png").touch()
+        (folder / f"{name}.svg").write_text("<svg></svg>")
+
+    monkeypatch.setattr("isotrain.report.figures.save_figure", save_nothing)
+
+
 def read(report: Path) -> Any:
     return json.loads((report / "tradeoff.json").read_text(encoding="utf-8"))
 
@@ -297,6 +309,7 @@ def test_masking_is_said_to_save_nothing(tmp_path: Path, step_ms: float, suspici
     assert ("check the timing" in line) is suspicious
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_measured_series_is_not_called_simulated_and_its_test_part_has_a_caveat(tmp_path: Path) -> None:
     data = {"source": "/somewhere/drahix.csv", "simulated": False, "rows": 43_000, "sha256": "cd" * 32, "unit": "kW"}
     comparison = compared(tmp_path / "runs", {"tuned": TUNED, "layer": FASTER}, data=data)
@@ -308,6 +321,7 @@ def test_a_measured_series_is_not_called_simulated_and_its_test_part_has_a_cavea
     assert any("COVID" in note for note in notes(comparison))
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_notes_say_what_weakens_the_comparison(tmp_path: Path, runs: Path) -> None:
     assert not any("COVID" in note or "side by side" in note for note in notes(Comparison(read_runs(runs), SETTINGS)))
     at_once = {"started_at": "2026-03-01T10:00:00+00:00", "finished_at": "2026-03-01T10:05:00+00:00"}
@@ -325,6 +339,7 @@ def test_the_notes_say_what_weakens_the_comparison(tmp_path: Path, runs: Path) -
 # what weakens a comparison goes with every sentence that quotes it
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_every_sentence_that_can_be_quoted_carries_the_marks(tmp_path: Path, runs: Path) -> None:
     fits = read_runs(runs)
     slow = replace(fits[0], machine_seconds=1.88, commit="fedcba9876543210+")
@@ -412,6 +427,7 @@ def test_a_reference_has_no_speedup_against_itself_in_the_table(report: Path) ->
 # what was isolated when
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_page_shows_what_each_tested_method_isolated(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
