@@ -34,6 +34,7 @@ from isotrain.report.drawing import GREY, PALETTE, STYLE, new_figure, save
 from isotrain.training.fits import import_everything, in_child
 from isotrain.training.machine import alone, commit, hardware
 
+STEPS = {"reber": 600, "embedded": 2000, "recall": 800, "text": 500}  # of a training
 IGNORED = -100  # of cross_entropy: a step whose prediction does not count
 
 
@@ -103,7 +104,7 @@ class Reber:
 
     def __init__(self, *, embedded: bool, seed: int) -> None:
         self.embedded, self.symbols = embedded, len(self.SYMBOLS)
-        self.steps = 2000 if embedded else 600
+        self.steps = STEPS["embedded" if embedded else "reber"]
         self._draw = random.Random(seed)
         self._asked = self._strings(512, random.Random(999_983))
 
@@ -152,7 +153,7 @@ class Recall:
     """One of eight symbols, 168 steps of noise, and the question which it was: the share that is answered right."""
 
     NOISE, ASK, SILENT = 8, 9, 168
-    symbols, widths, forget_bias, rate, batch, steps, one_hot = 10, (24,), 4.0, 0.01, 32, 800, True
+    symbols, widths, forget_bias, rate, batch, steps, one_hot = 10, (24,), 4.0, 0.01, 32, STEPS["recall"], True
 
     def __init__(self, seed: int) -> None:
         self._draw = torch.Generator().manual_seed(seed)
@@ -177,7 +178,7 @@ class Text:
     """The next character of a text: 64 passages side by side, read on from where the last step ended; nats a
     character on the last tenth of the text."""
 
-    forget_bias, rate, batch, length, one_hot, steps = 0.0, 0.01, 64, 128, False, 500
+    forget_bias, rate, batch, length, one_hot, steps = 0.0, 0.01, 64, 128, False, STEPS["text"]
     widths = (64, 128, 256)
 
     def __init__(self, path: str) -> None:
@@ -347,10 +348,9 @@ def main() -> None:
         if task == "text" and not asked.text:
             print("no --text FILE: the task text is left out")
             continue
-        steps = makes[task](seed=0).steps
         for seed in range(asked.seeds):
             for method, width, share in plan(task):
-                if (task, method, width, round(share * steps), seed) in done:
+                if (task, method, width, round(share * STEPS[task]), seed) in done:
                     continue
                 result = in_child(partial(trained, makes[task], method, width, share, seed))
                 with kept.open("a", encoding="utf-8") as stream:
