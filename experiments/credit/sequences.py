@@ -34,7 +34,7 @@ from isotrain.report.drawing import GREY, PALETTE, STYLE, new_figure, save
 from isotrain.training.fits import import_everything, in_child
 from isotrain.training.machine import alone, commit, hardware
 
-STEPS = {"reber": 600, "embedded": 2000, "recall": 800, "text": 500}  # of a training
+STEPS = {"reber": 600, "embedded": 2000, "recall": 1200, "text": 500}  # of a training
 IGNORED = -100  # of cross_entropy: a step whose prediction does not count
 
 
@@ -100,7 +100,7 @@ class Reber:
         4: [("P", 3), ("V", 5)],
         5: [("E", None)],
     }
-    widths, forget_bias, rate, batch, one_hot = (24,), 0.0, 0.01, 32, True
+    widths, span, rate, batch, one_hot = (24,), 0, 0.01, 32, True
 
     def __init__(self, *, embedded: bool, seed: int) -> None:
         self.embedded, self.symbols = embedded, len(self.SYMBOLS)
@@ -153,7 +153,7 @@ class Recall:
     """One of eight symbols, 168 steps of noise, and the question which it was: the share that is answered right."""
 
     NOISE, ASK, SILENT = 8, 9, 168
-    symbols, widths, forget_bias, rate, batch, steps, one_hot = 10, (24,), 4.0, 0.01, 32, STEPS["recall"], True
+    symbols, widths, span, rate, batch, steps, one_hot = 10, (24,), SILENT, 0.01, 32, STEPS["recall"], True
 
     def __init__(self, seed: int) -> None:
         self._draw = torch.Generator().manual_seed(seed)
@@ -178,7 +178,7 @@ class Text:
     """The next character of a text: 64 passages side by side, read on from where the last step ended; nats a
     character on the last tenth of the text."""
 
-    forget_bias, rate, batch, length, one_hot, steps = 0.0, 0.01, 64, 128, False, STEPS["text"]
+    span, rate, batch, length, one_hot, steps = 0, 0.01, 64, 128, False, STEPS["text"]
     widths = (64, 128, 256)
 
     def __init__(self, path: str) -> None:
@@ -221,7 +221,10 @@ class Network(nn.Module):
             LSTM(inputs, width, method.layers, backend="native", compute=compute) if own else nn.LSTM(inputs, width)
         )
         with torch.no_grad():
-            self.lstm.bias_ih_l0[width : 2 * width] += task.forget_bias
+            if task.span:  # gates that open and close as slowly as the task asks (Tallec and Ollivier, 1804.11188)
+                keeps = torch.log(1 + (task.span - 1) * torch.rand(width))
+                self.lstm.bias_ih_l0[:width] = -keeps
+                self.lstm.bias_ih_l0[width : 2 * width] = keeps
         self.out = nn.Linear(width, task.symbols)
 
     def forward(self, x: Tensor, states: Any = None) -> tuple[Tensor, Any]:
