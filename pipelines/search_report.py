@@ -2,18 +2,22 @@
 
 from isotrain.config import SearchReportView, load
 from isotrain.errors import run_as_command
-from isotrain.report.search.page import write_search_report
-from isotrain.report.search.words import Rules
-from isotrain.search.confirm import found
-from isotrain.search.study import place
-from isotrain.training.outbox import send
-from isotrain.training.tracking import tracked
 
 
 def main(report: str, params: str) -> None:
-    view = load(params, view=SearchReportView)
+    view = load(params, view=SearchReportView)  # refused before what takes seconds to import
+
+    from isotrain.report.search.page import write_search_report
+    from isotrain.report.search.words import Rules
+    from isotrain.search.confirm import found
+    from isotrain.search.storage import reachable
+    from isotrain.search.study import place
+    from isotrain.training.outbox import send
+    from isotrain.training.tracking import tracked
+
     rules = Rules(**view.compare.model_dump(include={"confidence", "bootstrap", "tolerance"}))
-    page = write_search_report(found(place(params)), report, rules)
+    with reachable():
+        page = write_search_report(found(place(params)), report, rules)
     tags = {"kind": "search report", "study": view.search.study}
     with tracked(view.tracking.experiment, view.tracking.uri, "search report", tags, whole_pipeline=True) as run:
         for path in (page, *(page.with_suffix(kind) for kind in (".md", ".json")), page.with_suffix("")):

@@ -9,6 +9,7 @@ import yaml
 from pipelines import baselines, ingest, train, window
 
 from isotrain.config import VIEWS, IngestView, MethodsView, flatten, key_of, load
+from isotrain.config import params as params_module
 from isotrain.config.params import memory_needed
 from isotrain.errors import InputError
 
@@ -117,7 +118,7 @@ def test_a_gpu_that_is_not_there_is_refused_by_every_stage_up_to_the_training(
     where: str, stage: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before a folder is read, none of which exists here; what trains nothing may run where no GPU is."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(params_module, "_cuda_is_there", lambda: False)
     values = yaml.safe_load(PARAMS.read_text())
     *sections, key = where.split(".")
     section = values
@@ -129,7 +130,7 @@ def test_a_gpu_that_is_not_there_is_refused_by_every_stage_up_to_the_training(
     with pytest.raises(InputError, match=r"training\.accelerator = 'cuda' .*no CUDA device.*set it to auto"):
         stage(str(params))
     assert load(params).training.accelerator in ("cuda", "auto")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(params_module, "_cuda_is_there", lambda: True)
     load(params, view=IngestView, trains=True)
 
 

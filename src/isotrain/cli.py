@@ -116,11 +116,14 @@ def _log_model(asked: argparse.Namespace) -> None:
 
 
 def _worker(asked: argparse.Namespace) -> None:
+    from isotrain.config import check_device
     from isotrain.search.local_workers import own_cores
     from isotrain.search.study import place
 
     at = place(asked.params)
-    own_cores(at.space.settings({}).runtime.threads)  # torch, imported below, must find its cores chosen
+    base = at.space.settings({})
+    own_cores(base.runtime.threads)  # torch, imported below, must find its cores chosen
+    check_device(base)
 
     from isotrain.search.objective import objective
     from isotrain.search.tracking import TrialTracking

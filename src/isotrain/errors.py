@@ -62,6 +62,7 @@ def run_as_command(main: Callable[..., None]) -> None:
     program and keeps its traceback. Nothing that is printed or logged shows a password.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every plug-in, at import, and every migration
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Masked("%(message)s"))
     sys.excepthook = _print_masked

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, overload
 
@@ -357,14 +358,20 @@ def check_device(settings: Settings) -> None:
     """:class:`InputError` if ``settings`` ask for a GPU and torch sees none; torch is imported only if they do."""
     if settings.training.accelerator != "cuda":
         return
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asks the driver without making a context
-    import torch
-
-    if not torch.cuda.is_available():
+    if not _cuda_is_there():
         raise InputError(
             f"params.yaml: training.accelerator = 'cuda' (of methods.{settings.method}), and torch sees no CUDA device "
             "on this machine: set it to auto, which takes one where there is one, or to cpu"
         )
+
+
+def _cuda_is_there() -> bool:
+    if version("torch").endswith("+cpu"):  # without importing it, which takes a second
+        return False
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asks the driver without making a context
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _refuse_secrets(values: Mapping[str, Any], where: str) -> None:

@@ -38,7 +38,6 @@ from isotrain.training.tracking import (
 log = logging.getLogger(__name__)
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on the runs, not on traces
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # of this run, by a store that answers
-logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every plug-in and migration
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its tracebacks: send says what failed
 STORE_ERRORS = (MlflowException, SQLAlchemyError, CommandError, OSError, InputError)
 STORE_SECONDS = 300.0  # to make a new store takes ten
