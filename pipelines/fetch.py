@@ -31,12 +31,17 @@ def main(source: str, params: str) -> None:
 
 def name_of(source: str) -> str:
     """The name that the file of ``source`` gets in data/raw; :class:`InputError` if there is none that can be used."""
-    if holds_secret(source):
-        raise InputError(f"{masked(source)} holds a password, which DVC would keep in git: fetch the file yourself")
-    remote = urlsplit(source).scheme in ("http", "https")
+    try:
+        address = urlsplit(source)
+    except ValueError as problem:  # brackets that hold no IPv6 address
+        raise InputError(f"{masked(source)} is no address ({problem}): correct it") from None
+    if holds_secret(source) or "@" in address.netloc:  # a token may stand in the place of the user
+        shown = re.sub(r"(?<=://)[^/]*@", "***@", masked(source))
+        raise InputError(f"{shown} holds a password, which DVC would keep in git: fetch the file yourself")
+    remote = address.scheme in ("http", "https")
     if not remote and not Path(source).is_file():
         raise InputError(f"{source} is neither a file nor an http(s) address")
-    name = PurePosixPath(unquote(urlsplit(source).path)).name if remote else Path(source).name
+    name = PurePosixPath(unquote(address.path)).name if remote else Path(source).name
     fine = re.fullmatch(r"\w[\w .,+()-]{0,127}", name) and not name.endswith((" ", "."))
     if not fine or Path(name).suffix.lower() in ("", ".dvc") or name == BROUGHT_IN:
         raise InputError(

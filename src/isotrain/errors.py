@@ -10,9 +10,11 @@ import traceback
 from collections.abc import Callable
 from types import TracebackType
 
-SECRET = re.compile(r"(?<=://)([^/\s:@'\"]*):[^/\s'\"]*@")  # user:password@ of any address
-SECRET_WORDS = "password|passwd|pwd|secret|token|access_token|api_key|apikey|sig|signature|x-amz-signature"
-SECRET_FIELD = re.compile(rf"(?i)([?&;](?:{SECRET_WORDS})=)[^&;\s'\"]+")  # ?token=... of an address
+SECRET = re.compile(r"://([^/\s:@]*):(?!\d+(?:/|$))")  # what comes before the password of an address; no host:port/
+SECRET_WORD = "password|passwd|pwd|secret|token|signature|api.?key|credential|authorization"
+SECRET_FIELD = re.compile(  # ?access_token=... of an address; bounded, so that no text takes long
+    rf"(?i)([?&;](?:[\w.-]{{0,40}}(?:{SECRET_WORD})[\w.-]{{0,40}}|sig|key)=)[^&;\s'\"]+"
+)
 LONGEST = 2000  # characters of a message: a screen
 PERMISSION, SPACE = "give this user the permission, or name another folder", "free some space"
 REMEDIES = {
@@ -46,12 +48,19 @@ class InputError(ValueError):
 
 def masked(text: str) -> str:
     """``text`` with ``***`` in place of every password or token in an address, whatever its scheme."""
-    return SECRET_FIELD.sub(r"\1***", SECRET.sub(r"\1:***@", text))
+    return SECRET_FIELD.sub(r"\1***", re.sub(r"\S+", _without_password, text))
 
 
 def holds_secret(text: str) -> bool:
     """Whether ``text`` shows a password or a token of an address."""
     return masked(text) != text
+
+
+def _without_password(found: re.Match[str]) -> str:
+    """A word without blanks; up to its last @ all is password, which may hold slashes, quotes and @ itself."""
+    word, end = found[0], found[0].rfind("@")
+    begun = next((one for one in SECRET.finditer(word, 0, max(end, 0))), None)
+    return word if begun is None else f"{word[: begun.end()]}***{word[end:]}"
 
 
 def run_as_command(main: Callable[..., None]) -> None:

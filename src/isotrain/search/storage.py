@@ -170,6 +170,7 @@ def file_lock(path: Path) -> Iterator[None]:
 
 JOURNAL = "journal.log"
 LOCK_KEY = 0x15071A1  # of PostgreSQL's advisory lock
+CONNECT = {"connect_timeout": 10}  # s; else a host that swallows packets is waited for for minutes
 
 warnings.filterwarnings("ignore", ".*heartbeat_interval", ExperimentalWarning)
 warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)  # recovery.py records them
@@ -185,7 +186,7 @@ def storage_at(url: str | None, folder: Path, lease: float) -> optuna.storages.B
     with exclusive(url, folder):  # several processes at once would all create the tables
         return optuna.storages.RDBStorage(
             url,
-            engine_kwargs={"pool_pre_ping": True},
+            engine_kwargs={"pool_pre_ping": True, "connect_args": CONNECT},
             heartbeat_interval=max(1, int(lease / BEATS)),
             grace_period=max(1, int(lease)),
         )
@@ -198,6 +199,6 @@ def exclusive(url: str | None, folder: Path) -> Iterator[None]:
         with file_lock(folder / "study"):
             yield
         return
-    with create_engine(url, poolclass=NullPool).connect() as connection:  # its end drops the lock
+    with create_engine(url, poolclass=NullPool, connect_args=CONNECT).connect() as connection:  # its end drops the lock
         connection.execute(text("select pg_advisory_lock(:key)"), {"key": LOCK_KEY})
         yield

@@ -10,6 +10,8 @@ from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from isotrain.config import Search, load
 from isotrain.config.params import MethodsView
@@ -59,8 +61,13 @@ class Place:
         url = os.environ.get(URL) or self.search.url
         if url is None:
             return None
-        if not url.startswith(("postgresql://", "postgresql+psycopg://")):
-            raise InputError(f"{URL}={masked(url)}: write postgresql://user@host/database")
+        try:
+            known = make_url(url).drivername in ("postgresql", "postgresql+psycopg")
+        except (ArgumentError, ValueError):  # the latter of a port that is no number
+            known = False
+        if not known:
+            name = URL if url == os.environ.get(URL) else "params.yaml: search.url"
+            raise InputError(f"{name} = {masked(url)}: write postgresql://user@host/database")
         return "postgresql+psycopg://" + url.partition("://")[2]
 
     @property
