@@ -1,10 +1,12 @@
-"""What a kill, a full disk and a second command do to the stages of a small study, as a table: `make faults`.
+"""What kills, full and read-only disks and a second command do to a small study, as a table: `make faults`.
 
-Each case disturbs a stage, calls the same command again, and compares with a stage that nothing disturbed: the arrays
-of the windows, the weights of every fit. python -m tests.fuzz.faults [--times 8]
+Each case disturbs a command, calls the same command again, and compares with one that nothing disturbed: the arrays of
+the windows, the weights of every fit. The commands are the stages, and `dvc repro` over all of them. What needs a small
+file system of its own is done on a tmpfs where this user may mount one.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import resource
@@ -14,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "ingest": {"source": "simulated", "simulated": {"hours": 3360}},
     "window": {"history": 48, "train": 0.6, "validation": 0.2},
     "model": {"hidden": 6, "decoder": 8},
-    "training": {"steps": 400, "stretch": 100, "stretches": 2, "validate_every": 5, "accelerator": "cpu"},
+    "training": {"steps": 800, "stretch": 100, "stretches": 2, "validate_every": 20, "accelerator": "cpu"},
+    "runtime": {"threads": 1},
     "compare": {"methods": ["tuned", "autonomous-75"], "seeds": [0]},
 }
 STAGES = {
@@ -35,6 +40,13 @@ STAGES = {
     "window": ["data/tidy", "data/windows"],
     "train": ["data/windows", "results/runs"],
 }
+REPRO = "dvc repro"
+CODE = ("src", "pipelines", "dvc.yaml")  # what DVC asks for in its project
+OTHER_DISK = "/dev/shm"  # a file system that is not the project's, for temporary files
+DISK = 96 * 2**20  # bytes of the small file system
+ROOMS = (0, 4096, 65_536, 524_288)  # bytes that are left on it
+LIMITS = (0, 500, 5000, 50_000)  # bytes that a file may have, where nothing can be mounted
+Disturb = Callable[[Path], str]
 
 
 def project(folder: Path) -> Path:
@@ -49,17 +61,34 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def start(folder: Path, stage: str, limit: int | None = None, **environment: str) -> subprocess.Popen[str]:
-    """The stage's script, as DVC would call it; ``limit``: bytes that a file may have, as on a disk that is full."""
+def dvc_project(folder: Path) -> Path:
+    """The same, with the code and DVC's own files: what `dvc repro` needs."""
+    project(folder)
+    skip = shutil.ignore_patterns("__pycache__")
+    for name in CODE:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name, **({"ignore": skip} if copy is shutil.copytree else {}))  # type: ignore[operator]
+    words = [sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"]
+    subprocess.run(words, cwd=folder, check=True)
+    return folder
+
+
+def start(folder: Path, what: str, limit: int | None = None, **environment: str) -> subprocess.Popen[str]:
+    """A stage's script as DVC would call it, or `dvc repro`; ``limit``: bytes that a file may have."""
 
     def narrow() -> None:
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
+    if what == REPRO:
+        words = [sys.executable, "-m", "dvc", "repro", "train"]
+        ours = {"PYTHONPATH": str(folder / "src"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    else:
+        words = [sys.executable, str(ROOT / "pipelines" / f"{what}.py"), *STAGES[what], "params.yaml"]
+        ours = {}
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "pipelines" / f"{stage}.py"), *STAGES[stage], "params.yaml"],
-        cwd=folder, env=os.environ | environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        preexec_fn=narrow, start_new_session=True,
+        words, cwd=folder, env=os.environ | ours | environment, text=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, preexec_fn=narrow, start_new_session=True,
     )  # fmt: skip
 
 
@@ -69,15 +98,17 @@ def end(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str]
     return process.returncode, said
 
 
-def outcome(folder: Path, stage: str) -> dict[str, np.ndarray]:
-    """Every number that decides what comes after the stage."""
-    if stage == "train":
+def outcome(folder: Path, what: str) -> dict[str, np.ndarray]:
+    """Every number that decides what comes after the command."""
+    if what == REPRO:
+        return outcome(folder, "ingest") | outcome(folder, "window") | outcome(folder, "train")
+    if what == "train":
         found = {}
         for path in sorted((folder / "results" / "runs").glob("*/model.ckpt")):
             state = torch.load(path, weights_only=True)["state_dict"]
             found |= {f"{path.parent.name}/{name}": value.numpy() for name, value in state.items()}
         return found
-    if stage == "window":
+    if what == "window":
         with np.load(folder / "data" / "windows" / "windows.npz") as arrays:
             return dict(arrays)
     return {"series": np.frombuffer((folder / "data" / "tidy" / "series.parquet").read_bytes(), np.uint8)}
@@ -87,8 +118,33 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[k], other[k], equal_nan=True) for k in one)
 
 
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """``folder`` on a file system of :data:`DISK` bytes; PermissionError to who may not mount one."""
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder)]
+    mounted = subprocess.run(words, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        folder.rmdir()
+        raise PermissionError(mounted.stderr.strip())
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        folder.rmdir()
+
+
+def may_mount(scratch: Path) -> bool:
+    try:
+        with small_disk(scratch / "mount"):
+            return True
+    except (PermissionError, FileNotFoundError) as problem:
+        print(f"no small file system can be mounted ({problem}): files are limited instead, read-only is left out")
+        return False
+
+
 class Faults:
-    """Undisturbed stages, and copies of what each starts from."""
+    """Undisturbed commands, and copies of what each starts from."""
 
     def __init__(self, scratch: Path) -> None:
         self.scratch, self.rng = scratch, random.Random(0)
@@ -98,74 +154,138 @@ class Faults:
         folder = project(scratch / "whole")
         for stage in STAGES:
             self.before[stage] = Path(shutil.copytree(folder, scratch / f"before-{stage}"))
-            began = time.monotonic()
-            status, said = end(start(folder, stage))
-            assert status == 0, said
-            self.seconds[stage] = time.monotonic() - began
-            self.expected[stage] = outcome(folder, stage)
+            self._undisturbed(stage, folder)
+        self.before[REPRO] = dvc_project(scratch / "before-dvc")
+        self._undisturbed(REPRO, Path(shutil.copytree(self.before[REPRO], scratch / "whole-dvc")))
+        parts = [self.expected[stage] for stage in STAGES]
+        assert same(self.expected[REPRO], parts[0] | parts[1] | parts[2]), "DVC makes what the stages make"
 
-    def case(self, stage: str, disturb: Callable[[Path], str]) -> str:
+    def _undisturbed(self, what: str, folder: Path) -> None:
+        began = time.monotonic()
+        status, said = end(start(folder, what))
+        assert status == 0, said
+        self.seconds[what] = time.monotonic() - began
+        self.expected[what] = outcome(folder, what)
+
+    def case(self, what: str, disturb: Disturb, disk: bool = False) -> str:
         """right, wrong, or what went wrong, after the same command was called once more."""
-        folder = Path(shutil.copytree(self.before[stage], self.scratch / "one"))
-        try:
-            said = disturb(folder)
-            if "Traceback" in said:
-                return "traceback"
-            status, said = end(start(folder, stage))
-            if status:
-                return "refused for ever" if "Traceback" not in said else "traceback"
-            return "right" if same(outcome(folder, stage), self.expected[stage]) else "wrong"
-        except subprocess.TimeoutExpired:
-            return "hang"
-        finally:
-            shutil.rmtree(folder)
+        folder = self.scratch / "one"
+        with small_disk(folder) if disk else contextlib.nullcontext():
+            shutil.copytree(self.before[what], folder, dirs_exist_ok=True)
+            try:
+                return self._after(what, folder, disturb(folder))
+            except subprocess.TimeoutExpired:
+                return "hang"
+            finally:
+                if not disk:
+                    shutil.rmtree(folder)
 
-    def killed(self, stage: str, **environment: str) -> Callable[[Path], str]:
+    def _after(self, what: str, folder: Path, said: str) -> str:
+        if "Traceback" in said:
+            print(said[-2000:], file=sys.stderr)
+            return "traceback"
+        status, said = end(start(folder, what))
+        if status:
+            print(said[-2000:], file=sys.stderr)
+            return "refused for ever" if "Traceback" not in said else "traceback"
+        if not same(outcome(folder, what), self.expected[what]):
+            return "wrong"
+        left = list((folder / "results").rglob("*.part"))  # the folders of the other stages are emptied by DVC
+        return "right, with a draft left behind" if left else "right"
+
+    def killed(self, what: str, alone: bool = False, **environment: str) -> Disturb:
+        """At a random moment, with its children or ``alone``: then they go on while the command is called again."""
+
         def disturb(folder: Path) -> str:
-            process = start(folder, stage, **environment)
-            time.sleep(self.rng.uniform(0.3, 1.0) * self.seconds[stage])
-            os.killpg(process.pid, signal.SIGKILL)
+            process = start(folder, what, **environment)
+            time.sleep(self.rng.uniform(0.15, 1.0) * self.seconds[what])
+            if alone:
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return ""
 
         return disturb
 
-    def full(self, stage: str) -> Callable[[Path], str]:
+    def full(self, what: str) -> Disturb:
+        """The disk has room for a little, and for all of it when the command is called again."""
+
         def disturb(folder: Path) -> str:
-            status, said = end(start(folder, stage, limit=self.rng.choice([0, 500, 5000, 50_000])))
-            one_line = status == 0 or said.strip().splitlines()[-1].startswith("error: ")
-            return said if one_line else f"Traceback {said}"
+            ballast, stat = folder / "ballast", os.statvfs(folder)
+            ballast.write_bytes(bytes(max(0, stat.f_bavail * stat.f_frsize - self.rng.choice(ROOMS))))
+            said = self._refused(end(start(folder, what)))
+            ballast.unlink()
+            return said
 
         return disturb
 
-    def twice(self, stage: str) -> Callable[[Path], str]:
+    def limited(self, what: str) -> Disturb:
+        return lambda folder: self._refused(end(start(folder, what, limit=self.rng.choice(LIMITS))))
+
+    def read_only(self, what: str) -> Disturb:
         def disturb(folder: Path) -> str:
-            both = [start(folder, stage), start(folder, stage)]
+            subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+            said = self._refused(end(start(folder, what)))
+            subprocess.run(["mount", "-o", f"remount,rw,size={DISK}", folder], check=True)
+            return said
+
+        return disturb
+
+    def twice(self, what: str) -> Disturb:
+        def disturb(folder: Path) -> str:
+            both = [start(folder, what), start(folder, what)]
             return "".join(end(process)[1] for process in both)
 
         return disturb
 
+    @staticmethod
+    def _refused(ended: tuple[int, str]) -> str:
+        """What was said; a refusal whose last line is none of ours counts as a traceback."""
+        status, said = ended
+        lines = [line for line in said.strip().splitlines() if line]
+        ours = status == 0 or any(line.startswith(("error: ", "ERROR: ")) for line in lines[-2:])
+        return said if ours else f"Traceback {said}"
+
+
+def kinds(faults: Faults, what: str, times: int, mounts: bool) -> dict[str, tuple[Disturb, int, bool]]:
+    """What is done to a command: the fault -> how, how often, and whether on a small disk."""
+    few = max(1, times // 2)
+    found: dict[str, tuple[Disturb, int, bool]] = {
+        "killed at a random moment": (faults.killed(what), times, False),
+        "killed, temporary files on another file system": (faults.killed(what, TMPDIR=OTHER_DISK), few, False),
+    }
+    if what == REPRO:
+        found["dvc alone killed, its stage goes on"] = (faults.killed(what, alone=True), times, False)
+    if mounts:
+        found["a full disk"] = (faults.full(what), times, True)
+        found["a read-only disk"] = (faults.read_only(what), 1, True)
+    else:
+        found["no room for its files"] = (faults.limited(what), times, False)
+    found["two at once"] = (faults.twice(what), 1, False)
+    return found
+
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--times", type=int, default=8)
-    times = asked.parse_args().times
-    bad = False
-    print("| stage | fault | times | what came of it |\n| --- | --- | --- | --- |")
+    asked.add_argument("--times", type=int, default=4, help="of each fault")
+    asked.add_argument("--minutes", type=float, default=10, help="after which no case is begun")
+    words = asked.parse_args()
+    began, bad = time.monotonic(), False
     with tempfile.TemporaryDirectory() as scratch:
-        faults = Faults(Path(scratch))
-        for stage in STAGES:
-            kinds = {
-                "killed at a random moment": (faults.killed(stage), times),
-                "killed, temporary files on another file system": (faults.killed(stage, TMPDIR="/dev/shm"), times // 2),
-                "no room for its files": (faults.full(stage), times // 2),
-                "two at once": (faults.twice(stage), times // 4),
-            }
-            for what, (disturb, count) in kinds.items():
-                found = [faults.case(stage, disturb) for _ in range(count)]
-                bad |= any(one != "right" for one in found)
-                shown = ", ".join(f"{found.count(one)} {one}" for one in dict.fromkeys(found))
-                print(f"| {stage} | {what} | {count} | {shown} |", flush=True)
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{scratch}/mlflow.db"  # to make one takes longer than a stage
+        mounts, faults = may_mount(Path(scratch)), Faults(Path(scratch))
+        print(", ".join(f"{what} {seconds:.0f} s" for what, seconds in faults.seconds.items()), file=sys.stderr)
+        print("| command | fault | times | what came of it |\n| --- | --- | --- | --- |", flush=True)
+        for what in (*STAGES, REPRO):
+            for kind, (disturb, count, disk) in kinds(faults, what, words.times, mounts).items():
+                found: Counter[str] = Counter()
+                while sum(found.values()) < count and time.monotonic() - began < 60 * words.minutes:
+                    found[faults.case(what, disturb, disk)] += 1
+                bad |= set(found) != {"right"}
+                shown = ", ".join(f"{times} {one}" for one, times in found.items()) or "no time was left"
+                print(f"| {what} | {kind} | {sum(found.values())} | {shown} |", flush=True)
+    print(f"\n{time.monotonic() - began:.0f} s, {time.strftime('%Y-%m-%d')}")
     sys.exit(bad)
 
 

@@ -67,6 +67,6 @@ class Resume:
         return None
 
     def remove(self) -> None:
-        """When the fit is finished."""
-        self.path.unlink(missing_ok=True)
-        self.before.unlink(missing_ok=True)
+        """When the fit is finished; with the drafts of files that a killed process left in its folder."""
+        for path in (self.path, self.before, *self.path.parent.glob(".*.part")):
+            path.unlink(missing_ok=True)
