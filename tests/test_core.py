@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -80,6 +81,7 @@ def test_the_study_is_not_there() -> None:
         assert f"No module named '{name}'" in alone(f"import {name}").stderr
 
 
+@pytest.mark.slow
 def test_a_network_trains_with_isolation() -> None:
     ended = alone(TRAINING)
     assert (ended.stdout, ended.returncode) == ("4\n", 0), ended.stderr

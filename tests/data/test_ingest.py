@@ -152,9 +152,9 @@ def test_settings_survive_yaml() -> None:
 
 @pytest.mark.real
 def test_the_real_series_is_read_in_time_and_flagged_as_its_card_says(real_series: Path) -> None:
-    started = time.perf_counter()
+    started = time.process_time()  # of this process: a busy machine decides nothing
     real = ingest(Ingest(source=real_series.name), real_series.parent)
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
     assert real.facts["rows"] == 42_481
     flags = real.facts["flags"]
     assert flags["TGBT"] == dict.fromkeys(FLAGS, 0) | {"gap": 10, "outage": 30}

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # every test starts processes that load torch
+
 PAGE_FAULTS = """
 import resource, statistics, torch
 from isotrain.lstm.runtime import prepare

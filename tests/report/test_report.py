@@ -217,6 +217,7 @@ def test_figures_are_there_and_not_blank(report: Path, name: str) -> None:
     assert svg.count("<path") > 20
 
 
+@pytest.mark.slow
 def test_equal_fits_give_equal_bytes(tmp_path: Path) -> None:
     make_runs(tmp_path / "runs", {"tuned": TUNED, "layer": FASTER}, seeds=(0,))
     baselines = make_baselines(tmp_path / "baselines")

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="cores are given to processes on Linux")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(platform.system() != "Linux", reason="cores are given to processes on Linux"),
+]
 GIVEN = sorted(os.sched_getaffinity(0)) if platform.system() == "Linux" else []
 
 OWN = """
