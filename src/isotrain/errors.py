@@ -2,12 +2,14 @@
 
 import errno
 import gc
+import inspect
 import logging
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 SECRET = re.compile(r"://([^/\s:@]*):(?!\d+(?:/|$))")  # what comes before the password of an address; no host:port/
@@ -76,6 +78,7 @@ def run_as_command(main: Callable[..., None]) -> None:
         handler.setFormatter(_Masked("%(message)s"))
     sys.excepthook = _print_masked
     try:
+        _check_words(main, sys.argv[1:])
         main(*sys.argv[1:])
     except InputError as problem:
         sys.exit(_refusal(problem))
@@ -84,6 +87,16 @@ def run_as_command(main: Callable[..., None]) -> None:
             raise
         sys.exit(_refusal(f"{problem}: {remedy} and run the same command again"))
     gc.freeze()  # else Python examines every object of torch and Lightning once more at exit: a second a stage
+
+
+def _check_words(main: Callable[..., None], words: list[str]) -> None:
+    """:class:`InputError` for more or fewer words than ``main`` takes."""
+    taken = inspect.signature(main)
+    try:
+        taken.bind(*words)
+    except TypeError as problem:
+        named = " ".join(name.upper() for name in taken.parameters)
+        raise InputError(f"{problem}: call {Path(sys.argv[0]).name} {named}") from None
 
 
 class _Masked(logging.Formatter):

@@ -59,12 +59,10 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """The value written by :func:`write_json`; ``ValueError`` if it is damaged, which :func:`reading` explains."""
-    try:
+def read_json(path: str | Path, remedy: str = "remove it and run the same command again") -> Any:
+    """The value written by :func:`write_json`; :class:`InputError` if the file is damaged."""
+    with reading(path, remedy):
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError("nested too deep") from None
 
 
 def write_sealed(path: str | Path, content: bytes) -> None:

@@ -86,7 +86,7 @@ def test_a_diverged_fit_has_infinite_errors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "changes", "words"),
     [
-        ('{"method": "layer",', {}, "is not JSON"),
+        ('{"method": "layer",', {}, "cannot be read"),
         ("[1, 2]", {}, "list"),
         (None, {"test_mae": None}, "result.json"),
         (None, {"val_mae": math.nan}, "not a finite number"),
@@ -189,7 +189,7 @@ def test_baselines_are_read_in_their_order(tmp_path: Path) -> None:
     ("text", "words"),
     [
         (None, "does not exist"),
-        ("{", "is not JSON"),
+        ("{", "cannot be read"),
         ("{}", "lacks the key 'baselines'"),
         (json.dumps({"baselines": [{k: v for k, v in ROW.items() if k != "refit"}]}), "lacks the key 'refit'"),
         (json.dumps({"baselines": [ROW | {"val_mae": None}]}), "float"),

@@ -1,6 +1,5 @@
 """The results of fits and of baselines, read from their folders and checked before they are compared."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -159,11 +158,11 @@ def read_run(folder: str | Path) -> Run:
     """The fit whose ``result.json`` lies in ``folder``; raises as :func:`read_runs` does."""
     path = Path(folder) / "result.json"
     try:
-        return _run(Path(folder), read_json(path))
+        return _run(Path(folder), read_json(path, "remove the folder and run `dvc repro train`"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: the fit did not finish; run `dvc repro train`") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise InputError(f"{path} is not JSON ({problem}): remove the folder and run `dvc repro train`") from None
+    except InputError:
+        raise
     except KeyError as problem:
         why = "the result is too old or damaged; remove the folder and run `dvc repro train`"
         raise InputError(f"{path} lacks the key {problem}: {why}") from None
@@ -312,11 +311,11 @@ def read_baselines(folder: str | Path) -> list[Baseline]:
     path = Path(folder) / "baselines.json"
     remedy = "run `dvc repro baselines`"
     try:
-        return [_baseline(Path(folder), row) for row in read_json(path)["baselines"]]
+        return [_baseline(Path(folder), row) for row in read_json(path, f"remove it and {remedy}")["baselines"]]
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: {remedy}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise InputError(f"{path} is not JSON ({problem}): remove it and {remedy}") from None
+    except InputError:
+        raise
     except KeyError as problem:
         raise InputError(f"{path} lacks the key {problem}: remove it and {remedy}") from None
     except (TypeError, ValueError, AttributeError) as problem:

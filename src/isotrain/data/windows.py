@@ -197,7 +197,7 @@ def read_meta(path: Path) -> Meta:
 def _read_meta(path: Path) -> tuple[Meta, str]:
     """What :func:`write_meta` wrote."""
     with reading(path, AGAIN):
-        held = dict(read_json(path))
+        held = dict(read_json(path, AGAIN))
     own = held.pop("checksum", None)
     if own is None:
         raise InputError(f"{path} has no checksum: another version wrote it; make it again with `dvc repro`")

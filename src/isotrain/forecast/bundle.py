@@ -60,7 +60,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     """``forecaster.json`` without its checksum; :class:`InputError` if it is damaged or of another format."""
     path = folder / ABOUT
     with reading(path, TRAIN_AGAIN):
-        about = dict(read_json(path))
+        about = dict(read_json(path, TRAIN_AGAIN))
     if about.get("format") != FORMAT:
         raise InputError(
             f"{path} has format {about.get('format')}, this version reads {FORMAT}: train again (dvc repro)"
@@ -107,7 +107,8 @@ class Bundle:
         shape = model.model_dump(exclude={"inputs", "leave_out"})
         series = Series(windows, model.inputs, model.leave_out)
         net = Forecaster(series, **shape, backend="torch", remember=None)
-        net.load_state_dict(self.weights)
+        with reading(self.folder / WEIGHTS, f"it is of another network than {ABOUT} beside it, {TRAIN_AGAIN}"):
+            net.load_state_dict(self.weights)
         return net.eval()
 
     def with_errors_of(self, other: "Bundle") -> "Bundle":
@@ -174,7 +175,7 @@ def best_bundle(runs: Path) -> Path:
     for path in runs.glob(f"*/{ABOUT}"):
         result = path.with_name("result.json")
         with reading(result, TRAIN_AGAIN):
-            error = read_json(result)["val_mae"] if result.exists() else math.inf
+            error = read_json(result, TRAIN_AGAIN)["val_mae"] if result.exists() else math.inf
             if error is not None:  # a refit has none
                 errors[path.parent] = float(error)
     if not errors:

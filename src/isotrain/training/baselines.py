@@ -17,7 +17,7 @@ import isotrain.forecast.forecasts
 from isotrain.baselines import BASELINES, Score, score
 from isotrain.config.sections import Tracking
 from isotrain.data.windows import Windows
-from isotrain.files import read_json, replacing, sha256, sha256_text, write_json
+from isotrain.files import read_json, reading, replacing, sha256, sha256_text, write_json
 from isotrain.training.machine import alone
 from isotrain.training.tracking import tracked
 
@@ -36,7 +36,8 @@ def run_baselines(
     """
     folder, common = Path(folder), common_key(windows, threads)
     path = folder / "baselines.json"
-    finished: dict[str, Score] = {row["name"]: row for row in read_json(path)["baselines"]} if path.exists() else {}
+    with reading(path, "remove it: they are fitted again"):
+        finished: dict[str, Score] = {row["name"]: row for row in read_json(path)["baselines"]} if path.exists() else {}
     rows: dict[str, Score] = {}
     for name in names:
         key = sha256_text(f"{name} {common}")

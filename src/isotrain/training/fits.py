@@ -21,7 +21,7 @@ from typing import Any, TypedDict, TypeVar
 from isotrain.config import CompareView, Settings, check_device, key_of
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
-from isotrain.files import read_json, write_json
+from isotrain.files import read_json, reading, write_json
 from isotrain.training.machine import code_key, commit, machine_key
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,8 @@ class Budgets:
     def __init__(self, view: CompareView, windows: Windows, runs: Path, seed: int) -> None:
         self._view, self._windows, self._runs, self._seed = view, windows, runs, seed
         self._path = runs / "budgets.json"
-        self._known: dict[str, Allowed] = read_json(self._path) if self._path.exists() else {}
+        with reading(self._path, "remove it: it is measured again"):
+            self._known: dict[str, Allowed] = dict(read_json(self._path)) if self._path.exists() else {}
 
     def folder(self, name: str, seed: int) -> Path:
         """Where the fit of a method with a seed lies."""
