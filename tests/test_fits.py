@@ -109,6 +109,14 @@ def test_budgets_come_from_what_was_measured_in_this_study() -> None:
     assert finished() == before
 
 
+@pytest.mark.parametrize("content", ["garbage", "[1]", ""])
+def test_damaged_budgets_are_one_line(content: str) -> None:
+    Path("runs").mkdir()
+    Path("runs/budgets.json").write_text(content)
+    with pytest.raises(InputError, match=r"runs/budgets\.json cannot be read.*remove it"):
+        run_fits(study(), "windows", "runs")
+
+
 def test_what_a_child_refuses_is_refused_here_and_a_dead_child_is_named() -> None:
     def refuse() -> None:
         raise InputError("the file is not there: put it there")

@@ -1,6 +1,8 @@
 """dvc.yaml: its stages are packages, and each declares every package whose code decides what it writes."""
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,23 @@ def test_parameters_are_of_the_view_of_the_stage(stage: str) -> None:
 def test_scripts_are_short_and_named_after_their_stage(stage: str) -> None:
     assert len((ROOT / "pipelines" / f"{stage}.py").read_text().splitlines()) <= 35
     assert f"pipelines/{stage}.py" in STAGES[stage]["cmd"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "missing a required argument: 'windows': call train.py WINDOWS RUNS PARAMS METHOD SEED"),
+        (("w", "r", "params.yaml", "tuned", "1", "2"), "too many positional arguments: call train.py"),
+        (("w", "r", "params.yaml", "tunde", "1"), "methods.tunde does not exist; did you mean 'tuned'?"),
+        (("w", "r", "params.yaml", "../../x", "1"), "methods.../../x does not exist"),
+        (("w", "r", "params.yaml", "tuned", "-1"), "the seed '-1' must be a whole number from 0"),
+        (("w", "r", "params.yaml", "tuned", str(2**40)), "must be a whole number from 0"),
+    ],
+)
+def test_words_that_a_stage_does_not_take_are_refused(words: tuple[str, ...], message: str) -> None:
+    command = [sys.executable, "pipelines/train.py", *words]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and message in ended.stderr and ended.stderr.count("\n") == 1
 
 
 def test_every_path_stands_in_params_yaml_only() -> None:

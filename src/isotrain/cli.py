@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
     forecast = commands.add_parser("forecast", help="forecast the hours after the last row of a CSV")
     forecast.add_argument("--csv", type=Path, required=True, help="recent history, in the form of the training file")
-    forecast.add_argument("--out", type=Path, required=True, help="the CSV to write: a row an hour, kW")
+    forecast.add_argument("--out", type=_file, required=True, help="the CSV to write: a row an hour, kW")
     forecast.add_argument("--plot", type=_figure, help="a figure to write too, .png or .svg")
     forecast.add_argument(
         "--model", metavar="MODEL", help="result folder of a fit, runs:/... or models:/... (default: the best one)"
@@ -173,6 +173,12 @@ def _folder(model: str | None) -> Path:
     from isotrain.serve.registry import fetch  # MLflow takes a second to import
 
     return fetch(model, load(PARAMS).tracking.uri if Path(PARAMS).is_file() else None)
+
+
+def _file(word: str) -> Path:
+    if not Path(word).name:
+        raise argparse.ArgumentTypeError(f"{word!r} names no file")
+    return Path(word)
 
 
 def _figure(word: str) -> Path:

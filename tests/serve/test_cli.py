@@ -42,6 +42,7 @@ def test_a_forecast_and_its_figure_are_written(
         (("--csv", "none.csv", "--out", "f.csv", "--model", "{folder}"), "error: none.csv does not exist"),
         (("--csv", "none.csv", "--out", "f.csv", "--model", "elsewhere"), "error: elsewhere holds no forecaster"),
         (("--csv", "none.csv", "--out", "f.csv", "--coverage", "80"), "--coverage: 80 must lie between 0 and 1"),
+        (("--csv", "none.csv", "--out", ""), "--out: '' names no file"),
         (("--csv", "none.csv", "--out", "f.csv", "--plot", "f.doc"), "--plot: f.doc must end in .png or .svg"),
     ],
 )

@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 from tests.serve.small_forecaster import TIME_COLUMN, Fitted
 
+from isotrain.config.sections import Tracking
 from isotrain.errors import InputError
 from isotrain.files import read_json, write_json
-from isotrain.forecast.bundle import best_bundle, load_bundle
+from isotrain.forecast.bundle import best_bundle, load_bundle, load_state, save_state
 from isotrain.serve.predict import predict, read_series
+from isotrain.serve.registry import fetch, log_model
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -112,6 +114,30 @@ def test_a_damaged_bundle_is_one_line_that_names_the_file(name: str, damage: str
     with pytest.raises(InputError, match=name.replace(".", r"\.")) as caught:
         load_bundle(copy)
     assert "train again" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_whole_weights_of_another_fit_are_refused(copy: Path) -> None:
+    state = load_state(copy / "model.ckpt")
+    save_state(copy / "model.ckpt", {"state_dict": {name: value + 1 for name, value in state["state_dict"].items()}})
+    with pytest.raises(InputError, match=r"model\.ckpt is not the file that forecaster\.json was written for"):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize("store", ["http://127.0.0.1:1", "sqlite:///damaged.db", "garbage://me:hunter2@host"])
+def test_a_store_that_takes_no_model_is_one_line(
+    store: str, plain: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged.db").write_bytes(b"this is no database" * 100)
+    csv = plain.csv(tmp_path / "latest.csv")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    for ask in (
+        lambda: log_model(load_bundle(plain.folder), csv, Tracking()),
+        lambda: fetch("models:/forecaster/1"),
+    ):
+        with pytest.raises(InputError, match="check MLFLOW_TRACKING_URI") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["settings", "windows", "load_range", "residuals_sha256", "sha256"])

@@ -50,9 +50,9 @@ def write_bundle(folder: Path, settings: Settings, windows: Windows) -> None:
 
 
 def write_about(folder: Path, about: dict[str, Any]) -> None:
-    """Write ``forecaster.json`` with checksums of itself and of ``residuals.npz``, which must be there if ever."""
+    """Write ``forecaster.json`` with checksums of itself and of the files beside it, which must be there if ever."""
     residuals = sha256(folder / RESIDUALS) if (folder / RESIDUALS).is_file() else None
-    plain = {**about, "residuals_sha256": residuals}
+    plain = {**about, "residuals_sha256": residuals, "weights_sha256": sha256(folder / WEIGHTS)}
     write_json(folder / ABOUT, {**plain, "sha256": checksum(plain)})
 
 
@@ -153,6 +153,8 @@ def load_bundle(folder: Path) -> Bundle:
                 raise ValueError("its checksum does not agree")
             with np.load(folder / RESIDUALS) as arrays:
                 residuals, working = arrays["residuals"], arrays["working"]
+    if about.get("weights_sha256") not in (None, sha256(folder / WEIGHTS)):  # None: written before it was kept
+        raise InputError(f"{folder / WEIGHTS} is not the file that {ABOUT} was written for: {TRAIN_AGAIN}")
     weights = load_state(folder / WEIGHTS)
     with reading(folder / ABOUT, TRAIN_AGAIN):
         meta = complete(about["windows"], folder / ABOUT)

@@ -1,6 +1,8 @@
 """Forecasters in MLflow: a bundle logged as a model, and fetched back."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -12,7 +14,7 @@ from isotrain.config.sections import Tracking
 from isotrain.errors import InputError
 from isotrain.forecast.bundle import ABOUT, RESIDUALS, WEIGHTS, Bundle, read_about, save_state, write_about
 from isotrain.serve.predict import COVERAGE, predict, read_series
-from isotrain.training.outbox import open_store
+from isotrain.training.outbox import STORE_ERRORS, open_store
 from isotrain.training.tracking import tracking_uri
 
 SCRIPT = Path(__file__).with_name("pyfunc_model.py")
@@ -26,10 +28,8 @@ def fetch(model: str, uri: str | None = None) -> Path:
     """
     store = tracking_uri(uri)
     mlflow.set_tracking_uri(store)
-    try:
+    with _answering(f"{model} cannot be had from {store}"):
         folder = Path(_download(model))
-    except (mlflow.exceptions.MlflowException, OSError) as problem:
-        raise InputError(f"{model} cannot be had from {store}: {problem}") from None
     found = sorted(folder.rglob(ABOUT))
     if len(found) != 1:
         raise InputError(f"{model} holds {len(found)} forecasters ({ABOUT}): name the run or the model of one")
@@ -46,9 +46,11 @@ def log_model(bundle: Bundle, csv: Path, tracking: Tracking, name: str | None = 
     answer = predict(bundle, read_series(bundle, csv))
     tags = {"kind": "model", "method": bundle.settings.method}
     store = tracking_uri(tracking.uri)
-    _, experiment = open_store(store, tracking.experiment)
+    with _answering(f"MLflow at {store} takes no model"):
+        _, experiment = open_store(store, tracking.experiment)
     mlflow.set_tracking_uri(store)
     with (
+        _answering(f"MLflow at {store} takes no model"),
         tempfile.TemporaryDirectory() as scratch,
         mlflow.start_run(experiment_id=experiment, run_name=f"model-{bundle.folder.name}", tags=tags),
     ):
@@ -62,6 +64,18 @@ def log_model(bundle: Bundle, csv: Path, tracking: Tracking, name: str | None = 
             registered_model_name=name,
         )
     return str(logged.model_uri)
+
+
+@contextmanager
+def _answering(what: str) -> Iterator[None]:
+    """A store that is down, full or damaged is an :class:`InputError` that says ``what``, with the store's own word."""
+    try:
+        yield
+    except InputError:
+        raise
+    except STORE_ERRORS as problem:
+        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        raise InputError(f"{what}: {reason}; check MLFLOW_TRACKING_URI or tracking.uri") from problem
 
 
 def input_example(bundle: Bundle, csv: Path) -> pd.DataFrame:
