@@ -59,7 +59,7 @@ test-fast: $(READY) ## the tests but for the slow ones: two minutes
 sanitize: $(READY) ## the native kernels under the address and undefined-behaviour sanitizers: two minutes
 	@$(BIN)/python tests/lstm/sanitize.py
 
-fuzz: $(READY) ## 10,000 inputs made wrong on purpose, and what became of each, as a table: five minutes
+fuzz: $(READY) ## 10,000 inputs made wrong on purpose, and what became of each, as a table: two minutes
 	@$(BIN)/python -m tests.fuzz.run
 
 faults: $(READY) ## kills, full and read-only disks, two commands at once, as a table: ten minutes
