@@ -30,6 +30,7 @@ from isotrain.training.machine import commit, hardware
 RATES = (0.01, 0.02, 0.04, 0.08)
 RATE_SEED = 1000
 TOLERANCE = 0.005  # the target lies so far above the tuned reference's median best validation error
+LEAST = 3  # seeds without which equality is not judged
 MARGIN = 0.005  # two errors are equal if the interval of their ratio lies within it
 
 
@@ -160,7 +161,7 @@ def write_page(out: Path, runs: Path, chosen: Sequence[Shape]) -> None:
         "`python -m experiments.credit.building WINDOWS --table`. Medians over the seeds, in brackets their 90 % "
         f"interval (the range, up to three seeds). The target of a shape is {1 + TOLERANCE:g} times the median of "
         "tuned's least validation error. *Equal*: the 90 % interval of the paired ratio to native's validation error "
-        f"lies within {MARGIN:.1%} of 1.",
+        f"lies within {MARGIN:.1%} of 1; not judged (–) with fewer than {LEAST} seeds.",
     ]
     kept: list[dict[str, Any]] = []
     for shape in chosen:
@@ -195,7 +196,8 @@ def draw(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                 axes.plot(x["median"], y["median"], "o", color=colours[r["method"]], label=r["method"])
                 axes.plot([x["low"], x["high"]], [y["median"]] * 2, color=colours[r["method"]], lw=1)
                 axes.plot([x["median"]] * 2, [y["low"], y["high"]], color=colours[r["method"]], lw=1)
-            axes.set(title=name, xscale="log", xlabel="training, s", ylabel="validation MAE, kW")
+            axes.set(title=name, xlabel="training, s", ylabel="validation MAE, kW")
+            axes.set_xlim(left=0)
         for axes in list(grid.flat)[len(names) :]:
             axes.set_axis_off()
         handles = {label: h for a in grid.flat for h, label in zip(*a.get_legend_handles_labels(), strict=True)}
@@ -222,7 +224,7 @@ def _row(shape: Shape, method: str, known: Mapping[str, Mapping[int, Any]], targ
         "val_mae": _interval([best(r) for r in own.values()]).as_json(),
         "test_mae": _interval([r["test_mae"] for r in own.values()]).as_json(),
         "error_to_native": ratio.as_json(),
-        "equal": ratio.low >= 1 - MARGIN and ratio.high <= 1 + MARGIN,
+        "equal": (ratio.low >= 1 - MARGIN and ratio.high <= 1 + MARGIN) if len(paired) >= LEAST else None,
     }
 
 
@@ -234,7 +236,11 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [f"`{r['method']}`", str(r["seeds"]), f"{r['rate']:g}", f"{r['step_ms']:.2f}"]
         cells += [f"{r['times'][m]:.2f}" for m in ("native", "tuned", "stock")]
         cells += [_said(r["training_s"], ".2f"), _said(r["to_target_s"], ".2f"), f"{r['reached']} of {r['seeds']}"]
-        cells += [_said(r["val_mae"], ".3f"), _said(r["error_to_native"], ".4f"), "yes" if r["equal"] else "no"]
+        cells += [
+            _said(r["val_mae"], ".3f"),
+            _said(r["error_to_native"], ".4f"),
+            {None: "–", True: "yes", False: "no"}[r["equal"]],
+        ]
         lines.append("| " + " | ".join([*cells, _said(r["test_mae"], ".3f")]) + " |")
     return "\n".join(lines)
 
