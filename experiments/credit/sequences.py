@@ -215,11 +215,8 @@ class Network(nn.Module):
         if task.one_hot:
             self.embed.weight = nn.Parameter(torch.eye(task.symbols), requires_grad=False)
         own = method.backend != "torch"
-        compute: Any = "bf16" if method.tuned else "fp32"
         inputs = self.embed.embedding_dim
-        self.lstm = (
-            LSTM(inputs, width, method.layers, backend="native", compute=compute) if own else nn.LSTM(inputs, width)
-        )
+        self.lstm = LSTM(inputs, width, method.layers, backend="native") if own else nn.LSTM(inputs, width)
         with torch.no_grad():
             if task.span:  # gates that open and close as slowly as the task asks (Tallec and Ollivier, 1804.11188)
                 keeps = torch.log(1 + (task.span - 1) * torch.rand(width))
@@ -229,7 +226,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, states: Any = None) -> tuple[Tensor, Any]:
         y, states = self.lstm(self.embed(x), states)
-        return self.out(y.float()), states
+        return self.out(y), states
 
 
 def trained(make: Any, name: str, width: int, share: float, seed: int) -> dict[str, Any]:
@@ -260,7 +257,7 @@ def trained(make: Any, name: str, width: int, share: float, seed: int) -> dict[s
             measurement = CreditMeasurement(net.lstm, method.credit, method.part) if measures else None  # type: ignore[arg-type]
             if measurement:
                 measurement.attach()
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast and method.backend == "torch"):
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
                 logits, states = net(x, states)
             loss = cross_entropy(logits.flatten(0, 1).float(), y.flatten(), ignore_index=IGNORED)
             states = tuple(state.detach() for state in states)
