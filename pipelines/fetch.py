@@ -31,6 +31,8 @@ def main(source: str, params: str) -> None:
 
 def name_of(source: str) -> str:
     """The name that the file of ``source`` gets in data/raw; :class:`InputError` if there is none that can be used."""
+    if not source.isprintable():
+        raise InputError(f"{source!r} holds a character that cannot be printed: correct it")
     try:
         address = urlsplit(source)
     except ValueError as problem:  # brackets that hold no IPv6 address

@@ -73,6 +73,7 @@ ADDRESSES = [
     "https://host/a,postgres://me:hunter2@host",
     "https://host/a.csv?X-Amz-Security-Token=hunter2",
     "https://host:80/a.csv?key=hunter2",
+    "https://host/a.csv#token=hunter2",
 ]
 
 

@@ -22,10 +22,19 @@ def test_an_address_that_names_no_file_is_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["ftp://host/a.csv", "--help", "a.csv", "s3://bucket/a.csv", "file:///etc/passwd", "http://[::1/a.csv"]
+    "source",
+    [
+        "ftp://host/a.csv",
+        "--help",
+        "a.csv",
+        "s3://bucket/a.csv",
+        "file:///etc/passwd",
+        "http://[::1/a.csv",
+        "http://host/a.csv\nb",
+    ],
 )
 def test_what_is_neither_a_file_nor_an_address_is_refused(source: str) -> None:
-    with pytest.raises(InputError, match=r"is neither a file nor an http|is no address"):
+    with pytest.raises(InputError, match=r"is neither a file nor an http|is no address|cannot be printed"):
         fetch.name_of(source)
 
 

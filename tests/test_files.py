@@ -4,13 +4,16 @@ import fcntl
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from isotrain import files
+from isotrain.config.reader import read_yaml
 from isotrain.errors import InputError
+from isotrain.files import read_json
 
 
 def test_a_sealed_file_is_read_as_written_and_refused_when_one_bit_differs(tmp_path: Path) -> None:
@@ -52,6 +55,22 @@ def damaged_arrays(path: Path) -> None:
 
 def damaged_zip(path: Path) -> None:
     zipfile.ZipFile(path)
+
+
+@pytest.mark.parametrize("planted", ["a pipe", "a device", "a folder"])
+@pytest.mark.parametrize("read", [read_json, read_yaml], ids=["json", "yaml"])
+def test_a_pipe_or_a_device_in_place_of_a_file_is_neither_waited_for_nor_read(
+    read: Callable[[Path], object], planted: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    if planted == "a pipe":
+        os.mkfifo(path)
+    elif planted == "a device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(InputError, match=r"/a cannot be read"):
+        read(path)
 
 
 @pytest.mark.parametrize("read", [damaged_json, damaged_arrays, damaged_zip])

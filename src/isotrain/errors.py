@@ -15,7 +15,7 @@ from types import TracebackType
 SECRET = re.compile(r"://([^/\s:@]*):(?!\d+(?:/|$))")  # what comes before the password of an address; no host:port/
 SECRET_WORD = "password|passwd|pwd|secret|token|signature|api.?key|credential|authorization"
 SECRET_FIELD = re.compile(  # ?access_token=... of an address; bounded, so that no text takes long
-    rf"(?i)([?&;](?:[\w.-]{{0,40}}(?:{SECRET_WORD})[\w.-]{{0,40}}|sig|key)=)[^&;\s'\"]+"
+    rf"(?i)([?&;#](?:[\w.-]{{0,40}}(?:{SECRET_WORD})[\w.-]{{0,40}}|sig|key)=)[^&;\s'\"]+"
 )
 LONGEST = 2000  # characters of a message: a screen
 PERMISSION, SPACE = "give this user the permission, or name another folder", "free some space"

@@ -62,7 +62,15 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path, remedy: str = "remove it and run the same command again") -> Any:
     """The value written by :func:`write_json`; :class:`InputError` if the file is damaged."""
     with reading(path, remedy):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_plain(path).decode("utf-8"))
+
+
+def read_plain(path: str | Path) -> bytes:
+    """The bytes of a file; ``ValueError`` for a pipe, which keeps its reader waiting, or a device, which has no end."""
+    found = Path(path).stat().st_mode
+    if not stat.S_ISREG(found) and not stat.S_ISDIR(found):  # of a folder the system says so itself
+        raise ValueError("it is no plain file")
+    return Path(path).read_bytes()
 
 
 def write_sealed(path: str | Path, content: bytes) -> None:
@@ -76,7 +84,7 @@ def write_sealed(path: str | Path, content: bytes) -> None:
 
 def read_sealed(path: str | Path) -> bytes:
     """What :func:`write_sealed` wrote; ``ValueError`` if a single bit of it has changed or is missing."""
-    content = Path(path).read_bytes()
+    content = read_plain(path)
     if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
         raise ValueError("its checksum does not agree: it is cut or damaged")
     return content[:-DIGEST]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from isotrain import files
 from isotrain.config.ingest import Check, Column, Ingest, Simulated
 from isotrain.data import ingest as stage
-from isotrain.data.ingest import Tidy, ingest, write
+from isotrain.data.ingest import Tidy, ingest, read, write
 from isotrain.data.repair import repair
 from isotrain.data.schema import Flag, check_hourly, check_tidy
 from isotrain.errors import InputError
@@ -100,6 +100,31 @@ def test_a_failure_leaves_the_old_output_untouched(
     with pytest.raises(OSError, match="disc full"):
         write(ingest(SHORT.model_copy(update={"simulated": Simulated(seed=9, hours=2000)}), Path()), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("lacks", ["target", "columns", "TGBT", "T1__flag", "time"])
+def test_what_the_table_or_its_facts_lack_is_named(lacks: str, tidy: Tidy, tmp_path: Path) -> None:
+    write(tidy, tmp_path)
+    frame, facts = read(tmp_path)
+    pd.testing.assert_frame_equal(frame, tidy.frame)
+    assert facts == tidy.facts
+    if lacks in frame:
+        frame.drop(columns=[lacks]).to_parquet(tmp_path / "series.parquet")
+    else:
+        files.write_json(tmp_path / "series.json", {key: value for key, value in facts.items() if key != lacks})
+    with pytest.raises(InputError, match=f"it lacks {lacks}.*dvc repro"):
+        read(tmp_path)
+    for damaged in ("[]", "{", ""):
+        (tmp_path / "series.json").write_text(damaged)
+        with pytest.raises(InputError, match="dvc repro"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"../a.csv", b"/etc/passwd", b"..", b"a\0.csv\xff"])
+def test_a_note_of_what_was_brought_in_that_names_no_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "source.txt").write_bytes(content)
+    with pytest.raises(InputError, match=r"source\.txt cannot be read.*remove it"):
+        ingest(SHORT, tmp_path)
 
 
 def test_writing_twice_gives_the_same_bytes(tidy: Tidy, tmp_path: Path) -> None:

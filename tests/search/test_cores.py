@@ -74,4 +74,5 @@ def test_a_dead_workers_cores_are_free(worker: Callable[..., tuple[str, subproce
 
 def test_slurms_share_is_respected(worker: Callable[..., tuple[str, object]]) -> None:
     assert worker(0, SLURM_CPUS_PER_TASK="1")[0] == f"{GIVEN[0]} True 1"
+    assert "SLURM_CPUS_PER_TASK = 'x' is no number of cores" in worker(1, SLURM_CPUS_PER_TASK="x")[0]
     assert "runtime.threads of 99 is more than the 1 cores given" in worker(99, SLURM_CPUS_PER_TASK="1")[0]

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from isotrain.errors import InputError
-from isotrain.files import reading
+from isotrain.files import read_plain, reading
 
 LARGEST = 2**20  # bytes; the settings of this project are 20 kB
 DEEPEST = 20  # levels; those of this project are 6
@@ -63,7 +63,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     UTF-8, no YAML, deeper than 20 levels, holds a key twice, an alias or a tag, or is no mapping.
     """
     try:
-        content = path.read_bytes()
+        with reading(path, "put the file of settings there"):
+            content = read_plain(path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: run from the project's folder") from None
     if len(content) > LARGEST:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from isotrain.data import simulate
 from isotrain.data.repair import repair
 from isotrain.data.schema import TIME, Flag, check_hourly, check_tidy, flag_column
 from isotrain.data.source import read_hourly
-from isotrain.data.windows import Facts
+from isotrain.data.windows import AGAIN, Facts
 from isotrain.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -78,12 +79,30 @@ def write(tidy: Tidy, folder: Path) -> None:
         files.write_json(facts_draft, tidy.facts)
 
 
+def read(folder: Path) -> tuple[pd.DataFrame, Facts]:
+    """What :func:`write` wrote; :class:`InputError` if a file of it is damaged, or lacks something."""
+    with files.reading(folder, AGAIN):
+        frame, facts = pd.read_parquet(folder / "series.parquet"), dict(files.read_json(folder / "series.json", AGAIN))
+        missing = sorted(Facts.__required_keys__ - facts.keys())
+        names = [] if missing else list(facts["columns"])
+        missing += sorted({TIME, *names, *map(flag_column, names)} - {*frame})
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+    return frame, cast(Facts, facts)
+
+
 def source_of(source: str, raw_folder: Path) -> str:
     """``source``, or where it says ``auto`` the file that was brought in last, else ``simulated``."""
     if source != AUTO:
         return source
     brought = raw_folder / BROUGHT_IN
-    return brought.read_text(encoding="utf-8").strip() if brought.exists() else SIMULATED
+    if not brought.exists():
+        return SIMULATED
+    with files.reading(brought, "remove it, or write the name of a file beside it there"):
+        name = files.read_plain(brought).decode("utf-8").strip()
+        if Path(name).name != name or name in ("", ".."):
+            raise ValueError(f"{name[:80]!r} is no name of a file")
+    return name
 
 
 def _locate(source: str, raw_folder: Path) -> Path:

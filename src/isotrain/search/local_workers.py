@@ -37,7 +37,10 @@ def own_cores(threads: int) -> list[int]:
     if "torch" in sys.modules:
         raise RuntimeError("call own_cores before torch is imported, which makes threads for the cores that it finds")
     given = given_cores()
-    allotted = min(int(os.environ.get("SLURM_CPUS_PER_TASK", len(given))), len(given))
+    said = os.environ.get("SLURM_CPUS_PER_TASK", str(len(given)))
+    if not said.isdecimal():
+        raise InputError(f"SLURM_CPUS_PER_TASK = {said!r} is no number of cores: unset it, or correct it")
+    allotted = min(int(said), len(given))
     wanted = threads or allotted
     if wanted > allotted:
         raise InputError(

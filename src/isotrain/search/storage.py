@@ -23,14 +23,15 @@ log = logging.getLogger(__name__)
 BEATS = 6  # how often a lease is renewed while it is valid: five renewals may be lost
 T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT)
+FINAL = (*FULL, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ELOOP)  # what waiting does not mend
 UNREACHABLE = (OSError, DBAPIError, StorageInternalError)
 
 
 def patiently(call: Callable[[], T], seconds: float, what: str) -> T:
     """What ``call`` returns, tried again for up to ``seconds`` while its storage cannot be reached.
 
-    ``call`` may be executed twice, because its answer can be lost on the way. A full disk is raised at once; what else
-    the last attempt raised is raised after ``seconds``. ``what`` names the call in the log.
+    ``call`` may be executed twice, because its answer can be lost on the way. What :data:`FINAL` names is raised at
+    once; what else the last attempt raised is raised after ``seconds``. ``what`` names the call in the log.
     """
     begun, pause = time.monotonic(), 0.1
     while True:
@@ -38,7 +39,7 @@ def patiently(call: Callable[[], T], seconds: float, what: str) -> T:
             answer = call()
         except UNREACHABLE as problem:
             waited = time.monotonic() - begun
-            if getattr(problem, "errno", None) in FULL or waited >= seconds:
+            if getattr(problem, "errno", None) in FINAL or waited >= seconds:
                 raise
             log.warning(
                 "%s: storage does not answer (%s); waited %.0f of %.0f s", what, _short(problem), waited, seconds
@@ -90,6 +91,8 @@ class WholeLinesBackend(JournalFileBackend):
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise InputError(f"{path} is no plain file: move it away, or give search.study another name")
         super().__init__(str(path))
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]

@@ -153,6 +153,9 @@ def attempt(run: Callable[[], Outcome], stop: Stop) -> Ending:
             return Ending(TrialState.FAIL, why=f"disk full: {problem}", given_back=True, error=problem)
         log.exception("the trial failed")
         return _failed(_in_words(problem))
+    except InputError as problem:  # what a user can correct needs no traceback
+        log.error("the trial failed: %s", problem)
+        return _failed(_in_words(problem))
     except Exception as problem:
         log.exception("the trial failed")
         return _failed(_in_words(problem))
