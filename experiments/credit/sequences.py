@@ -434,7 +434,11 @@ def draw(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                 points.append((seconds, nats))
                 if method == "native":
                     axes.annotate(
-                        f"{group[0]} x {group[1]}", (seconds, nats), (4, 4), textcoords="offset points", size=7
+                        f"{group[0]} x {group[1]}",
+                        (seconds, nats),
+                        (4, -9 if group[0] == 192 else 4),
+                        textcoords="offset points",
+                        size=7,
                     )
             axes.plot(*zip(*points, strict=True), "o", color=colour, label=label, ms=6)
         axes.set(xlabel="training, s (units x steps beside each grey point)", ylabel="nats a character")
