@@ -20,6 +20,7 @@ from tests.search.counting import Count, count
 from tests.search.light_study import light_study, name_series
 
 from isotrain.errors import InputError
+from isotrain.search import worker
 from isotrain.search.study import Place, open_study, place, sampler
 from isotrain.search.worker import Diverged, Job, Outcome, Report, work
 
@@ -224,6 +225,24 @@ def test_every_ended_trial_is_handed_on_once(make: Make) -> None:
     work(at, objective, on_finished=ended.append)
     assert [(trial.number, trial.state) for trial in ended] == [(n, TrialState.COMPLETE) for n in range(3)]
     assert ended == trials_of(at)
+
+
+def test_a_trial_that_others_end_while_it_is_prepared_is_let_go(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storage was away for longer than the lease: others took this worker for dead. It goes on with the next trial."""
+    at, ran, note = make(trials=4), [], worker._note
+
+    def late(trial: optuna.Trial, attrs: Any) -> None:
+        if trial.number == 1 and "overrides" in attrs:
+            trial.study.tell(trial.number, state=TrialState.FAIL)
+        note(trial, attrs)
+
+    def counted(job: Job, report: Report) -> Outcome:
+        ran.append(job.number)
+        return objective(job, report)
+
+    monkeypatch.setattr(worker, "_note", late)
+    assert work(at, counted) == "4 of 4 trials are finished"
+    assert ran == [0, 2, 3, 4]  # 1 was queued again, and counts once
 
 
 def test_the_hours_end_a_study(make: Make) -> None:

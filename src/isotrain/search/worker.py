@@ -268,7 +268,14 @@ class Worker:
         trial = self._patiently(self._study.ask, "asking for a trial")
         self._patiently(lambda: self._signs.beat(trial), "taking the lease")
         with alive(self._signs, trial, self._place.search.lease):
-            ending = self._attempt(trial)
+            try:
+                ending = self._attempt(trial)
+            except UpdateFinishedTrialError:  # while it was prepared: storage was away for longer than the lease
+                log.warning(
+                    "trial %d is queued again by others, which took this worker for dead before it began", trial.number
+                )
+                self._patiently(lambda: self._signs.end(trial), "dropping the lease")
+                return
             accepted = self._patiently(lambda: self._end(trial, ending), f"ending trial {trial.number}")
         self._patiently(lambda: self._signs.end(trial), "dropping the lease")
         self._log_ending(trial, ending, accepted)
