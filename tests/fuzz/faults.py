@@ -209,7 +209,7 @@ class Faults:
         return disturb
 
     def full(self, what: str) -> Disturb:
-        """The disk has room for a little, and for all of it when the command is called again."""
+        """The disk is full after a little, and is not when the command is called again."""
 
         def disturb(folder: Path) -> str:
             ballast, stat = folder / "ballast", os.statvfs(folder)
@@ -261,7 +261,7 @@ def kinds(faults: Faults, what: str, times: int, mounts: bool) -> dict[str, tupl
         found["a full disk"] = (faults.full(what), times, True)
         found["a read-only disk"] = (faults.read_only(what), 1, True)
     else:
-        found["no room for its files"] = (faults.limited(what), times, False)
+        found["a limit on the size of its files"] = (faults.limited(what), times, False)
     found["two at once"] = (faults.twice(what), 1, False)
     return found
 

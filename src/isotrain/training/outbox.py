@@ -55,7 +55,7 @@ def send(folder: Path | None = None) -> list[str]:
     done: list[str] = []
     passed: dict[Path, int] = {}  # refused or still running: not tried again in this call until they are written anew
     unreachable: dict[str, str] = {}  # store -> why
-    while todo := [path for path in pending(folder) if path not in passed or passed[path] != _written(path)]:
+    while todo := [path for path in pending(folder) if passed.get(path) != _written(path)]:
         with _turn(folder) as mine:
             if not mine:
                 return done
