@@ -194,7 +194,7 @@ def test_an_override_reaches_its_dotted_path_and_nothing_else() -> None:
 
 def test_a_view_holds_its_sections_only() -> None:
     view = load(PARAMS, view=IngestView)
-    assert set(view.model_dump()) == {"ingest"}
+    assert set(view.model_dump()) == {"ingest", "window"}
     assert set(VIEWS) == {"ingest", "window", "baselines", "train", "compare", "search", "search_report"}
 
 
