@@ -110,10 +110,9 @@ def _stop_if_mostly_flagged(
     faults = np.isin(flags, [Flag.STUCK, Flag.OUTAGE, Flag.IMPOSSIBLE])
     ends, most = _ends(len(flags), window), settings.most_flagged
     shares = shares_of(faults, ends)
-    if (gaps := shares_of(flags == Flag.GAP, ends))["whole"] > most:
-        log.warning(
-            "%s: %.0f %% of the hours of %s have no value", facts["source"], 100 * gaps["whole"], settings.target
-        )
+    gaps = shares_of(flags == Flag.GAP, ends)
+    if max(gaps.values()) > most:
+        log.warning("%s: hours of %s without a value: %s", facts["source"], settings.target, flagged_line(gaps))
     part = max(shares, key=shares.__getitem__)
     if shares[part] <= most:
         return

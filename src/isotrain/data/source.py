@@ -208,9 +208,8 @@ def _joined(tables: list[pd.DataFrame], paths: list[Path], settings: Ingest) -> 
         values = rows[key].to_numpy()
         if (differ := again & (values != np.concatenate([values[:1], values[:-1]]))).any():
             second = int(differ.argmax())
-            one, other = (
-                f"{paths[row['file']]} line {row['at']}" for _, row in rows.iloc[[second - 1, second]].iterrows()
-            )
+            pair = rows[["file", "at"]].iloc[[second - 1, second]].to_numpy()
+            one, other = (f"{paths[file]} line {line}" for file, line in pair)
             raise InputError(
                 f"{one} and {other} differ at {rows.index[second]:%Y-%m-%d %H:%M} UTC, column "
                 f"{settings.heading(key)!r}: {values[second - 1]:g} and {values[second]:g}; take one of them out, or "
@@ -375,7 +374,8 @@ def _position(headings: list[str], heading: str, path: Path, setting: str) -> in
         return headings.index(heading)
     if count > 1:
         raise InputError(f"{path} has {count} columns headed {heading!r}: rename one and correct {setting}")
-    raise InputError(f"{path} has no column {heading!r}; it has {', '.join(headings)}: correct {setting}")
+    counted = ", or count the lines before the heading in ingest.file.head_lines" if "time" in setting else ""
+    raise InputError(f"{path} has no column {heading!r}; it has {', '.join(headings)}: correct {setting}{counted}")
 
 
 def _numbers(values: pd.Series, heading: str, decimal: str, path: Path) -> pd.Series:
