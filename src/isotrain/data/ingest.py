@@ -14,7 +14,7 @@ from isotrain import files
 from isotrain.config import Ingest, Window
 from isotrain.config.ingest import AUTO, SIMULATED
 from isotrain.data import simulate
-from isotrain.data.limits import SAID, derive
+from isotrain.data.limits import NO_SUCH, SAID, derive
 from isotrain.data.repair import from_start, repair
 from isotrain.data.schema import TIME, Flag, check_hourly, check_tidy, flag_column
 from isotrain.data.source import read_hourly
@@ -85,9 +85,14 @@ def ingest(settings: Ingest, raw_folder: Path, window: Window = PARTS) -> Tidy:
         "hours_before_start": late,
     }
     for column, of_column in limits.items():
-        for limit, found in of_column.items():
-            if found["value"] is not None and found["reason"] != SAID:
-                log.info("limit %s of %s: %.4g (%s)", limit, column, found["value"], found["reason"])
+        derived = {limit: found for limit, found in of_column.items() if found["reason"] not in (SAID, NO_SUCH)}
+        words = [
+            f"{limit} {found['value']:.4g} ({found['reason']})"
+            for limit, found in derived.items()
+            if found["value"] is not None
+        ]
+        if words:
+            log.info("limits of %s: %s", column, "; ".join(words))
     log.info("missing or faulty: %s of %s", flagged_line(facts["flagged"]), settings.target)
     _stop_if_mostly_flagged(
         flags[settings.target].to_numpy(), hourly[settings.target].to_numpy(), facts, settings, window
