@@ -8,12 +8,12 @@ from isotrain.errors import run_as_command
 
 def main(raw: str, tidy: str, reports: str, params: str) -> None:
     """Read folder ``raw``; write the table to folder ``tidy`` and the report to folder ``reports``."""
-    settings = load(params, view=IngestView, trains=True).ingest  # refused before what takes seconds to import
+    settings = load(params, view=IngestView, trains=True)  # refused before what takes seconds to import
 
     from isotrain.data.ingest import ingest, write
     from isotrain.report.data_report import report
 
-    series = ingest(settings, Path(raw))
+    series = ingest(settings.ingest, Path(raw), settings.window)
     write(series, Path(tidy))
     report(series, Path(reports))
 

@@ -88,6 +88,15 @@ def test_the_file_in_the_repository_is_valid() -> None:
         ("ingest.file.separator", '"', ("ingest.file.separator", "part of a field")),
         ("ingest.file.separator", "e", ("ingest.file.separator", "part of a field")),
         ("ingest.file.decimal", ",", ("ingest.file", "separator and decimal are both")),
+        ("ingest.country", False, ("ingest.country", 'quote it, country: "NO"')),
+        ("ingest.country", "N", ("ingest.country", "no code of a country")),
+        ("ingest.source", [], ("ingest.source", "names no file")),
+        ("ingest.source", ["auto", "a.csv"], ("ingest.source", "stand alone")),
+        ("ingest.checks", "drahi", ("ingest.checks", "is no profile", "auto or drahix")),
+        ("ingest.checks", {"T9": {"highest": 1.0}}, ("checks.T9", "neither a kind", "nor a column")),
+        ("ingest.checks", {"load": {"hihgest": 1.0}}, ("ingest.checks.load.hihgest", "not a key")),
+        ("ingest.columns.AirTemp.unit", "degF", ("ingest.columns.AirTemp", "write degC", "kind other")),
+        ("ingest.columns.TGBT.unit", "GWh", ("ingest.columns.TGBT", "Wh, kWh, MWh")),
         ("ingest.simulated.start", "0160-01-01", ("ingest.simulated", "1970")),
         ("search.url", "postgresql://me:hunter2@host/db", ("search.url holds a password", "ISOTRAIN_STUDY_URL")),
         ("tracking.uri", "http://me:hunter2@host", ("tracking.uri holds a password", "MLFLOW_TRACKING_URI")),
@@ -194,7 +203,7 @@ def test_an_override_reaches_its_dotted_path_and_nothing_else() -> None:
 
 def test_a_view_holds_its_sections_only() -> None:
     view = load(PARAMS, view=IngestView)
-    assert set(view.model_dump()) == {"ingest"}
+    assert set(view.model_dump()) == {"ingest", "window"}
     assert set(VIEWS) == {"ingest", "window", "baselines", "train", "compare", "search", "search_report"}
 
 

@@ -54,18 +54,20 @@ class World:
     raw: pd.DataFrame
     folder: Path
 
-    def tidy(self, raw: pd.DataFrame) -> Tidy:
+    def tidy(self, raw: pd.DataFrame, limits: Tidy | None = None) -> Tidy:
+        """``limits``: whose limits of faults count; else they are derived from the training part of ``raw``."""
         path = self.folder / "series.csv"
         raw.to_csv(path, index_label="time")
-        read = Ingest(source=str(path), columns=COLUMNS, file=File(time_column="time"))
-        made = ingest(read, self.folder)
+        checks = Ingest(**limits.facts["ingest"]).checks if limits else {}
+        read = Ingest(source=str(path), columns=COLUMNS, file=File(time_column="time"), checks=checks, most_flagged=1.0)
+        made = ingest(read, self.folder, parts(24))
         assert len(made.frame) == HOURS
         return made
 
-    def spoilt(self, origin: int, how: str, seed: int) -> Tidy:
+    def spoilt(self, origin: int, how: str, seed: int, limits: Tidy | None = None) -> Tidy:
         raw = self.raw.copy()
         raw.iloc[origin:] = SPOIL[how](raw.iloc[origin - 1].to_numpy(), HOURS - origin, np.random.default_rng(seed))
-        return self.tidy(raw)
+        return self.tidy(raw, limits)
 
 
 @pytest.fixture(scope="module")
@@ -113,16 +115,17 @@ def test_what_is_read_after_the_training_part_knows_nothing_of_its_future(
     assert leaks(before, after, origin) == set()
     for fitted in ("statistics", "scale", "mase_scale", "columns", "origins"):
         assert before.meta[fitted] == after.meta[fitted]
+    assert clean.facts["limits"] == spoilt.facts["limits"]
     assert not np.array_equal(before.target[origin:], after.target[origin:])  # the future was spoilt indeed
 
 
 @quick
 @given(origin=st.integers(1, TRAINED - 1), how=HOW, seed=SEED, horizon=HORIZON)
-def test_inside_the_training_part_only_the_scaling_knows_the_future(
+def test_inside_the_training_part_only_scaling_and_limits_know_the_future(
     world: World, clean: Tidy, origin: int, how: str, seed: int, horizon: int
 ) -> None:
     before = make_windows(clean.frame, clean.facts, parts(horizon))
-    spoilt = world.spoilt(origin, how, seed)
+    spoilt = world.spoilt(origin, how, seed, limits=clean)
     after = apply_statistics(spoilt.frame, spoilt.facts, before.meta)
     assert leaks(before, after, origin) == set()
 

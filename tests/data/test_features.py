@@ -274,3 +274,14 @@ def test_the_page_lists_every_column_with_its_group_and_set(made: Windows) -> No
 
 def test_params_yaml_knows_every_group_of_features_and_no_other() -> None:
     assert sorted({family.group for family in FEATURES}) == sorted(get_args(FeatureGroup))
+
+
+def test_another_regressor_is_one_scaled_series_of_both_input_sets(tidy: Tidy) -> None:
+    about = tidy.facts["columns"] | {"T2": {"unit": "EUR", "kind": "other"}}
+    windows = make_windows(tidy.frame, tidy.facts | {"columns": about}, SPLIT)
+    price, trained = tidy.frame["T2"].to_numpy(), tidy.frame["T2"].iloc[: int(len(tidy.frame) * SPLIT.train)]
+    np.testing.assert_allclose(column(windows, "inputs", "T2"), (price - trained.mean()) / trained.std(), atol=1e-5)
+    for inputs in ("plain", "rich"):
+        chosen = windows.columns("inputs", inputs)
+        assert windows.names("inputs").index("T2") in chosen
+    assert "T2" not in {name for array in ARRAYS if array != "inputs" for name in windows.names(array)}

@@ -196,7 +196,7 @@ def test_the_real_series_is_read_in_time_and_flagged_as_its_card_says(real_serie
 
 @pytest.mark.real
 def test_poisoning_the_future_of_the_real_series_changes_nothing_before_it(real_series: Path) -> None:
-    settings = Ingest(source=real_series.name)
+    settings = Ingest(source=real_series.name, checks="drahix")
     raw = ingest(settings, real_series.parent).raw
     whole, _ = repair(raw, settings)
     for now in ("2017-11-02 11:00", "2018-10-28 00:00", "2020-06-20 21:00", "2020-10-26 04:00"):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isotrain.config.ingest import Check, Checks, Column, Ingest
+from isotrain.config.ingest import PROFILES, Check, Column, Ingest
 from isotrain.data.repair import repair
 from isotrain.data.schema import Flag
 from isotrain.errors import InputError
@@ -20,7 +20,8 @@ SETTINGS = Ingest(
         "T1": Column(kind="sub_load"),
         "AirTemp": Column(kind="temperature"),
         "Sun": Column(kind="solar"),
-    }
+    },
+    checks=PROFILES["drahix"],
 )
 NAMES = list(SETTINGS.columns)
 POISON = [np.nan, np.inf, 1e6, -1e6, 0.0, 0.04, 7.77, -1.0]
@@ -224,7 +225,7 @@ def test_the_table_begins_where_the_target_does_and_late_columns_wait() -> None:
     assert np.flatnonzero(at(flags, "T1") == Flag.NOT_STARTED).tolist() == list(range(20))
     assert np.flatnonzero(at(flags, "AirTemp") == Flag.NOT_STARTED).tolist() == list(range(10))
     assert (at(values, "T1")[:20] == 0.0).all()
-    assert (at(values, "AirTemp")[:10] == SETTINGS.checks.temperature.before_start).all()
+    assert (at(values, "AirTemp")[:10] == SETTINGS.check("AirTemp").before_start).all()
 
 
 def test_a_target_that_never_starts_is_refused() -> None:
@@ -237,6 +238,6 @@ def test_a_target_that_never_starts_is_refused() -> None:
 def test_checks_can_be_switched_off() -> None:
     raw = clean()
     raw.iloc[200:300, 0] = 1.0
-    lenient = SETTINGS.model_copy(update={"checks": Checks(load=Check(lowest=0, highest=200, stuck_hours=None))})
+    lenient = SETTINGS.model_copy(update={"checks": {"load": Check(lowest=0, highest=200, stuck_hours=None)}})
     _, flags = repair(raw, lenient)
     assert not flags.to_numpy().any()

@@ -342,3 +342,93 @@ def test_a_weather_column_without_values_is_to_be_removed(small: pd.DataFrame, t
     path = write(small.assign(AirTemp=np.nan), tmp_path / "series.csv")
     with pytest.raises(InputError, match=r"column 'AirTemp' has no value at all: remove AirTemp from ingest.columns"):
         read_hourly(settings(), path)
+
+
+HEAD = "location;Drammen\nnotes;a roof, a note\n\n;weather;\n;C;Wh;\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("head_lines", [None, 5])
+def test_head_lines_are_counted_or_found(head_lines: int | None, end: str, plain: pd.DataFrame, tmp_path: Path) -> None:
+    """A mark, ragged lines before the heading, an empty heading, offsets without a colon, energy of an hour."""
+    table = plain[["AirTemp", "TGBT"]].assign(TGBT=plain["TGBT"] * 1000)
+    table.insert(1, "", 7)
+    stamped = table.set_axis(pd.DatetimeIndex(table.index).tz_convert("Etc/GMT-1").strftime("%Y-%m-%dT%H:%M:%S%z"))
+    path = write(stamped, tmp_path / "series.csv", sep=";", heading="TimeStamp")
+    text = "\ufeff" + HEAD + path.read_text()
+    path.write_bytes(text.replace("\n", end).encode())
+    columns = {"TGBT": Column(kind="load", unit="Wh"), "AirTemp": COLUMNS["AirTemp"]}
+    read = read_hourly(settings(columns, separator=";", time_column="TimeStamp", head_lines=head_lines), path)
+    pd.testing.assert_frame_equal(read, plain[list(columns)], check_freq=False)
+    path.write_bytes(text.replace("-1.5", "n/d").replace(f"{plain['AirTemp'].iloc[3]};7", "n/d;7", 1).encode())
+    with pytest.raises(InputError, match=r"line 10, column 'AirTemp': 'n/d' is not a number"):
+        read_hourly(settings(columns, separator=";", time_column="TimeStamp", head_lines=head_lines), path)
+
+
+def test_a_heading_that_no_line_holds_is_refused_before_its_fields_are_counted(
+    small: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = write(small, tmp_path / "series.csv", sep=";", heading="when")
+    path.write_text(HEAD + path.read_text())
+    with pytest.raises(
+        InputError, match=r"no column 'Date and time .*'; it has location, Drammen: .*time_column.*head"
+    ):
+        read_hourly(settings(separator=";"), path)
+    with pytest.raises(InputError, match=r"has 54 lines, ingest\.file\.head_lines says 54"):
+        read_hourly(settings(separator=";", head_lines=54), path)
+
+
+@pytest.mark.parametrize(
+    ("unit", "minutes", "factor"),
+    [("Wh", 60, 1000), ("kWh", 60, 1), ("MWh", 60, 0.001), ("kWh", 15, 0.25), ("Wh", 30, 500), ("MW", 15, 0.001)],
+)
+def test_energy_of_a_step_becomes_power(
+    unit: str, minutes: int, factor: float, plain: pd.DataFrame, tmp_path: Path
+) -> None:
+    table = finer(plain, minutes) if minutes < 60 else plain
+    path = write(table.assign(TGBT=table["TGBT"] * factor), tmp_path / "series.csv")
+    columns = COLUMNS | {"TGBT": Column(kind="load", unit=unit)}
+    read = read_hourly(settings(columns, step_minutes=minutes), path)
+    pd.testing.assert_frame_equal(read, plain, check_freq=False)
+
+
+def test_a_large_load_whose_unit_is_written_is_believed(plain: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(plain.assign(TGBT=plain["TGBT"] * 1000), tmp_path / "series.csv")
+    read = read_hourly(settings(COLUMNS | {"TGBT": Column(kind="load", unit="kW")}), path)
+    np.testing.assert_allclose(read["TGBT"], plain["TGBT"] * 1000)
+
+
+def test_any_other_column_is_read_as_it_stands(plain: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(plain.assign(price=-plain["AirTemp"]), tmp_path / "series.csv")
+    read = read_hourly(settings(COLUMNS | {"price": Column(kind="other", unit="EUR/MWh")}), path)
+    np.testing.assert_array_equal(read["price"], -plain["AirTemp"])
+
+
+def test_several_files_are_one_series(plain: pd.DataFrame, tmp_path: Path) -> None:
+    """Loads by year in files that overlap, the weather in another, whatever their order."""
+    files = [
+        write(plain[["TGBT", "T1"]].iloc[:400], tmp_path / "a.csv"),
+        write(plain[["AirTemp"]], tmp_path / "weather.csv"),
+        write(plain[["T1", "TGBT"]].iloc[350:], tmp_path / "b.csv"),
+    ]
+    for paths in (files, files[::-1]):
+        pd.testing.assert_frame_equal(read_hourly(settings(), paths), plain, check_freq=False)
+
+
+def test_files_that_differ_about_a_value_are_refused_by_both_lines(small: pd.DataFrame, tmp_path: Path) -> None:
+    one = write(small.iloc[:30], tmp_path / "a.csv")
+    two = write(
+        small.iloc[20:].assign(TGBT=lambda t: t["TGBT"].where(t.index != small.index[25], 99.0)), tmp_path / "b.csv"
+    )
+    with pytest.raises(
+        InputError, match=r"a\.csv line 27 and \S+b\.csv line 7 differ at 2019-06-04 01:00.*35\.5 and 99"
+    ):
+        read_hourly(settings(), [one, two])
+
+
+def test_a_column_that_no_file_holds_or_a_file_without_any_is_refused(small: pd.DataFrame, tmp_path: Path) -> None:
+    loads, weather = write(small[["TGBT"]], tmp_path / "a.csv"), write(small[["AirTemp"]], tmp_path / "b.csv")
+    with pytest.raises(InputError, match=r"none of \S+a\.csv, \S+b\.csv has a column 'T1': correct ingest\.columns"):
+        read_hourly(settings(), [loads, weather])
+    with pytest.raises(InputError, match=r"b\.csv has none of the columns TGBT; it has Date.*ingest\.source"):
+        read_hourly(settings({"TGBT": COLUMNS["TGBT"]}), [loads, weather])

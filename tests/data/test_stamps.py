@@ -54,18 +54,18 @@ def test_offsets_are_kept_and_other_stamps_are_local(text: str, instant: str) ->
 
 
 def test_offsets_of_another_zone_are_refused() -> None:
-    text = pd.Series(["2020-10-24 12:00+02:00", "2020-10-25 12:00+01:00"])
+    text = pd.Series(["2020-10-24 12:00+02:00", "2020-10-25 12:00+01:00"], index=[2, 3])
     assert len(utc_stamps(text, File(time_zone="Europe/Paris"), PATH)) == 2
     with pytest.raises(InputError, match=r"line 2, .*mixed offsets .* not those of ingest.file.time_zone = UTC"):
         utc_stamps(text, File(time_zone="UTC"), PATH)
 
 
 def test_line_numbers_are_those_of_the_file() -> None:
-    text = pd.Series(["2020-07-01 12:00", "2020-07-01 13:00", "13 o'clock"], index=[0, 1, 4])
+    text = pd.Series(["2020-07-01 12:00", "2020-07-01 13:00", "13 o'clock"], index=[2, 3, 6])
     with pytest.raises(InputError, match=r"series\.csv line 6, time stamp \"13 o'clock\".*time_format"):
         utc_stamps(text, File(), PATH)
 
 
 def test_a_time_format_is_named_when_stamps_do_not_follow_it() -> None:
     with pytest.raises(InputError, match=r"line 2, time stamp '2020-07-01 12:00': cannot be read as %d/%m/%Y %H:%M"):
-        utc_stamps(pd.Series(["2020-07-01 12:00"]), File(time_format="%d/%m/%Y %H:%M"), PATH)
+        utc_stamps(pd.Series(["2020-07-01 12:00"], index=[2]), File(time_format="%d/%m/%Y %H:%M"), PATH)

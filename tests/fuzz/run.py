@@ -29,7 +29,7 @@ from tests.fuzz.mutations import RIGHT, WRONG, Input
 from tests.serve.small_forecaster import READ, make
 
 from isotrain.config import load
-from isotrain.config.ingest import Check, Checks, Column, Ingest, Simulated
+from isotrain.config.ingest import Check, Column, Ingest, Simulated
 from isotrain.data.ingest import ingest, write
 from isotrain.data.simulate import building
 from isotrain.data.source import read_hourly
@@ -95,7 +95,7 @@ class Fuzzer:
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
         columns = {"TGBT": Column(kind="load"), "T1": Column(kind="sub_load"), "AirTemp": Column(kind="temperature")}
-        self.ingest = Ingest(source="series.csv", columns=columns, checks=Checks(load=Check(lowest=0.0, highest=500.0)))
+        self.ingest = Ingest(source="series.csv", columns=columns, checks={"load": Check(lowest=0.0, highest=500.0)})
         hourly = building(Simulated(seed=3, start="2019-06-01", hours=28 * 24))[list(columns)].iloc[:240]
         self.csv = hourly.rename_axis("Date and time (UTC)").round(2).to_csv().encode()
         self.yaml = small_params()

@@ -11,7 +11,7 @@ from isotrain.config.ingest import Ingest, Simulated
 from isotrain.data.ingest import Tidy, ingest
 from isotrain.report.data_report import figure, longest_repair, page, report
 
-SHORT = Ingest(simulated=Simulated(hours=24 * 42))
+SHORT = Ingest(simulated=Simulated(hours=24 * 42), checks="drahix")
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +120,19 @@ def test_the_report_is_written_whole_and_the_same_twice(simulated: Tidy, tmp_pat
     assert width >= 1400
     assert height >= 1000
     assert "(series.png)" in (tmp_path / "a" / "data_report.md").read_text()
+
+
+def test_every_limit_stands_with_its_reason(measured: Tidy) -> None:
+    text = page(measured)
+    assert "| TGBT | highest | 200 | set in ingest.checks |" in text
+    derived = ingest(SHORT.model_copy(update={"checks": {}}), Path())
+    limits = {tuple(cells[:2]): cells[2:] for cells in map(split, page(derived).split("## Limits")[1].splitlines())}
+    for column, of_column in derived.facts["limits"].items():
+        for limit in ("lowest", "highest", "stuck_hours"):
+            value, reason = limits[column, limit]
+            assert float(value) == pytest.approx(of_column[limit]["value"])
+            assert reason == of_column[limit]["reason"] != ""
+
+
+def split(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]

@@ -76,11 +76,9 @@ def test_what_is_far_from_the_training_part_is_warned_of_by_number(
 
 
 def no_limits(bundle: object) -> object:
-    checks = bundle.ingest.checks  # type: ignore[attr-defined]
+    ingest = bundle.ingest  # type: ignore[attr-defined]
     wide = {"lowest": -1e6, "highest": 1e6, "stuck_hours": None, "outage_below": None, "jump": None}
-    return checks.model_copy(
-        update={kind: getattr(checks, kind).model_copy(update=wide) for kind in ("load", "temperature")}
-    )
+    return {name: ingest.check(name).model_copy(update=wide) for name in ingest.columns}
 
 
 def test_the_series_itself_is_read_in_silence(plain: Fitted, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

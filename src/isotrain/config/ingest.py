@@ -2,20 +2,32 @@
 
 import codecs
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from isotrain.config.sections import Count, Fraction, Positive, Section, Seed
 
-AUTO, SIMULATED = "auto", "simulated"
+AUTO, SIMULATED, DRAHIX = "auto", "simulated", "drahix"
 
-Kind = Literal["load", "sub_load", "temperature", "solar"]
-Unit = Literal["kW", "W", "degC", "W/m2"]
+Kind = Literal["load", "sub_load", "temperature", "solar", "other"]
 
-STORED_UNIT: dict[str, Unit] = {"load": "kW", "sub_load": "kW", "temperature": "degC", "solar": "W/m2"}
-"""The unit in which the tidy table holds each kind of column."""
+POWER = {"W": 0.001, "kW": 1.0, "MW": 1000.0}
+"""Units of a load, and how many kW each is."""
+
+ENERGY = {"Wh": 0.001, "kWh": 1.0, "MWh": 1000.0}
+"""Units of the energy used in one step of the file, and how many kWh each is."""
+
+STORED_UNIT: dict[str, str] = {"load": "kW", "sub_load": "kW", "temperature": "degC", "solar": "W/m2"}
+"""The unit in which the tidy table holds each kind of column; the kind ``other`` keeps the unit of its file."""
 
 
 def _known_zone(name: str) -> str:
@@ -44,26 +56,62 @@ def _no_part_of_a_field(separator: str) -> str:
 Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
-class Column(Section):
-    """One measured quantity and how the file writes it."""
+def _quoted_code(country: Any) -> Any:
+    """An unquoted NO (Norway) reaches the program as false: YAML reads no, off, yes and on as truth values."""
+    if isinstance(country, bool):
+        raise ValueError(f'YAML reads the code without quotes as {str(country).lower()}: quote it, country: "NO"')
+    if not (isinstance(country, str) and len(country) == 2 and country.isascii() and country.isupper()):
+        raise ValueError(f'{country!r} is no code of a country: write its two capitals of ISO 3166 in quotes, "NO"')
+    return country
 
-    kind: Kind
+
+def _one_or_several(source: Any) -> Any:
+    names = source if isinstance(source, list) else [source]
+    if not names or not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError(
+            f"{source!r} names no file: write auto, simulated, a file, a list of files or a pattern such as meter-*.csv"
+        )
+    if isinstance(source, list) and {AUTO, SIMULATED} & {*source}:
+        raise ValueError(f"{source!r}: auto and simulated stand alone; a list holds files only")
+    return source
+
+
+class Column(Section):
+    """One measured quantity and how the file writes it.
+
+    Example:
+        A meter that counts the energy of each step in Wh::
+
+            Column(kind="load", name="ElImp", unit="Wh")
+    """
+
+    kind: Kind  # other: any further series that may explain the load, such as wind, humidity, a price, a count
     name: str | None = None  # heading in the file, stray blanks aside; the column's own key if left out
-    unit: Unit | None = None  # unit in the file; the unit it is stored in if left out
+    unit: str | None = None  # unit in the file; the unit it is stored in if left out; of kind other: any text
     sign: Literal[1, -1] = 1  # -1 where the file counts consumption as negative
 
     @model_validator(mode="after")
     def _unit_fits_kind(self) -> "Column":
-        stored = STORED_UNIT[self.kind]
-        if self.unit not in ((None, "kW", "W") if stored == "kW" else (None, stored)):
-            raise ValueError(f"unit {self.unit!r} does not fit kind {self.kind!r}, which is stored in {stored}")
+        stored = STORED_UNIT.get(self.kind)
+        known = [*POWER, *ENERGY] if stored == "kW" else [stored]
+        if stored and self.unit is not None and self.unit not in known:
+            raise ValueError(
+                f"unit {self.unit!r} does not fit kind {self.kind!r}: write {', '.join(map(str, known))}"
+                + ("" if stored == "kW" else "; a column in another unit can be of kind other")
+            )
         return self
+
+    @property
+    def stored_unit(self) -> str:
+        """The unit in which the tidy table holds it; may be empty for a column of kind ``other``."""
+        return STORED_UNIT.get(self.kind) or self.unit or ""
 
 
 class File(Section):
     """How the table is written; nothing here concerns a simulated series."""
 
-    time_column: str = "Date and time (UTC)"  # heading, stray blanks aside
+    head_lines: Annotated[int, Field(ge=0, le=10_000)] | None = None  # before the heading; None: found by time_column
+    time_column: str = "Date and time (UTC)"  # heading, stray blanks aside; may be empty, as the file writes it
     time_zone: Zone = "UTC"  # zone of stamps that carry no offset
     time_format: str | None = None  # as in strptime, "%d/%m/%Y %H:%M"; left out: ISO 8601
     clock_change: Literal["infer", "gap"] = "infer"  # stamps the change makes ambiguous: by order, or left out
@@ -81,10 +129,10 @@ class File(Section):
 
 
 class Check(Section):
-    """What makes a value of one kind a fault. Units: the tidy table's; None switches a check off."""
+    """What makes a value a fault, in the units of the tidy table. Left out: derived from the series; None: no check."""
 
-    lowest: float
-    highest: float
+    lowest: float | None = None
+    highest: float | None = None
     stuck_hours: Count | None = None  # so many equal hours in a row are a stuck sensor
     stuck_above: float | None = None  # equal values up to here are genuine (a solar sensor at night)
     outage_below: float | None = None  # a meter that reads less is off, and so are the sub-loads behind it
@@ -93,18 +141,46 @@ class Check(Section):
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> "Check":
-        if self.lowest >= self.highest:
+        if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
             raise ValueError(f"lowest = {self.lowest} must lie below highest = {self.highest}")
         return self
 
+    @model_serializer(mode="wrap")
+    def _only_what_was_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that what was left out stays left out when the settings are written and read again."""
+        return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
 
-class Checks(Section):
-    """One :class:`Check` a kind; the defaults were chosen on the Drahi-X series (reasons in params.yaml)."""
 
-    load: Check = Check(lowest=0.0, highest=200.0, stuck_hours=6, outage_below=3.0)
-    sub_load: Check = Check(lowest=0.0, highest=100.0, stuck_hours=24)
-    temperature: Check = Check(lowest=-20.0, highest=45.0, stuck_hours=6, jump=9.0, before_start=12.0)
-    solar: Check = Check(lowest=-3.0, highest=1400.0, stuck_hours=4, stuck_above=20.0)
+PROFILES: dict[str, dict[str, Check]] = {
+    AUTO: {},
+    DRAHIX: {
+        # the highest hour seen is 114 kW, the lowest genuine one 5.86; a meter that is off shows 0.04 to 1.65
+        "load": Check(
+            lowest=0.0, highest=200.0, stuck_hours=6, stuck_above=None, outage_below=3.0, jump=None, before_start=0.0
+        ),
+        "sub_load": Check(  # zones repeat for up to 15 h
+            lowest=0.0, highest=100.0, stuck_hours=24, stuck_above=None, outage_below=None, jump=None, before_start=0.0
+        ),
+        "temperature": Check(  # a thunderstorm has taken off 7.8 degC in an hour
+            lowest=-20.0, highest=45.0, stuck_hours=6, stuck_above=None, outage_below=None, jump=9.0, before_start=12.0
+        ),
+        "solar": Check(  # night offsets reach -2.1: between lowest and 0 the flux is set to 0; night and dusk do repeat
+            lowest=-3.0, highest=1400.0, stuck_hours=4, stuck_above=20.0, outage_below=None, jump=None, before_start=0.0
+        ),
+    },
+}  # fmt: skip
+"""Named limits, by kind of column; ``auto`` says nothing, so that all of them are derived."""
+
+
+def _named_checks(checks: Any) -> Any:
+    if isinstance(checks, str):
+        if checks not in PROFILES:
+            raise ValueError(
+                f"{checks!r} is no profile: write {' or '.join(PROFILES)}, or limits by kind or column, such as "
+                "load: {highest: 500.0}"
+            )
+        return PROFILES[checks]
+    return checks
 
 
 class Simulated(Section):
@@ -133,13 +209,17 @@ def _drahix_columns() -> dict[str, Column]:
 class Ingest(Section):
     """From a file, or the simulator, to an hourly table without gaps."""
 
-    source: str = AUTO  # auto (brought in, else simulated) | simulated | a file: its path, or its name in data/raw
+    # auto (brought in, else simulated) | simulated | a file: its path, or its name in data/raw | a list of files, or a
+    # pattern such as meter-*.csv: one series, its rows joined by time, its columns in any of the files
+    source: Annotated[str | list[str], BeforeValidator(_one_or_several)] = AUTO
     target: str = "TGBT"  # key in columns
     time_zone: Zone = "Europe/Paris"  # the building's own: occupancy follows it
-    country: str = Field(default="FR", pattern="^[A-Z]{2}$")  # whose public holidays it keeps, ISO 3166
+    country: Annotated[str, BeforeValidator(_quoted_code)] = "FR"  # its public holidays count, ISO 3166
     file: File = File()
     columns: dict[str, Column] = Field(default_factory=_drahix_columns)
-    checks: Checks = Checks()
+    # auto: derived from the training part | drahix: those of that building | by kind or column, over what is derived
+    checks: Annotated[dict[str, Check], BeforeValidator(_named_checks)] = Field(default_factory=dict)
+    most_flagged: Fraction = 0.2  # share of the target's hours with a fault, gaps apart, above which the run stops
     simulated: Simulated = Simulated()
 
     @model_validator(mode="after")
@@ -151,6 +231,10 @@ class Ingest(Section):
         for key in self.columns:
             if key == "time" or key.endswith("__flag"):
                 raise ValueError(f"columns.{key}: this name is kept for the tidy table itself; choose another")
+        for key in self.checks:
+            if key not in self.columns and key not in get_args(Kind):
+                kinds = ", ".join(get_args(Kind))
+                raise ValueError(f"checks.{key} is neither a kind ({kinds}) nor a column ({', '.join(self.columns)})")
         headings = [self.heading(key) for key in self.columns]
         for heading in headings:
             if headings.count(heading) > 1 or heading == self.file.time_column.strip():
@@ -159,7 +243,20 @@ class Ingest(Section):
 
     def heading(self, key: str) -> str:
         """The heading under which the file holds column ``key``."""
-        return (self.columns[key].name or key).strip()
+        name = self.columns[key].name
+        return (key if name is None else name).strip()
+
+    def factor(self, key: str) -> float:
+        """What a value of the load ``key`` in the file is multiplied by to be kW, consumption positive."""
+        column = self.columns[key]
+        unit = column.unit or "kW"
+        size = POWER[unit] if unit in POWER else ENERGY[unit] * 60 / self.file.step_minutes
+        return column.sign * size
+
+    def check(self, key: str) -> Check:
+        """What ``checks`` say of the column ``key``: its own limits over those of its kind."""
+        own = [self.checks[name] for name in (self.columns[key].kind, key) if name in self.checks]
+        return Check(**{name: getattr(said, name) for said in own for name in said.model_fields_set})
 
     @property
     def zone(self) -> ZoneInfo:

@@ -49,16 +49,16 @@ def _numbers_only(isolation: Any) -> Any:
     return isolation
 
 
-class IngestView(Section):
-    """What the stage ``ingest`` reads."""
-
-    ingest: Ingest = Ingest()
-
-
 class WindowView(Section):
     """What the stage ``window`` reads."""
 
     window: Window
+
+
+class IngestView(WindowView):
+    """What the stage ``ingest`` reads: limits of faults come from the training part of the window."""
+
+    ingest: Ingest = Ingest()
 
 
 class Settings(Section):
@@ -192,7 +192,7 @@ VIEWS: dict[str, type[Section]] = {
 }
 
 
-class Params(IngestView, WindowView, SearchView, CompareView):
+class Params(IngestView, SearchView, CompareView):
     """The whole file."""
 
     paths: Paths = Paths()

@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from isotrain import files
-from isotrain.config.ingest import AUTO, SIMULATED, STORED_UNIT, Ingest
+from isotrain.config import Ingest, Window
+from isotrain.config.ingest import AUTO, SIMULATED
 from isotrain.data import simulate
-from isotrain.data.repair import repair
+from isotrain.data.limits import NO_SUCH, SAID, derive
+from isotrain.data.repair import from_start, repair
 from isotrain.data.schema import TIME, Flag, check_hourly, check_tidy, flag_column
 from isotrain.data.source import read_hourly
-from isotrain.data.windows import AGAIN, Facts
+from isotrain.data.windows import AGAIN, Facts, flagged_line, shares_of
 from isotrain.errors import InputError
 
 log = logging.getLogger(__name__)
+PARTS = Window()  # of params.yaml, unless said otherwise
 BROUGHT_IN = "source.txt"  # in the raw folder: the name of the file that `make reproduce DATA=...` brought in last
 
 
@@ -31,44 +35,141 @@ class Tidy:
     facts: Facts  # what series.json holds
 
 
-def ingest(settings: Ingest, raw_folder: Path) -> Tidy:
-    """Read or simulate the series, check, flag and repair it. Writes nothing.
+def ingest(settings: Ingest, raw_folder: Path, window: Window = PARTS) -> Tidy:
+    """Read or simulate the series, find its limits, flag and repair what lies beyond them. Writes nothing.
 
-    ``raw_folder`` is where a ``settings.source`` without a folder of its own is looked for. Raises
-    :class:`InputError` naming file, line, column and remedy.
+    ``raw_folder`` is where a ``settings.source`` without a folder of its own is looked for; limits come from the
+    training part of ``window``. Raises :class:`InputError` naming file, line, column and remedy, or the limits that
+    flag more of the target than ``settings.most_flagged``.
     """
-    settings = settings.model_copy(update={"source": source_of(settings.source, raw_folder)})
+    source = source_of(settings.source, raw_folder)
+    settings = settings.model_copy(update={"source": source})
     columns = list(settings.columns)
-    if settings.source == SIMULATED:
+    if source == SIMULATED:
         name, hourly = SIMULATED, _simulated(settings)
         digest = hashlib.sha256(np.ascontiguousarray(hourly.to_numpy()).tobytes()).hexdigest()
     else:
-        path = _locate(settings.source, raw_folder)
-        name, hourly, digest = path.name, read_hourly(settings, path), files.sha256(path)
+        paths = located(source, raw_folder)
+        name, hourly = ", ".join(path.name for path in paths), read_hourly(settings, paths)
+        digests = [files.sha256(path) for path in paths]
+        digest = digests[0] if len(digests) == 1 else files.sha256_text(" ".join(sorted(digests)))
     hourly = hourly[columns]
     check_hourly(hourly, columns)
+    late = len(hourly)
+    hourly = from_start(hourly, settings)
+    late -= len(hourly)
+    settings, limits = derive(hourly, settings, window.train)
     values, flags = repair(hourly, settings)
     frame = values.join(flags.rename(columns=flag_column)).reset_index(names=TIME)
     check_tidy(frame, columns)
     kinds = {name: column.kind.removeprefix("sub_") for name, column in settings.columns.items()}
     facts: Facts = {
         "source": name,
-        "simulated": settings.source == SIMULATED,
+        "simulated": source == SIMULATED,
         "rows": len(frame),
         "sha256": digest,
         "ingest": settings.model_dump(mode="json"),
         "target": settings.target,
-        "unit": STORED_UNIT[settings.columns[settings.target].kind],
+        "unit": settings.columns[settings.target].stored_unit,
         "time_zone": settings.time_zone,
         "country": settings.country,
-        "columns": {name: {"unit": STORED_UNIT[kind], "kind": kind} for name, kind in kinds.items()},
+        "columns": {
+            name: {"unit": column.stored_unit, "kind": kinds[name]} for name, column in settings.columns.items()
+        },
         "flags": {
             name: {flag.name.lower(): int((flags[name] == flag).sum()) for flag in Flag if flag != Flag.OK}
             for name in settings.columns
         },
-        "hours_before_start": len(hourly) - len(values),
+        "limits": limits,
+        "flagged": shares_of((flags[settings.target] != Flag.OK).to_numpy(), _ends(len(frame), window)),
+        "hours_before_start": late,
     }
-    return Tidy(frame, hourly.loc[values.index], facts)
+    for column, of_column in limits.items():
+        derived = {limit: found for limit, found in of_column.items() if found["reason"] not in (SAID, NO_SUCH)}
+        words = [
+            f"{limit} {found['value']:.4g} ({found['reason']})"
+            for limit, found in derived.items()
+            if found["value"] is not None
+        ]
+        if words:
+            log.info("limits of %s: %s", column, "; ".join(words))
+    log.info("missing or faulty: %s of %s", flagged_line(facts["flagged"]), settings.target)
+    _stop_if_mostly_flagged(
+        flags[settings.target].to_numpy(), hourly[settings.target].to_numpy(), facts, settings, window
+    )
+    return Tidy(frame, hourly, facts)
+
+
+def _ends(rows: int, window: Window) -> list[int]:
+    """One past the last hour of each part, as :func:`isotrain.data.windowing.split` has them."""
+    return [int(rows * window.train), int(rows * (window.train + window.validation)), rows]
+
+
+def _stop_if_mostly_flagged(
+    flags: npt.NDArray[np.int8], raw: npt.NDArray[np.float64], facts: Facts, settings: Ingest, window: Window
+) -> None:
+    """:class:`InputError` where faults, gaps apart, cover more of the target than allowed, in the whole or in a part.
+
+    Gaps are no matter of limits: of those a warning says how many there are.
+    """
+    faults = np.isin(flags, [Flag.STUCK, Flag.OUTAGE, Flag.IMPOSSIBLE])
+    ends, most = _ends(len(flags), window), settings.most_flagged
+    shares = shares_of(faults, ends)
+    gaps = shares_of(flags == Flag.GAP, ends)
+    if max(gaps.values()) > most:
+        log.warning("%s: hours of %s without a value: %s", facts["source"], settings.target, flagged_line(gaps))
+    part = max(shares, key=shares.__getitem__)
+    if shares[part] <= most:
+        return
+    where = "" if part == "whole" else f" of the {part} part"
+    raise InputError(
+        f"{facts['source']}: {shares[part]:.0%} of the hours{where} of the target {settings.target} are flagged as "
+        f"faults, ingest.most_flagged allows {most:.0%}. Likeliest causes: {_causes(flags, raw, facts, settings)}"
+    )
+
+
+def _causes(flags: npt.NDArray[np.int8], raw: npt.NDArray[np.float64], facts: Facts, settings: Ingest) -> str:
+    """The three likeliest causes, by what was flagged most, each with its setting."""
+    target, check = settings.target, settings.check(settings.target)
+    unit, above = settings.columns[target].unit or "kW", raw > (np.inf if check.highest is None else check.highest)
+    limits = facts["limits"][target]
+    own = f"ingest.checks.{target}"
+
+    def of(limit: str) -> str:
+        return f"{limit} = {limits[limit]['value']:g} ({limits[limit]['reason']})"
+
+    stuck, outage, impossible = (flags == flag for flag in (Flag.STUCK, Flag.OUTAGE, Flag.IMPOSSIBLE))
+    found: list[tuple[int, str]] = []
+    if (count := int((impossible & above).sum())) > 0:
+        smaller = {"kW": "W", "MW": "kW", "kWh": "Wh", "MWh": "kWh"}.get(unit)
+        wrong = f"the unit may be {smaller}, set ingest.columns.{target}.unit; or " if smaller else ""
+        found.append((count, f"{of('highest')} flags {{}}: {wrong}set {own}.highest"))
+    if (count := int((impossible & ~above).sum())) > 0:
+        sign = -settings.columns[target].sign
+        found.append(
+            (count, f"{of('lowest')} flags {{}}: if the file counts consumption as negative, set "
+             f"ingest.columns.{target}.sign: {sign}; if the building feeds in, set {own}.lowest")
+        )  # fmt: skip
+    if outage.any():
+        loads = [name for name, column in settings.columns.items() if column.kind == "load" and name != target]
+        behind = f"; or give {', '.join(loads)} the kind sub_load, if it is not the main meter" if loads else ""
+        below = of("outage_below") if limits["outage_below"]["value"] is not None else "the outage of the main meter"
+        found.append(
+            (int(outage.sum()), f"{below} flags {{}}: set {own}.outage_below: null if it is often idle{behind}")
+        )
+    if stuck.any():
+        found.append(
+            (int(stuck.sum()), f"{of('stuck_hours')} flags {{}}: a coarse meter, or a load that is often idle, repeats "
+             f"its values: set {own}.stuck_hours higher, or null")
+        )  # fmt: skip
+    found.sort(key=lambda cause: -cause[0])
+    words = [text.format(f"{count / len(flags):.0%}") for count, text in found]
+    words += [f"the limits fit another building: set {own} or ingest.checks: auto"] if settings.checks else []
+    words += [
+        "the wrong column: set ingest.target and ingest.columns",
+        "so it is meant: set ingest.most_flagged higher",
+    ]
+    return "; ".join(f"({number}) {text}" for number, text in enumerate(words[:3], 1))
 
 
 def write(tidy: Tidy, folder: Path) -> None:
@@ -91,7 +192,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, Facts]:
     return frame, cast(Facts, facts)
 
 
-def source_of(source: str, raw_folder: Path) -> str:
+def source_of(source: str | list[str], raw_folder: Path) -> str | list[str]:
     """``source``, or where it says ``auto`` the file that was brought in last, else ``simulated``."""
     if source != AUTO:
         return source
@@ -105,14 +206,28 @@ def source_of(source: str, raw_folder: Path) -> str:
     return name
 
 
-def _locate(source: str, raw_folder: Path) -> Path:
-    """The file meant: a bare name lies in ``raw_folder``, else it is a path from the project's folder."""
-    path = Path(source)
-    if path.parent == Path():
-        return raw_folder / path
-    if raw_folder.resolve() not in path.resolve().parents:
-        log.warning("%s lies outside %s: DVC will not notice when it changes", path, raw_folder)
-    return path
+def located(source: str | list[str], raw_folder: Path) -> list[Path]:
+    """The files meant: a bare name lies in ``raw_folder``, else it is a path from the project's folder.
+
+    A name with ``*``, ``?`` or ``[`` that is no file itself is a pattern. Raises :class:`InputError` if it fits none.
+    """
+    found: list[Path] = []
+    for name in [source] if isinstance(source, str) else source:
+        path = Path(name)
+        if path.parent == Path():
+            path = raw_folder / path
+        elif raw_folder.resolve() not in path.resolve().parents:
+            log.warning("%s lies outside %s: DVC will not notice when it changes", path, raw_folder)
+        if set(path.name) & set("*?[") and not path.is_file():
+            fitting = sorted(one for one in path.parent.glob(path.name) if one.is_file())
+            if not fitting:
+                raise InputError(f"no file fits the pattern {path}: correct ingest.source")
+            found += fitting
+        else:
+            found.append(path)
+    if len(found) > len(set(found)):
+        raise InputError(f"ingest.source names a file twice: {', '.join(map(str, found))}")
+    return found
 
 
 def _simulated(settings: Ingest) -> pd.DataFrame:

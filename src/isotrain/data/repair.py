@@ -33,17 +33,14 @@ class Faults:
 def repair(hourly: pd.DataFrame, settings: Ingest) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Repaired values (float64, no NaN) and flags (int8), (hours, columns) each, once the target has started.
 
-    ``hourly``: raw values in stored units on the full grid. Raises :class:`InputError` if the target never
-    measures anything.
+    ``hourly``: raw values in stored units on the full grid. A limit that ``settings.checks`` leave out is not checked:
+    :func:`isotrain.data.limits.derive` says them all. Raises :class:`InputError` if the target never measures anything.
     """
-    started = np.flatnonzero(hourly[settings.target].to_numpy() > 0)
-    if not len(started):
-        raise InputError(f"the target {settings.target} never exceeds 0 kW: choose another ingest.target")
-    hourly = hourly.iloc[started[0] :]
+    hourly = from_start(hourly, settings)
     meter_off = _meter_off(hourly, settings)
     values, flags = {}, {}
     for name, column in settings.columns.items():
-        check: Check = getattr(settings.checks, column.kind)
+        check = settings.check(name)
         raw = hourly[name].to_numpy()
         load = column.kind in ("load", "sub_load")
         faults = find_faults(raw, check, load=load, off=meter_off & load)
@@ -55,6 +52,14 @@ def repair(hourly: pd.DataFrame, settings: Ingest) -> tuple[pd.DataFrame, pd.Dat
     return pd.DataFrame(values, index=hourly.index), pd.DataFrame(flags, index=hourly.index)
 
 
+def from_start(hourly: pd.DataFrame, settings: Ingest) -> pd.DataFrame:
+    """The rows of ``hourly`` from the first on at which the target measures something."""
+    started = np.flatnonzero(hourly[settings.target].to_numpy() > 0)
+    if not len(started):
+        raise InputError(f"the target {settings.target} never exceeds 0 kW: choose another ingest.target")
+    return hourly.iloc[started[0] :]
+
+
 def find_faults(raw: Values, check: Check, *, load: bool, off: Hours) -> Faults:
     """Faults of one column ``raw`` (hours,). ``off`` (hours,): a meter in front of it was off.
 
@@ -63,10 +68,11 @@ def find_faults(raw: Values, check: Check, *, load: bool, off: Hours) -> Faults:
     gap = np.isnan(raw)
     begun = np.logical_or.accumulate(raw > 0 if load else ~gap)
     start = int(begun.argmax()) if begun.any() else len(raw)
-    impossible = (raw < check.lowest) | (raw > check.highest)
+    lowest = -np.inf if check.lowest is None else check.lowest
+    impossible = (raw < lowest) | (raw > (np.inf if check.highest is None else check.highest))
     impossible |= _spikes(np.where(impossible, np.nan, raw), check.jump)
     outage = off | (raw < check.outage_below) if check.outage_below is not None else off
-    so_far, in_all = _equal_hours(raw, check.stuck_above)
+    so_far, in_all = equal_hours(raw, check.stuck_above)
     limit = len(raw) + 1 if check.stuck_hours is None else check.stuck_hours
     flags = np.select(
         [~begun, gap, impossible, outage, in_all >= limit],
@@ -95,12 +101,12 @@ def fill(raw: Values, faults: Faults, before_start: float, *, load: bool) -> Val
 
 def _meter_off(hourly: pd.DataFrame, settings: Ingest) -> Hours:
     """Hours (hours,) at which a whole-building meter reads as good as nothing: so do the zones behind it."""
-    loads = [name for name, column in settings.columns.items() if column.kind == "load"]
-    lowest, threshold = settings.checks.load.lowest, settings.checks.load.outage_below
-    if threshold is None:
-        return np.zeros(len(hourly), dtype=bool)
-    readings = hourly[loads].to_numpy()
-    return np.asarray(((readings >= lowest) & (readings < threshold)).any(axis=1))
+    off = np.zeros(len(hourly), dtype=bool)
+    for name, column in settings.columns.items():
+        check, raw = settings.check(name), hourly[name].to_numpy()
+        if column.kind == "load" and check.outage_below is not None:
+            off |= (raw < check.outage_below) & (raw >= (-np.inf if check.lowest is None else check.lowest))
+    return off
 
 
 def _spikes(raw: Values, jump: float | None) -> Hours:
@@ -112,7 +118,7 @@ def _spikes(raw: Values, jump: float | None) -> Hours:
     return spikes
 
 
-def _equal_hours(raw: Values, above: float | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def equal_hours(raw: Values, above: float | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """At each hour, how many equal values in a row up to it, and how long the run is in all; (hours,) each.
 
     Missing values and those not over ``above`` are in no run (0).

@@ -25,7 +25,8 @@ from isotrain.errors import InputError
 
 Values = NDArray[np.float64]
 TYPE_DAYS = 14  # days searched for those of a kind: a fortnight holds two weekends
-WEATHER = ("temperature", "solar")  # kinds of columns that are weather
+WEATHER = ("temperature", "solar")  # kinds of columns of which features are made
+REGRESSORS = (*WEATHER, "other")  # kinds of columns that are read as they are, up to the origin
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,7 @@ class Known(_Signal):
 
 @dataclass(frozen=True)
 class Signals:
-    """All that a family of features may read: loads in kW, weather standardised, the calendar."""
+    """All that a family of features may read: loads in kW, weather and other regressors standardised, the calendar."""
 
     load: Past
     level: Past
@@ -158,7 +159,7 @@ def fit_statistics(table: pd.DataFrame, facts: Facts) -> Statistics:
         raise InputError(f"{facts['source']}: {target} is constant over the training part: there is nothing to learn")
     weather: list[Weather] = []
     for name, about in facts["columns"].items():
-        if about["kind"] in WEATHER:
+        if about["kind"] in REGRESSORS:
             mean, std = float(table[name].mean()), float(table[name].std())
             weather.append({"name": name, "kind": about["kind"], "mean": mean, "std": std if std > 0 else 1.0})
     temperature = _first_of("temperature", weather)

@@ -1,24 +1,28 @@
-"""Read a CSV of any relative of the Drahi-X export into hourly columns in stored units, on the full UTC grid."""
+"""Read the CSV files of a series, as loggers and portals write them, into hourly columns on the full UTC grid."""
 
 import contextlib
 import csv
 import io
 import logging
+import re
+from collections.abc import Sequence
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from isotrain.config.ingest import Column, File, Ingest
+from isotrain.config.ingest import STORED_UNIT, Column, File, Ingest
 from isotrain.errors import InputError
 
 log = logging.getLogger(__name__)
 OFFSET = r":\d\d(?:\.\d+)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)$"
-FIRST_ROW = 2  # line number of the first row under the heading
+NEWLINE = re.compile(r"\r\n|\n|\r")
+HEAD = 100  # lines in which the heading is looked for
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 PROBABLY_WATTS = 1000.0  # kW; the median of no single building of a campus
-PROBABLY_KILOWATTS = 0.1  # kW; the median of no metered building
+PROBABLY_KILOWATTS = 0.05  # kW; the median of no metered building
 LONGEST_GAP = 366 * 24 * 60  # minutes
 YEARS = (1970, 2100)  # between which a load can have been measured every hour
 STEPS = (1, 5, 15, 30, 60)  # minutes, that ingest.file.step_minutes may be
@@ -27,7 +31,7 @@ SPARSEST = 0.1  # share of the hours from the first to the last that must have a
 
 
 def utc_stamps(text: pd.Series, file: File, path: Path) -> pd.Series:
-    """``text`` (row i on line i + 2) as UTC instants, strictly increasing, under the same row labels.
+    """``text`` (labelled by the line of each row) as UTC instants, strictly increasing, under the same labels.
 
     Stamps with an offset keep it; others are local to ``file.time_zone``. With ``file.clock_change = "gap"``
     the rows that the clock change makes ambiguous are left out. Raises :class:`InputError` naming the line of
@@ -131,7 +135,7 @@ def _check_order(instants: pd.Series, text: pd.Series, path: Path) -> None:
     if len(wrong):
         row, before = int(instants.index[wrong[0] + 1]), int(instants.index[wrong[0]])
         if steps[wrong[0]] == 0:
-            raise _problem(path, row, text, f"the same instant as line {before + FIRST_ROW}: keep one of the two")
+            raise _problem(path, row, text, f"the same instant as line {before}: keep one of the two")
         raise _problem(path, row, text, f"earlier than {text[before]!r} before it: sort the rows by time")
 
 
@@ -142,26 +146,84 @@ def first_true(rows: pd.Series) -> int:
 
 def _problem(path: Path, row: int, text: pd.Series, what: str) -> InputError:
     shown = repr(text[row]) if isinstance(text[row], str) else "an empty cell"
-    return InputError(f"{path} line {row + FIRST_ROW}, time stamp {shown}: {what}")
+    return InputError(f"{path} line {row}, time stamp {shown}: {what}")
 
 
-def read_hourly(settings: Ingest, path: Path) -> pd.DataFrame:
+def read_hourly(settings: Ingest, path: Path | Sequence[Path]) -> pd.DataFrame:
     """Hourly means of the configured columns, (hours, columns), float64 in stored units, NaN where missing.
 
-    The index is the full UTC grid from the first hour to the last; an hour with less than
-    ``settings.file.enough`` of its samples is missing. Raises :class:`InputError` naming file, line and
-    column.
+    Several paths are one series: their rows are joined by time, and a column may stand in any of them. The index is the
+    full UTC grid from the first hour to the last; an hour with less than ``settings.file.enough`` of its samples is
+    missing. Raises :class:`InputError` naming file, line and column.
     """
-    content = text_of(path, settings.file)
-    headings = _check_fields(content, settings.file, path)
-    table = _read_table(content, headings, settings, path)
-    stamps = utc_stamps(table.pop(settings.file.time_column.strip()), settings.file, path)
-    table = table.loc[stamps.index]
-    stamps = on_the_step(stamps, settings.file.step_minutes, path)
+    paths = [path] if isinstance(path, Path) else list(path)
+    tables = [_read_file(settings, one, alone=len(paths) == 1) for one in paths]
+    where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     for key in settings.columns:
+        if not any(key in table for table in tables):
+            raise InputError(
+                f"none of {', '.join(map(str, paths))} has a column {settings.heading(key)!r}: correct ingest.columns"
+            )
+    table = tables[0].set_index("instant") if len(tables) == 1 else _joined(tables, paths, settings)
+    for key in settings.columns:
+        table[key] = _in_stored_unit(table[key], key, settings, where)
+    return hourly_means(table[list(settings.columns)], settings.file)
+
+
+def _read_file(settings: Ingest, path: Path, *, alone: bool) -> pd.DataFrame:
+    """The configured columns that one file holds, as its numbers, and ``instant``; labelled by line.
+
+    A file that stands ``alone`` must hold all of the columns, one of several at least one.
+    """
+    text = text_of(path, settings.file)
+    head, start = _heading(text, settings.file, path)
+    content = text[start:]
+    headings = _check_fields(content, head, settings.file, path)
+    keys = [key for key in settings.columns if alone or settings.heading(key) in headings]
+    if not keys:
+        wanted = ", ".join(settings.heading(key) for key in settings.columns)
+        raise InputError(
+            f"{path} has none of the columns {wanted}; it has {', '.join(headings)}: correct ingest.columns, or take "
+            "the file out of ingest.source"
+        )
+    table = _read_table(content, head, headings, keys, settings, path)
+    stamps = utc_stamps(table.pop("instant"), settings.file, path)
+    table = table.loc[stamps.index]
+    for key in keys:
         table[key] = _numbers(table[key], settings.heading(key), settings.file.decimal, path)
-        table[key] = _in_stored_unit(table[key], key, settings, path)
-    return hourly_means(table.set_axis(pd.DatetimeIndex(stamps)), settings.file)
+    return table.assign(instant=on_the_step(stamps, settings.file.step_minutes, path))
+
+
+def _joined(tables: list[pd.DataFrame], paths: list[Path], settings: Ingest) -> pd.DataFrame:
+    """The columns of several files by instant; refused where two of them differ about the same value."""
+    joined = {}
+    for key in settings.columns:
+        parts = [
+            pd.DataFrame({key: table[key], "at": table.index, "file": number}).set_axis(table["instant"])
+            for number, table in enumerate(tables)
+            if key in table
+        ]
+        rows = pd.concat(parts).dropna(subset=[key]).sort_index(kind="stable")
+        again = rows.index.duplicated()
+        values = rows[key].to_numpy()
+        if (differ := again & (values != np.concatenate([values[:1], values[:-1]]))).any():
+            second = int(differ.argmax())
+            pair = rows[["file", "at"]].iloc[[second - 1, second]].to_numpy()
+            one, other = (f"{paths[file]} line {line}" for file, line in pair)
+            raise InputError(
+                f"{one} and {other} differ at {rows.index[second]:%Y-%m-%d %H:%M} UTC, column "
+                f"{settings.heading(key)!r}: {values[second - 1]:g} and {values[second]:g}; take one of them out, or "
+                "give each its own column if they are two meters"
+            )
+        joined[key] = rows.loc[~again, key]
+    table = pd.DataFrame(joined).sort_index()
+    far = np.flatnonzero(np.diff(table.index.asi8) > pd.Timedelta(minutes=LONGEST_GAP).as_unit(table.index.unit).value)  # type: ignore[attr-defined]
+    if len(far):
+        raise InputError(
+            f"{', '.join(map(str, paths))}: nothing was measured from {table.index[far[0]]:%Y-%m-%d} to "
+            f"{table.index[far[0] + 1]:%Y-%m-%d}: take the files on one side of it out of ingest.source"
+        )
+    return table
 
 
 def hourly_means(table: pd.DataFrame, file: File) -> pd.DataFrame:
@@ -206,8 +268,34 @@ def text_of(path: Path, file: File) -> str:
     return text
 
 
-def _check_fields(content: str, file: File, path: Path) -> list[str]:
-    """The headings; refused where a line has more or fewer fields, an open quote, or no end, which is a cut."""
+def _heading(text: str, file: File, path: Path) -> tuple[int, int]:
+    """How many lines stand before the heading, and where in ``text`` it starts.
+
+    The first lines of some files describe the meter: where ``file.head_lines`` does not count them, the heading is the
+    first line that holds the time column's; if none does, the first line of all, which is then refused by name.
+    """
+    most = HEAD if file.head_lines is None else file.head_lines + 1
+    starts = [0, *(line.end() for line in islice(NEWLINE.finditer(text), most))]
+    if file.head_lines is not None:
+        if file.head_lines >= max(1, len(starts) - 1):
+            raise InputError(f"{path} has {len(starts) - 1} lines, ingest.file.head_lines says {file.head_lines}")
+        return file.head_lines, starts[file.head_lines]
+    wanted = file.time_column.strip()
+    for number, (start, end) in enumerate(pairwise(starts)):
+        line = text[start:end].rstrip("\r\n")
+        if wanted and wanted in line:
+            with contextlib.suppress(csv.Error, StopIteration):
+                fields = next(csv.reader([line], delimiter=file.separator, skipinitialspace=True))
+                if wanted in map(str.strip, fields):
+                    return number, start
+    return 0, 0
+
+
+def _check_fields(content: str, head: int, file: File, path: Path) -> list[str]:
+    """The headings of ``content``, which ``head`` lines precede.
+
+    Refused where a line has more or fewer fields, an open quote, or no end, which is a cut.
+    """
     rows = csv.reader(io.StringIO(content, newline=""), delimiter=file.separator, skipinitialspace=True, strict=True)
     headings: list[str] = []
     last, ended = 0, content.endswith(("\n", "\r"))
@@ -219,41 +307,45 @@ def _check_fields(content: str, file: File, path: Path) -> list[str]:
             last = rows.line_num
             if last == 1:
                 headings = [heading.strip() for heading in fields]
-                _check_headings(headings, file, path)
+                _check_headings(headings, head, file, path)
             elif (found := len(fields)) != len(headings) and "".join(fields).strip():
                 raise InputError(
-                    f"{path} line {last} (the last) has {found} fields instead of {len(headings)}: "
+                    f"{path} line {head + last} (the last) has {found} fields instead of {len(headings)}: "
                     "the download was cut short; fetch the file again"
                     if last == lines and found < len(headings)
-                    else f"{path} line {last} has {found} fields instead of {len(headings)}: "
+                    else f"{path} line {head + last} has {found} fields instead of {len(headings)}: "
                     f"correct the line, or set ingest.file.separator (now {_shown(file.separator)})"
                 )
     except csv.Error as problem:
-        raise InputError(f"{path} line {last + 1}: {problem}: correct its quotes or fetch the file again") from None
+        line = head + last + 1
+        raise InputError(f"{path} line {line}: {problem}: correct its quotes or fetch the file again") from None
     if not ended:
         raise InputError(
-            f"{path} line {last} (the last) has no end: the download was cut short; fetch the file again, or end the "
-            "line with a newline if it is whole"
+            f"{path} line {head + last} (the last) has no end: the download was cut short; fetch the file again, or "
+            "end the line with a newline if it is whole"
         )
     return headings
 
 
-def _check_headings(headings: list[str], file: File, path: Path) -> None:
-    if len(headings) == 1:
-        likely = max(SEPARATORS, key=headings[0].count)
-        hint = f"the fields seem to be separated by {_shown(likely)}; " if likely in headings[0] else ""
+def _check_headings(headings: list[str], head: int, file: File, path: Path) -> None:
+    if len(headings) <= 1:
+        line = headings[0] if headings else ""
+        likely = max(SEPARATORS, key=line.count)
+        hint = f"the fields seem to be separated by {_shown(likely)}; " if likely in line else ""
         raise InputError(
-            f"{path} line 1 has one column only when split at {_shown(file.separator)}: "
-            f"{hint}set ingest.file.separator (the line reads {headings[0][:80]!r})"
+            f"{path} line {head + 1} has one column only when split at {_shown(file.separator)}: "
+            f"{hint}set ingest.file.separator (the line reads {line[:80]!r})"
         )
+    _position(headings, file.time_column.strip(), path, "ingest.file.time_column")
 
 
-def _read_table(content: str, headings: list[str], settings: Ingest, path: Path) -> pd.DataFrame:
-    """The time column as text and the configured ones as found, under their keys; row i is on line i + 2."""
+def _read_table(
+    content: str, head: int, headings: list[str], keys: list[str], settings: Ingest, path: Path
+) -> pd.DataFrame:
+    """The time column as text, under ``instant``, and those of ``keys`` as found; labelled by line."""
     file = settings.file
-    wanted = {file.time_column.strip(): file.time_column.strip()}
-    wanted |= {settings.heading(key): key for key in settings.columns}
-    positions = {_position(headings, heading, path, file): key for heading, key in wanted.items()}
+    positions = {_position(headings, file.time_column.strip(), path, "ingest.file.time_column"): "instant"}
+    positions |= {_position(headings, settings.heading(key), path, "ingest.columns"): key for key in keys}
     try:
         table = pd.read_csv(
             io.StringIO(content),
@@ -271,19 +363,19 @@ def _read_table(content: str, headings: list[str], settings: Ingest, path: Path)
         raise InputError(f"{path} holds a heading and no rows: fetch it again") from None
     except (pd.errors.ParserError, ValueError, OverflowError) as problem:
         raise InputError(f"{path} cannot be read as a table: {problem}; correct the line or fetch it again") from None
-    table = table.rename(columns=positions).dropna(how="all")
+    table = table.rename(columns=positions).set_axis(np.arange(len(table)) + head + 2).dropna(how="all")
     if table.empty:
         raise InputError(f"{path} holds a heading and no rows: fetch it again")
     return table
 
 
-def _position(headings: list[str], heading: str, path: Path, file: File) -> int:
+def _position(headings: list[str], heading: str, path: Path, setting: str) -> int:
     if (count := headings.count(heading)) == 1:
         return headings.index(heading)
-    setting = "ingest.file.time_column" if heading == file.time_column.strip() else "ingest.columns"
     if count > 1:
         raise InputError(f"{path} has {count} columns headed {heading!r}: rename one and correct {setting}")
-    raise InputError(f"{path} has no column {heading!r}; it has {', '.join(headings)}: correct {setting}")
+    counted = ", or count the lines before the heading in ingest.file.head_lines" if "time" in setting else ""
+    raise InputError(f"{path} has no column {heading!r}; it has {', '.join(headings)}: correct {setting}{counted}")
 
 
 def _numbers(values: pd.Series, heading: str, decimal: str, path: Path) -> pd.Series:
@@ -299,35 +391,37 @@ def _numbers(values: pd.Series, heading: str, decimal: str, path: Path) -> pd.Se
         hint = ", or set ingest.file.decimal" if "," in str(text[row]) and decimal == "." else ""
         shown = repr(str(text[row])[:80])
         raise InputError(
-            f"{path} line {row + FIRST_ROW}, column {heading!r}: {shown} is not a number: "
-            f"correct it, leave it empty{hint}"
+            f"{path} line {row}, column {heading!r}: {shown} is not a number: correct it, leave it empty{hint}"
         )
     return pd.Series(numbers, dtype=np.float64)
 
 
-def _in_stored_unit(values: pd.Series, key: str, settings: Ingest, path: Path) -> pd.Series:
+def _in_stored_unit(values: pd.Series, key: str, settings: Ingest, where: str) -> pd.Series:
     """Kilowatts, consumption positive; refuse what cannot be meant so."""
     column, heading = settings.columns[key], settings.heading(key)
     if values.isna().all():
         remedy = "choose another target" if key == settings.target else f"remove {key} from ingest.columns"
-        raise InputError(f"{path}, column {heading!r} has no value at all: {remedy}")
-    if column.kind not in ("load", "sub_load"):
+        raise InputError(f"{where}, column {heading!r} has no value at all: {remedy}")
+    if STORED_UNIT.get(column.kind) != "kW":
         return values
-    values = values * (column.sign / (1000.0 if column.unit == "W" else 1.0))
+    values = values * settings.factor(key)
     problem = _suspicion(values, column, key, target=key == settings.target)
     if problem:
-        raise InputError(f"{path}, column {heading!r}: {problem}")
+        raise InputError(f"{where}, column {heading!r}: {problem}")
     return values
 
 
 def _suspicion(values: pd.Series, column: Column, key: str, *, target: bool) -> str | None:
     median = float(values[values != 0].median())
-    if median > PROBABLY_WATTS:
-        return f"half of the values exceed {median:.0f} kW, probably watts: set ingest.columns.{key}.unit to W"
-    if target and column.unit == "W" and median < PROBABLY_KILOWATTS and median > 0:
+    if median > PROBABLY_WATTS and column.unit is None:  # who wrote a unit meant it: a district uses as much
+        return (
+            f"half of the values exceed {median:.0f} kW, probably watts: set ingest.columns.{key}.unit to W, "
+            "or to kW if they are kilowatts indeed"
+        )
+    if target and column.unit in ("W", "Wh") and median < PROBABLY_KILOWATTS and median > 0:
         return (
             f"half of the values are below {median:.4f} kW, probably kilowatts already: "
-            f"set ingest.columns.{key}.unit to kW"
+            f"set ingest.columns.{key}.unit to k{column.unit}"
         )
     if median < 0:
         return f"half of the values are below {median:.2f} kW: set ingest.columns.{key}.sign to {-column.sign}"
@@ -356,7 +450,7 @@ def on_the_step(stamps: pd.Series, minutes: int, path: Path) -> pd.Series:
     if wrong.any():
         row = int(wrong.argmax()) + 1
         raise InputError(
-            f"{path} line {stamps.index[row] + FIRST_ROW}: {stamps.iloc[row]:%Y-%m-%d %H:%M} UTC comes "
+            f"{path} line {stamps.index[row]}: {stamps.iloc[row]:%Y-%m-%d %H:%M} UTC comes "
             f"{steps[row - 1] / 60:.10g} minutes after the row before, ingest.file.step_minutes says {minutes}: "
             "correct the stamp, or split the file there"
         )
@@ -370,7 +464,7 @@ def on_the_step(stamps: pd.Series, minutes: int, path: Path) -> pd.Series:
     if (drifted := off > allowed).any():
         row = int(drifted.argmax())
         raise InputError(
-            f"{path} line {stamps.index[row] + FIRST_ROW}: {stamps.iloc[row]:%Y-%m-%d %H:%M:%S} UTC lies "
+            f"{path} line {stamps.index[row]}: {stamps.iloc[row]:%Y-%m-%d %H:%M:%S} UTC lies "
             f"{off[row]:.0f} s beside the steps of {minutes} minutes that the file follows, where {allowed:.0f} s are "
             "allowed: correct the clock's drift, or split the file there"
         )

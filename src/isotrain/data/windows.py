@@ -41,6 +41,13 @@ class Stored(TypedDict):
     kind: str  # load, temperature, solar or other; a zone behind the meter is a load too
 
 
+class Limit(TypedDict):
+    """One limit of a column, beyond which a value is a fault, and how it was found."""
+
+    value: float | None  # in the column's unit, or hours; None: no check
+    reason: str
+
+
 class Facts(Provenance):
     """What ``series.json`` holds, which lies beside the tidy table ``series.parquet``."""
 
@@ -50,11 +57,13 @@ class Facts(Provenance):
     country: str  # its public holidays count
     columns: dict[str, Stored]
     flags: dict[str, dict[str, int]]  # of each column: hours with each fault
+    limits: dict[str, dict[str, Limit]]  # of each column
+    flagged: dict[str, float]  # share of the target's hours that are no truth: whole, train, validation, test
     hours_before_start: int  # dropped, since the target measured nothing yet
 
 
 class Weather(TypedDict):
-    """A column of weather, and its mean and standard deviation over the training part."""
+    """A column of weather, or another regressor, and its mean and standard deviation over the training part."""
 
     name: str
     kind: str
@@ -146,6 +155,12 @@ class Windows:
         first, last = self.meta["origins"][part]
         return np.arange(first, last, 1 if part == "train" else self.meta["stride"])
 
+    def flagged(self) -> dict[str, float]:
+        """Share of the target's hours that are no truth, since they were missing or faulty: whole, and by part."""
+        first = {part: origins[0] for part, origins in self.meta["origins"].items()}
+        ends = [first["validation"], first["test"], len(self.truth)]
+        return shares_of(np.isnan(self.truth), ends)
+
     def targets(self, origins: NDArray[np.int64]) -> Floats:
         """True load of every lead: (origins, horizon), kW, NaN where unknown."""
         truth: Floats = self.truth[origins[:, None] + np.arange(self.meta["horizon"])]
@@ -181,6 +196,18 @@ class Windows:
             wanted = hours + (horizon if field.name in ("ahead", "lags") else 0)
             if field.name != "meta" and len(getattr(self, field.name)) != wanted:
                 raise ValueError(f"{field.name} holds {len(getattr(self, field.name))} hours instead of {wanted}")
+
+
+def shares_of(marked: NDArray[np.bool_], ends: Sequence[int]) -> dict[str, float]:
+    """The share of the hours ``marked`` (hours,) in the whole series and in the parts that end at ``ends``."""
+    bounds = {"whole": (0, len(marked)), **dict(zip(PARTS, zip([0, *ends], ends, strict=False), strict=True))}
+    return {part: float(marked[first:last].mean()) if last > first else 0.0 for part, (first, last) in bounds.items()}
+
+
+def flagged_line(shares: dict[str, float]) -> str:
+    """Shares of the hours, as :func:`shares_of` gives them, in words: ``0.09% of the hours (train 0.09%, ...)``."""
+    whole, *parts = shares.items()
+    return f"{whole[1]:.2%} of the hours ({', '.join(f'{part} {share:.2%}' for part, share in parts)})"
 
 
 def write_meta(path: Path, meta: Meta, of_arrays: str) -> None:

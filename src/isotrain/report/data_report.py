@@ -1,5 +1,6 @@
 """What ingest found: a table and a figure for the reader who is about to trust the series."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from matplotlib.figure import Figure
 
 from isotrain import files
 from isotrain.data.ingest import Tidy
+from isotrain.data.limits import NO_SUCH
 from isotrain.data.schema import TIME, Flag, flag_column
+from isotrain.data.windows import flagged_line
 from isotrain.report.drawing import GREY, PALETTE, new_figure, save
 
 SHOWN = (
@@ -72,6 +75,15 @@ stuck sensor is noticed only after some equal hours, so the first of them keep t
 all. An offset is a solar flux slightly below zero at night, set to 0.
 
 {_table(_flag_rows(tidy))}
+
+Of the target {facts["target"]}, missing or faulty: {flagged_line(facts["flagged"])}.
+
+## Limits
+
+What lies beyond a limit is flagged. A limit that `ingest.checks` do not set is derived from the training part, with its
+most extreme hours left out; `docs/data.md` has the rules. Loads in kW, stuck_hours in hours.
+
+{_table(_limit_rows(tidy), right=(2,))}
 """
 
 
@@ -198,9 +210,19 @@ def _flag_rows(tidy: Tidy) -> list[list[str]]:
     return [["column", *(kind.label for kind in kinds)], *rows]
 
 
-def _table(rows: list[list[str]]) -> str:
-    """Markdown; numbers, that is all but the first column, to the right."""
-    rule = ["---", *["---:"] * (len(rows[0]) - 1)]
+def _limit_rows(tidy: Tidy) -> list[list[str]]:
+    return [["column", "limit", "value", "reason"]] + [
+        [name, limit, "none" if found["value"] is None else f"{found['value']:g}", found["reason"]]
+        for name, limits in tidy.facts["limits"].items()
+        for limit, found in limits.items()
+        if found["reason"] != NO_SUCH
+    ]
+
+
+def _table(rows: list[list[str]], right: Sequence[int] | None = None) -> str:
+    """Markdown; numbers, that is all but the first column unless ``right`` says which, to the right."""
+    numbers = range(1, len(rows[0])) if right is None else right
+    rule = ["---:" if position in numbers else "---" for position in range(len(rows[0]))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [rows[0], rule, *rows[1:]])
 
 

@@ -13,7 +13,7 @@ from isotrain.compare.accuracy import Coverage, Entry, coverages, entries_of
 from isotrain.compare.comparison import Comparison, Settings
 from isotrain.compare.results import Baseline, Run, check_comparable
 from isotrain.compare.statistics import Interval
-from isotrain.data.windows import Windows
+from isotrain.data.windows import Windows, flagged_line
 from isotrain.errors import InputError
 from isotrain.files import write_json, write_text
 from isotrain.report.drawing import save
@@ -130,7 +130,8 @@ def write_report(
         save_figure(figure, folder / "figures", "fans")
         drawn.append("fans")
     judged = verdicts(comparison, found)
-    text = _markdown(comparison, accuracy, covered, found, judged, drawn, _draw_isolation(comparison, folder))
+    isolation = _draw_isolation(comparison, folder)
+    text = _markdown(comparison, accuracy, covered, found, judged, drawn, isolation, windows)
     write_text(folder / "tradeoff.md", text)
     write_text(folder / "tradeoff.html", html_page(text, folder))
     write_json(folder / "metrics.json", _metrics(comparison))
@@ -188,6 +189,7 @@ def _markdown(
     judged: Sequence[Verdict],
     drawn: Sequence[str],
     isolation: Sequence[str],
+    windows: Windows | None,
 ) -> str:
     data = comparison.runs[0].data
     title = "Isolation: training time against forecast accuracy"
@@ -195,6 +197,8 @@ def _markdown(
     blocks += [f"**The question.** {QUESTION}", f"> **The answer.** {answer(comparison, judged)}"]
     if weak := weaknesses(comparison):
         blocks.append(f"> **Before believing it.** {' '.join(caution.text for caution in weak)}")
+    if windows:
+        blocks.append(f"**The hours.** Missing or faulty, and so never scored: {flagged_line(windows.flagged())}.")
     blocks += ["![Training time against test error of every method](figures/tradeoff.png)", "## The figures"]
     blocks.append(f"Data: {cell(_source(comparison.runs[0]))}, {data['rows']:,} hours. {_reading(comparison)}")
     for regime, target in comparison.targets.items():

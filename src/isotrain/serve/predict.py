@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from isotrain.config import Ingest
-from isotrain.config.ingest import STORED_UNIT
 from isotrain.data.repair import repair
 from isotrain.data.schema import TIME, Flag, flag_column
 from isotrain.data.source import read_hourly
@@ -101,8 +100,8 @@ class NextHours:
         if intervals is None:
             return np.full(self.forecast.shape, np.nan), np.full(self.forecast.shape, np.nan)
         low, high = intervals.around(self.forecast[None], self.working[None])
-        kind = bundle.ingest.columns[bundle.ingest.target].kind
-        return np.maximum(low[0], getattr(bundle.ingest.checks, kind).lowest), high[0]
+        lowest = bundle.ingest.check(bundle.ingest.target).lowest
+        return low[0] if lowest is None else np.maximum(low[0], lowest), high[0]
 
 
 def next_hours(bundle: Bundle, table: pd.DataFrame) -> NextHours:
@@ -160,7 +159,7 @@ def _description(ingest: Ingest) -> str:
 
 def _unit(ingest: Ingest, key: str) -> str:
     column = ingest.columns[key]
-    return column.unit or STORED_UNIT[column.kind]
+    return column.unit or column.stored_unit
 
 
 def _warn_of_what_is_missing(table: pd.DataFrame, bundle: Bundle) -> None:
