@@ -9,9 +9,11 @@ from isotrain.errors import run_as_command
 def main(windows: str, runs: str, baselines: str, report: str, params: str) -> None:
     view = load(params, view=CompareView)  # refused before what takes seconds to import
 
+    from isotrain.compare.accuracy import best_on_validation
     from isotrain.compare.comparison import Settings
     from isotrain.compare.results import chosen_runs, read_baselines
     from isotrain.data.windows import Windows
+    from isotrain.forecast.bundle import PUBLISHED
     from isotrain.report.page import write_report
     from isotrain.training.outbox import send
     from isotrain.training.tracking import tracked
@@ -20,8 +22,13 @@ def main(windows: str, runs: str, baselines: str, report: str, params: str) -> N
     fits = chosen_runs(runs, wanted.methods, wanted.seeds)
     about = {name: view.methods[name].about for name in wanted.methods}
     settings = Settings(**wanted.model_dump(exclude={"methods", "seeds", "baselines"}), about=about)
-    page = write_report(fits, read_baselines(Path(baselines)), report, settings, Windows.load(windows))
-    with tracked(tracking.experiment, tracking.uri, "report", {"kind": "report"}, whole_pipeline=True) as run:
+    rows, series = read_baselines(Path(baselines)), Windows.load(windows)
+    if best := best_on_validation(fits, rows):
+        best.publish(Path(report) / PUBLISHED, series)
+    absent = ", ".join({*wanted.baselines} - {row.name for row in rows})  # such as LightGBM where it is not installed
+    tags = {"kind": "report", "published": best.description if best else "none", "baselines.absent": absent or "none"}
+    page = write_report(fits, rows, report, settings, series, best)
+    with tracked(tracking.experiment, tracking.uri, "report", tags, whole_pipeline=True) as run:
         run.artifacts(page.parent)
     send()
 
