@@ -16,7 +16,7 @@ from isotrain.compare.comparison import Comparison, Method, seconds_to_target
 from isotrain.compare.results import Baseline, Run
 from isotrain.compare.statistics import Interval, mae_difference, week_of
 from isotrain.data.windows import Windows
-from isotrain.forecast.bundle import publish
+from isotrain.forecast.bundle import PUBLISHED, publish
 from isotrain.forecast.forecasts import (
     Forecasts,
     mae,
@@ -70,11 +70,12 @@ class Best:
         """What it says of ``part``."""
         return mean_forecast([read_forecasts(folder, part) for folder in self.members])
 
-    def publish(self, folder: Path, windows: Windows) -> None:
-        """Make ``folder`` its bundle (:func:`isotrain.forecast.bundle.publish`)."""
+    def publish(self, report: Path, windows: Windows) -> None:
+        """Make a folder beside the report its bundle (:func:`isotrain.forecast.bundle.publish`)."""
         files = [baseline.folder / file_of(baseline.name) for baseline in self.baselines]
         network = self.network.folder if self.network else None
-        publish(folder, self.description, network, files, self.forecasts("validation"), windows, self.candidates)
+        seen = self.forecasts("validation")
+        publish(report / PUBLISHED, self.description, network, files, seen, windows, self.candidates)
 
 
 def best_on_validation(runs: Sequence[Run], baselines: Sequence[Baseline]) -> Best | None:
