@@ -177,7 +177,9 @@ def test_the_page_and_the_metrics_say_first_what_is_published(tmp_path: Path) ->
     folder = write_report(fits, rows, tmp_path / "report", SETTINGS, published=best).parent
     head = (folder / "tradeoff.md").read_text(encoding="utf-8").split("## The figures")[0]
     line = next(line for line in head.splitlines() if "What is published" in line)
-    assert best.name in line and f"{best.mae:.3g} kW" in line and f"all {len(best.candidates)} candidates" in line
+    assert (
+        best.description in line and f"{best.mae:.3g} kW" in line and f"all {len(best.candidates)} candidates" in line
+    )
     published = {"name": best.name, "val_mae": best.val_mae, "test_mae": best.mae}
     metrics = json.loads((folder / "metrics.json").read_text())
     assert published.items() <= metrics.pop("published").items() and list(metrics) == ["tuned", "layer"]

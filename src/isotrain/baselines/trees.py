@@ -28,7 +28,6 @@ from isotrain.errors import InputError
 
 HOURS = 48  # that the plain trees see one by one
 PATIENCE = 30  # rounds without a better validation error
-STRIDE = 7  # hours between the validation origins that stop the boosting: prime to 24, so every hour of day occurs
 SETTINGS: dict[str, Any] = {
     "objective": "l1",
     "num_leaves": 31,  # these were chosen by validation error and time
@@ -46,17 +45,18 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is grown, and from how many examples."""
+    """How much is grown, and from how many examples. Strides are prime to 24, so that every hour of day occurs."""
 
     groups: int  # of neighbouring leads, a model each; the lead is a feature, so one may do for all
-    stride: int  # hours between two origins of the training part, prime to 24
+    stride: int  # hours between two origins of the training part
+    checked: int  # and between two of the validation part that stop the boosting
     rounds: int  # trees of a model, at most
     learning_rate: float
 
 
 EFFORTS = {
-    "full": Effort(groups=5, stride=1, rounds=1000, learning_rate=0.06),  # minutes
-    "quick": Effort(groups=1, stride=7, rounds=300, learning_rate=0.1),  # seconds
+    "full": Effort(groups=5, stride=1, checked=7, rounds=1000, learning_rate=0.06),  # minutes
+    "quick": Effort(groups=1, stride=7, checked=35, rounds=300, learning_rate=0.1),  # seconds
 }
 
 
@@ -68,7 +68,9 @@ def boosting(inputs: Inputs, refit: bool = False, effort: str = "full") -> Basel
     """
 
     def fit(windows: Windows) -> Fitted:
-        models = [_grow(windows, leads, inputs, refit, EFFORTS[effort]) for leads in _groups(windows, effort)]
+        chosen = EFFORTS[effort]
+        groups = np.array_split(np.arange(windows.meta["horizon"]), min(chosen.groups, windows.meta["horizon"]))
+        models = [_grow(windows, leads, inputs, refit, chosen) for leads in groups]
         text = "".join(model.model_to_string() for model in models)
         return _fitted(windows, models, inputs, sum(_leaves(model) for model in models), refit, text.encode())
 
@@ -109,10 +111,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _groups(windows: Windows, effort: str) -> list[Values]:
-    return np.array_split(np.arange(windows.meta["horizon"]), min(EFFORTS[effort].groups, windows.meta["horizon"]))
-
-
 def _grow(windows: Windows, leads: Values, inputs: Inputs, refit: bool, effort: Effort) -> Any:
     import lightgbm  # here, since only these baselines need it
 
@@ -120,8 +118,7 @@ def _grow(windows: Windows, leads: Values, inputs: Inputs, refit: bool, effort: 
     seen = fitting_origins(windows, refit=False)[:: effort.stride]
     train = lightgbm.Dataset(*_examples(windows, seen, leads, inputs))
     first, last = windows.meta["origins"]["validation"]
-    checked = np.arange(first, last, STRIDE * (1 if effort.groups > 1 else 5))
-    validation = train.create_valid(*_examples(windows, checked, leads, inputs))
+    validation = train.create_valid(*_examples(windows, np.arange(first, last, effort.checked), leads, inputs))
     stop = lightgbm.early_stopping(PATIENCE, verbose=False)
     model = lightgbm.train(settings, train, effort.rounds, valid_sets=[validation], callbacks=[stop])
     if not refit:

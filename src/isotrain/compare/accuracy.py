@@ -58,8 +58,8 @@ class Best:
     @property
     def description(self) -> str:
         """Its name, with the seed of its network."""
-        seed = f" ({self.network.method} with seed {self.network.seed})" if self.network else ""
-        return f"{self.name}{seed}"
+        fit = self.network
+        return self.name if fit is None else self.name.replace(fit.method, f"{fit.method} (seed {fit.seed})", 1)
 
     @cached_property
     def mae(self) -> float:
@@ -106,10 +106,11 @@ def best_on_validation(runs: Sequence[Run], baselines: Sequence[Baseline]) -> Be
     if not errors:
         return None
     ranked = dict(sorted(errors.items(), key=lambda item: item[1]))
-    chosen = made[min(ranked, key=ranked.__getitem__)]
+    first = next(iter(ranked))
+    chosen = made[first]
     fits = [run for name in chosen if name in seeds for run in seeds[name]]
     return Best(
-        next(iter(ranked)),
+        first,
         min(fits, key=lambda run: (run.val_mae, run.seed), default=None),
         tuple(rows[name] for name in chosen if name in rows),
         ranked,

@@ -206,7 +206,7 @@ def _published(best: Best, comparison: Comparison, baselines: Sequence[Baseline]
             others.append(f"{best.candidates[ranked[0]]:.3g} kW of the best {kind} (`{ranked[0]}`)")
     against = f", against {' and '.join(others)}" if others else ""
     return (
-        f"> **What is published.** `isotrain forecast` uses the {best.description}: of all {len(best.candidates)} "
+        f"> **What is published.** `isotrain forecast` uses **{best.description}**: of all {len(best.candidates)} "
         f"candidates it has the least validation MAE, {best.val_mae:.3g} kW{against}. Its test MAE, which the choice "
         f"did not read, is {best.mae:.3g} kW."
     )
