@@ -9,6 +9,7 @@ from isotrain.errors import run_as_command
 def main(windows: str, runs: str, baselines: str, report: str, params: str) -> None:
     view = load(params, view=CompareView)  # refused before what takes seconds to import
 
+    from isotrain.compare.accuracy import best_on_validation
     from isotrain.compare.comparison import Settings
     from isotrain.compare.results import chosen_runs, read_baselines
     from isotrain.data.windows import Windows
@@ -16,12 +17,16 @@ def main(windows: str, runs: str, baselines: str, report: str, params: str) -> N
     from isotrain.training.outbox import send
     from isotrain.training.tracking import tracked
 
-    wanted, tracking = view.compare, view.tracking
-    fits = chosen_runs(runs, wanted.methods, wanted.seeds)
+    wanted, tracking, series = view.compare, view.tracking, Windows.load(windows)
+    fits, rows = chosen_runs(runs, wanted.methods, wanted.seeds), read_baselines(Path(baselines))
     about = {name: view.methods[name].about for name in wanted.methods}
     settings = Settings(**wanted.model_dump(exclude={"methods", "seeds", "baselines"}), about=about)
-    page = write_report(fits, read_baselines(Path(baselines)), report, settings, Windows.load(windows))
-    with tracked(tracking.experiment, tracking.uri, "report", {"kind": "report"}, whole_pipeline=True) as run:
+    if best := best_on_validation(fits, rows):
+        best.publish(Path(report), series)
+    absent = ", ".join({*wanted.baselines} - {row.name for row in rows})  # such as LightGBM where it is not installed
+    tags = {"kind": "report", "published": best.description if best else "none", "baselines.absent": absent or "none"}
+    page = write_report(fits, rows, report, settings, series, best)
+    with tracked(tracking.experiment, tracking.uri, "report", tags, whole_pipeline=True) as run:
         run.artifacts(page.parent)
     send()
 

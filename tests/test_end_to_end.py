@@ -75,6 +75,11 @@ def test_the_pipeline_ends_in_a_report_and_runs_in_mlflow(project: Path) -> None
     assert [method["name"] for method in report["methods"]] == ["tuned", "isolated"]
     assert report["data"]["simulated"] is True and report["data"]["rows"] == 3360
     assert {"data", "hardware", "target", "methods", "baselines"} <= set(report)
+    published = json.loads((project / "reports" / "forecaster" / "forecaster.json").read_text())
+    errors = published["candidates"]
+    assert {"tuned", "isolated", "ridge", "ridge-rich", "lightgbm-quick"} < set(errors)
+    assert report["published"]["name"] == min(errors, key=errors.__getitem__)
+    assert report["published"]["name"].split()[-1] in published["name"]
     assert "SIMULATED" in (project / "reports" / "tradeoff.md").read_text()
     assert (project / "reports" / "data" / "series.png").stat().st_size > 10_000
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")

@@ -31,15 +31,16 @@ EXCEPTIONS = {
     },  # the windows; tracking and the machine's lock; scores
     "train": {"data"},  # what it reads of the windows comes from the stage window, which depends on it
     "compare": {
+        "baselines",
         "data",
         "forecast",
         "isolation",
         "lstm",
         "serve",
         "training",
-    },  # forecasts are read, nothing is computed
+    },  # forecasts are read, nothing is computed; of baselines the names of those that can be published
     "search": {"compare", "data", "forecast", "isolation", "lstm", "training"},  # checked when the study is opened
-    "search_report": {"data", "forecast", "isolation", "lstm", "serve", "training"},
+    "search_report": {"baselines", "data", "forecast", "isolation", "lstm", "serve", "training"},
 }
 
 

@@ -50,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
     forecast.add_argument("--out", type=_file, required=True, help="the CSV to write: a row an hour, kW")
     forecast.add_argument("--plot", type=_figure, help="a figure to write too, .png or .svg")
     forecast.add_argument(
-        "--model", metavar="MODEL", help="result folder of a fit, runs:/... or models:/... (default: the best one)"
+        "--model",
+        metavar="MODEL",
+        help="result folder of a fit, runs:/... or models:/... (default: what was published)",
     )
     forecast.add_argument(
         "--coverage", type=_share, default=0.8, help="coverage of the interval, between 0 and 1 (0.8)"
@@ -59,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     forecast.set_defaults(command=_forecast)
 
     log_model = commands.add_parser("log-model", help="log a trained forecaster as an MLflow model")
-    log_model.add_argument("folder", type=Path, help="result folder of a fit")
+    log_model.add_argument("folder", nargs="?", help="result folder of a fit (default: what was published)")
     log_model.add_argument("--csv", type=Path, required=True, help="the series: its end becomes the input example")
     log_model.add_argument("--name", help="register the model under this name (models:/NAME/1)")
     log_model.add_argument("--errors-of", metavar="FOLDER", help=ERRORS_OF)
@@ -169,7 +171,7 @@ def _forecast(asked: argparse.Namespace) -> None:
     logging.getLogger("isotrain.lstm").setLevel(logging.WARNING)  # do not report which kernels compute it
     use_one_thread()
     bundle = _bundle(_folder(asked.model), asked.errors_of)
-    logging.info("forecaster: %s, method %s", asked.model or bundle.folder, bundle.settings.method)
+    logging.info("forecaster: %s, method %s", asked.model or bundle.folder, bundle.name)
     table = read_series(bundle, asked.csv)
     answer = predict(bundle, table, asked.coverage)
     with replacing(asked.out) as draft:
@@ -187,8 +189,9 @@ def _log_model(asked: argparse.Namespace) -> None:
     from isotrain.config import load
     from isotrain.serve.registry import log_model
 
-    uri = log_model(_bundle(asked.folder, asked.errors_of), asked.csv, load(PARAMS).tracking, asked.name)
-    logging.info("logged as %s", uri)
+    bundle = _bundle(_folder(asked.folder), asked.errors_of)
+    uri = log_model(bundle, asked.csv, load(PARAMS).tracking, asked.name)
+    logging.info("logged as %s: %s", uri, bundle.description)
 
 
 def _worker(asked: argparse.Namespace) -> None:
@@ -241,9 +244,13 @@ def _folder(model: str | None) -> Path:
     from isotrain.config import load
 
     if model is None:
-        from isotrain.forecast.bundle import best_bundle
+        from isotrain.forecast.bundle import PUBLISHED, best_bundle
 
-        return best_bundle(Path(load(PARAMS).paths.runs))
+        paths = load(PARAMS).paths
+        if (published := Path(paths.report) / PUBLISHED).is_dir():
+            return published
+        logging.warning("the report has published no forecaster yet: the best network of %s is used", paths.runs)
+        return best_bundle(Path(paths.runs))
     if not model.startswith(("runs:/", "models:/")):
         return Path(model)
     from isotrain.serve.registry import fetch  # MLflow takes a second to import

@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from isotrain.baselines import BASELINES, score
+from isotrain.baselines import BASELINES, RESTORED, score
 from isotrain.baselines.linear import PENALTIES, Design, linear, reservoir, ridge
 from isotrain.baselines.naive import hour_of_week, previous_alike, same_day_type, same_hour, working
-from isotrain.baselines.trees import SETTINGS
+from isotrain.baselines.trees import EFFORTS, SETTINGS
 from isotrain.config.sections import BaselineName
 from isotrain.data.windows import Windows
 from isotrain.forecast.forecasts import scores
@@ -26,7 +26,8 @@ CHEAP = [name for name in BASELINES if not name.startswith("lightgbm")]
 def small_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     """One core and a few small trees: what is tested does not depend on them."""
     monkeypatch.setattr("isotrain.baselines.trees.cores", lambda: 1)
-    monkeypatch.setattr("isotrain.baselines.trees.ROUNDS", 20)
+    few = {name: dataclasses.replace(effort, rounds=20) for name, effort in EFFORTS.items()}
+    monkeypatch.setattr("isotrain.baselines.trees.EFFORTS", few)
     small = {"learning_rate": 0.5, "num_leaves": 7, "feature_fraction": 1.0}
     monkeypatch.setattr("isotrain.baselines.trees.SETTINGS", SETTINGS | small)
 
@@ -128,7 +129,7 @@ def test_the_reservoir_forgets_and_never_looks_ahead() -> None:
     np.testing.assert_array_equal(reservoir(other, 40)[:200], states[:200])
 
 
-@pytest.mark.parametrize("name", [*CHEAP, "lightgbm-rich"])
+@pytest.mark.parametrize("name", [*CHEAP, "lightgbm-rich", "lightgbm-quick"])
 def test_a_fitted_baseline_reads_nothing_from_its_origin_on(name: str, windows: Windows) -> None:
     copies = {array: getattr(windows, array).copy() for array in (*ARRAYS, *AHEAD)}
     own = dataclasses.replace(windows, **copies)
@@ -150,7 +151,7 @@ def test_only_a_refit_learns_from_the_validation_part(name: str, windows: Window
     copies = {"truth": windows.truth.copy()}
     copies["truth"][first + 24 : last] *= 1.3
     other = dataclasses.replace(windows, **copies)
-    row, arrays = score(name, BASELINES[name], windows)
+    row, arrays, _ = score(name, BASELINES[name], windows)
     after = BASELINES[name](other)
     assert after.refit and row["refit"]
     assert np.abs(after(windows.origins("test")) - arrays["prediction"]).max() > 0.01
@@ -159,7 +160,7 @@ def test_only_a_refit_learns_from_the_validation_part(name: str, windows: Window
 
 
 def test_a_score_is_that_of_its_own_forecasts(windows: Windows) -> None:
-    row, arrays = score("ridge", BASELINES["ridge"], windows)
+    row, arrays, _ = score("ridge", BASELINES["ridge"], windows)
     for prefix, mae in (("", row["test_mae"]), ("val_", row["val_mae"])):
         error = np.abs(arrays[f"{prefix}prediction"] - arrays[f"{prefix}truth"])
         assert mae == pytest.approx(float(np.nanmean(error)), rel=1e-5)
@@ -167,6 +168,13 @@ def test_a_score_is_that_of_its_own_forecasts(windows: Windows) -> None:
     assert len(row["mae_by_lead"]) == 24
     assert row["parameters"] > 0 and not row["refit"]
     assert Counter(arrays["origins"]).most_common(1)[0][1] == 1
+
+
+@pytest.mark.parametrize("name", list(RESTORED))
+def test_what_was_fitted_is_restored_from_its_file(name: str, windows: Windows) -> None:
+    fitted = BASELINES[name](windows)
+    origins = windows.origins("test")[:30]
+    np.testing.assert_allclose(RESTORED[name](windows, fitted.file)(origins), fitted(origins), rtol=1e-5)
 
 
 def test_trees_learn_what_a_line_cannot(windows: Windows) -> None:

@@ -79,6 +79,16 @@ def test_only_what_is_not_fitted_yet_is_fitted(
     assert refitted(monkeypatch, windows, tmp_path, ["same-hour-yesterday", "ridge"]) == ["ridge"]
 
 
+def test_without_lightgbm_its_baselines_are_left_out_and_the_study_goes_on(
+    windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("isotrain.training.baselines.find_spec", lambda name: None)
+    tracking = Tracking(experiment="test", uri=f"sqlite:///{tmp_path}/mlflow.db")
+    rows = run_baselines(["lightgbm-quick", "ridge"], windows, tmp_path / "baselines", tracking, threads=1)
+    assert [row["name"] for row in rows] == ["ridge"]
+    assert "baseline lightgbm-quick is left out: LightGBM is not installed" in caplog.text
+
+
 @pytest.mark.usefixtures("rows")
 def test_other_windows_other_code_or_other_cores_fit_again(
     windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -29,6 +29,7 @@ from tests.report.made_up_runs import (
     make_runs,
 )
 
+from isotrain.compare.accuracy import best_on_validation
 from isotrain.compare.comparison import Comparison, Settings
 from isotrain.compare.results import read_runs
 from isotrain.compare.statistics import week_of
@@ -166,6 +167,27 @@ def test_metrics_are_the_medians(report: Path) -> None:
     for method in read(report)["methods"]:
         names = ("val_mae", "test_mae", "train_seconds", "seconds_to_target")
         assert metrics[method["name"]] == {name: method[name]["median"] for name in names}
+
+
+def test_the_page_and_the_metrics_say_first_what_is_published(tmp_path: Path) -> None:
+    rows = [make_baseline(tmp_path / "baselines", "ridge-rich", 4.4, 1000)]
+    fits = read_runs(make_runs(tmp_path / "runs", {"tuned": TUNED, "layer": FASTER}))
+    best = best_on_validation(fits, rows)
+    assert best is not None
+    folder = write_report(fits, rows, tmp_path / "report", SETTINGS, published=best).parent
+    head = (folder / "tradeoff.md").read_text(encoding="utf-8").split("## The figures")[0]
+    line = next(line for line in head.splitlines() if "What is published" in line)
+    assert (
+        best.description in line and f"{best.mae:.3g} kW" in line and f"all {len(best.candidates)} candidates" in line
+    )
+    published = {"name": best.name, "val_mae": best.val_mae, "test_mae": best.mae}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert published.items() <= metrics.pop("published").items() and list(metrics) == ["tuned", "layer"]
+    page = read(folder)
+    assert published.items() <= page["published"].items()
+    assert (f"published: {best.name}" in {row["name"] for row in page["accuracy"]["forecasts"]}) == (
+        len(best.members) > 1
+    )
 
 
 # the page

@@ -52,6 +52,7 @@ def test_mlflow_loads_and_serves_it(plain: Fitted, tmp_path: Path, store: str) -
     assert (narrow["high_kw"] < direct["high_kw"]).all()
     assert {column.name for column in loaded.metadata.signature.inputs} == set(example)
     assert mlflow.models.Model.load(uri).saved_input_example_info is not None
+    assert mlflow.MlflowClient().get_model_version("drahix", "1").description == bundle.description
 
     folder = fetch("models:/drahix/1")
     np.testing.assert_array_equal(load_bundle(folder).residuals, bundle.residuals)

@@ -26,7 +26,8 @@ class Fitted:
     """A forecast function: origins (m,) to kW (m, K).
 
     ``parameters`` counts the numbers that were fitted; a ``refit`` forecast has seen the validation part, so its
-    error there says nothing.
+    error there says nothing. ``file`` is what was fitted, from which :func:`isotrain.baselines.restored` makes the
+    same forecast function again; empty where that is not possible.
 
     Example:
         >>> from isotrain.baselines import BASELINES
@@ -40,6 +41,7 @@ class Fitted:
     answer: Callable[[Origins], Forecast]
     parameters: int = 0
     refit: bool = False
+    file: bytes = b""
 
     def __call__(self, origins: Origins) -> Forecast:
         """Forecasts of every lead, kW."""
@@ -108,8 +110,8 @@ class Score(TypedDict):
     key: NotRequired[str]  # of what decides it: windows, code, cores
 
 
-def score(name: str, baseline: Baseline, windows: Windows) -> tuple[Score, dict[str, Values]]:
-    """A baseline's row of ``baselines.json`` and the arrays of its ``forecasts.npz``, laid out as those of a fit."""
+def score(name: str, baseline: Baseline, windows: Windows) -> tuple[Score, dict[str, Values], Fitted]:
+    """A baseline's row of ``baselines.json``, the arrays of its ``forecasts.npz`` (laid out as a fit's), and itself."""
     start = time.perf_counter()
     fitted = baseline(windows)
     seconds = time.perf_counter() - start
@@ -134,4 +136,4 @@ def score(name: str, baseline: Baseline, windows: Windows) -> tuple[Score, dict[
         "mae_by_lead": test["mae_by_lead"],
         "val_mae": None if fitted.refit else errors["validation"]["mae"],
     }
-    return row, arrays
+    return row, arrays, fitted

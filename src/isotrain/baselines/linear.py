@@ -4,6 +4,7 @@ One set of normal equations a lead; the penalty is chosen on validation. Shapes:
 an origin, Q columns of one lead.
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -56,20 +57,25 @@ def ridge(inputs: Inputs, refit: bool = False) -> Baseline:
     """Ridge regression of every lead on the last week, the local hour of the week and the columns of ``inputs``."""
 
     def fit(windows: Windows) -> Fitted:
-        hour = hour_of_week(windows)
-        week = np.eye(LEVEL_HOURS, dtype=np.float32)
-        return linear(
-            windows,
-            Design(
-                lambda o: np.hstack(
-                    [last_hours(windows, o, LEVEL_HOURS), week[hour[o]], known_at_origin(windows, o, inputs)]
-                ),
-                lambda o, lead: known_of_lead(windows, o, lead, inputs),
-            ),
-            refit,
-        )
+        return linear(windows, _ridge_design(windows, inputs), refit)
 
     return fit
+
+
+def restored_ridge(windows: Windows, content: bytes, inputs: Inputs) -> Fitted:
+    """What was fitted, from its coefficients: an array ``weights`` (K, P + Q) in the form of ``np.savez``."""
+    with np.load(io.BytesIO(content)) as arrays:
+        weights = arrays["weights"]
+    return _fitted(windows, _ridge_design(windows, inputs), weights)
+
+
+def _ridge_design(windows: Windows, inputs: Inputs) -> Design:
+    hour = hour_of_week(windows)
+    week = np.eye(LEVEL_HOURS, dtype=np.float32)
+    return Design(
+        lambda o: np.hstack([last_hours(windows, o, LEVEL_HOURS), week[hour[o]], known_at_origin(windows, o, inputs)]),
+        lambda o, lead: known_of_lead(windows, o, lead, inputs),
+    )
 
 
 def linear(windows: Windows, design: Design, refit: bool) -> Fitted:
@@ -88,8 +94,12 @@ def linear(windows: Windows, design: Design, refit: bool) -> Fitted:
     penalty = min(PENALTIES, key=error)
     if refit:
         equations = normal_equations(windows, design, fitting_origins(windows, refit=True))
-    weights = solve(equations, penalty)
-    return Fitted(lambda origins: forecast(windows, design, weights, origins), weights.size, refit)
+    return _fitted(windows, design, solve(equations, penalty), refit)
+
+
+def _fitted(windows: Windows, design: Design, weights: Values, refit: bool = False) -> Fitted:
+    np.savez(content := io.BytesIO(), weights=weights)
+    return Fitted(lambda origins: forecast(windows, design, weights, origins), weights.size, refit, content.getvalue())
 
 
 def normal_equations(windows: Windows, design: Design, origins: Origins) -> Equations:

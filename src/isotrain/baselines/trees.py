@@ -1,6 +1,9 @@
 """Gradient-boosted trees (Ke et al., LightGBM, NeurIPS 2017) on what the network reads: one model a group of leads."""
 
 import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from isotrain.baselines.fitted import (
     Origins,
     Values,
     absolute,
+    blocks,
     fitting_origins,
     known_at_origin,
     known_of_lead,
@@ -20,16 +24,13 @@ from isotrain.baselines.fitted import (
     relative,
 )
 from isotrain.data.windows import Windows
+from isotrain.errors import InputError
 
 HOURS = 48  # that the plain trees see one by one
-GROUPS = 5  # of neighbouring leads
-ROUNDS = 1000  # at most
 PATIENCE = 30  # rounds without a better validation error
-STRIDE = 7  # hours between the validation origins that stop the boosting: prime to 24, so every hour of day occurs
 SETTINGS: dict[str, Any] = {
     "objective": "l1",
-    "learning_rate": 0.06,  # these were chosen by validation error and time
-    "num_leaves": 31,
+    "num_leaves": 31,  # these were chosen by validation error and time
     "max_bin": 63,
     "min_data_in_leaf": 100,
     "feature_fraction": 0.4,
@@ -42,7 +43,24 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def boosting(inputs: Inputs, refit: bool = False) -> Baseline:
+@dataclass(frozen=True)
+class Effort:
+    """How much is grown, and from how many examples. Strides are prime to 24, so that every hour of day occurs."""
+
+    groups: int  # of neighbouring leads, a model each; the lead is a feature, so one may do for all
+    stride: int  # hours between two origins of the training part
+    checked: int  # and between two of the validation part that stop the boosting
+    rounds: int  # trees of a model, at most
+    learning_rate: float
+
+
+EFFORTS = {
+    "full": Effort(groups=5, stride=1, checked=7, rounds=1000, learning_rate=0.06),  # minutes
+    "quick": Effort(groups=1, stride=7, checked=35, rounds=300, learning_rate=0.1),  # seconds
+}
+
+
+def boosting(inputs: Inputs, refit: bool = False, effort: str = "full") -> Baseline:
     """Trees on the inputs now, what is known of the lead, and the lead; ``plain`` reads the last two days besides.
 
     The number of trees is where the validation error is least; with ``refit`` as many are then grown on the
@@ -50,18 +68,42 @@ def boosting(inputs: Inputs, refit: bool = False) -> Baseline:
     """
 
     def fit(windows: Windows) -> Fitted:
-        groups = np.array_split(np.arange(windows.meta["horizon"]), min(GROUPS, windows.meta["horizon"]))
-        models = [_grow(windows, leads, inputs, refit) for leads in groups]
-
-        def answer(origins: Origins) -> Forecast:
-            change = np.empty((len(origins), windows.meta["horizon"]))
-            for leads, model in zip(groups, models, strict=True):
-                change[:, leads] = model.predict(_table(windows, origins, leads, inputs)).reshape(len(leads), -1).T
-            return absolute(windows, change, origins)
-
-        return Fitted(answer, sum(_leaves(model) for model in models), refit)
+        chosen = EFFORTS[effort]
+        groups = np.array_split(np.arange(windows.meta["horizon"]), min(chosen.groups, windows.meta["horizon"]))
+        models = [_grow(windows, leads, inputs, refit, chosen) for leads in groups]
+        text = "".join(model.model_to_string() for model in models)
+        return _fitted(windows, models, inputs, sum(_leaves(model) for model in models), refit, text.encode())
 
     return fit
+
+
+def restored_trees(windows: Windows, content: bytes, inputs: Inputs) -> Fitted:
+    """What was fitted, from LightGBM's own text: the models of all groups, one after the other.
+
+    Raises :class:`InputError` where LightGBM is not installed.
+    """
+    try:
+        import lightgbm
+    except ImportError:
+        raise InputError("the forecaster holds a LightGBM model: install it (pip install lightgbm)") from None
+    texts = re.split(r"(?m)^(?=tree$)", content.decode())[1:]  # each begins with this line
+    models = [lightgbm.Booster(model_str=text) for text in texts]
+    return _fitted(windows, models, inputs)
+
+
+def _fitted(windows: Windows, models: Sequence[Any], inputs: Inputs, *about: Any) -> Fitted:
+    groups = np.array_split(np.arange(windows.meta["horizon"]), len(models))
+
+    def answer(origins: Origins) -> Forecast:
+        parts = []
+        for block in blocks(origins):
+            change = np.empty((len(block), windows.meta["horizon"]))
+            for leads, model in zip(groups, models, strict=True):
+                change[:, leads] = model.predict(_table(windows, block, leads, inputs)).reshape(len(leads), -1).T
+            parts.append(absolute(windows, change, block))
+        return np.concatenate(parts)
+
+    return Fitted(answer, *about)
 
 
 def cores() -> int:
@@ -69,15 +111,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _grow(windows: Windows, leads: Values, inputs: Inputs, refit: bool) -> Any:
+def _grow(windows: Windows, leads: Values, inputs: Inputs, refit: bool, effort: Effort) -> Any:
     import lightgbm  # here, since only these baselines need it
 
-    settings = SETTINGS | {"num_threads": cores()}
-    train = lightgbm.Dataset(*_examples(windows, fitting_origins(windows, refit=False), leads, inputs))
+    settings = {"learning_rate": effort.learning_rate, "num_threads": cores(), **SETTINGS}
+    seen = fitting_origins(windows, refit=False)[:: effort.stride]
+    train = lightgbm.Dataset(*_examples(windows, seen, leads, inputs))
     first, last = windows.meta["origins"]["validation"]
-    validation = train.create_valid(*_examples(windows, np.arange(first, last, STRIDE), leads, inputs))
+    validation = train.create_valid(*_examples(windows, np.arange(first, last, effort.checked), leads, inputs))
     stop = lightgbm.early_stopping(PATIENCE, verbose=False)
-    model = lightgbm.train(settings, train, ROUNDS, valid_sets=[validation], callbacks=[stop])
+    model = lightgbm.train(settings, train, effort.rounds, valid_sets=[validation], callbacks=[stop])
     if not refit:
         return model
     everything = lightgbm.Dataset(*_examples(windows, fitting_origins(windows, refit=True), leads, inputs))

@@ -133,7 +133,7 @@ class Runtime(Section):
 BaselineName = Literal[
     "same-hour-yesterday", "same-hour-last-week", "same-day-type", "ridge", "ridge-refit", "ridge-rich",
     "ridge-rich-refit", "echo-state", "echo-state-refit", "lightgbm", "lightgbm-refit", "lightgbm-rich",
-    "lightgbm-rich-refit",
+    "lightgbm-rich-refit", "lightgbm-quick",
 ]  # fmt: skip
 
 

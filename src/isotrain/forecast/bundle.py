@@ -3,10 +3,15 @@
 A fit's result folder is such a bundle. ``forecaster.json``: the settings, how files of the series are written, and what
 was fitted on the training part (the windows' meta). ``model.ckpt``: the weights. ``residuals.npz``: errors on the
 validation part, from which intervals of any coverage are calibrated; a refit has none. Each is read with a checksum.
+
+What a study publishes (:func:`publish`) is a bundle too. Its forecast is the mean of one network, or none, and of
+fitted baselines, each in a file of its own: a ridge's coefficients as numpy's arrays, LightGBM's trees as its own text.
 """
 
 import io
 import math
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +24,13 @@ from isotrain.config import Ingest, Settings
 from isotrain.data.windows import Meta, Windows, complete, needed_hours
 from isotrain.errors import InputError
 from isotrain.files import checksum, read_json, read_sealed, reading, replacing, sha256, write_json, write_sealed
+from isotrain.forecast.forecasts import Forecasts
 from isotrain.forecast.intervals import Intervals, calibrate, working_hours
 from isotrain.forecast.network import Forecaster, Series
 
-FORMAT = 2  # of forecaster.json; a reader refuses any other
+FORMAT = 3  # of forecaster.json, as it is written
+FORMATS = (2, 3)  # that are read; 2: a single fit, without the keys name and baselines
+PUBLISHED = "forecaster"  # the folder beside the report that a study publishes its best forecaster in
 ABOUT, WEIGHTS, RESIDUALS = "forecaster.json", "model.ckpt", "residuals.npz"
 RANGE = (0.01, 0.5, 0.99)  # quantiles of the load over the training part that a forecast compares new data with
 TRAIN_AGAIN = "remove its folder and train again (dvc repro)"
@@ -35,14 +43,68 @@ def write_bundle(folder: Path, settings: Settings, windows: Windows) -> None:
     """
     with np.load(folder / "forecasts.npz") as forecasts:
         if "val_prediction" in forecasts:  # else a refit: its errors on what it was trained on say nothing
-            residuals = forecasts["val_truth"] - forecasts["val_prediction"]
-            working = working_hours(windows, forecasts["val_origins"])
-            with replacing(folder / RESIDUALS) as draft, draft.open("wb") as stream:
-                np.savez(stream, residuals=residuals, working=working)
+            errors = forecasts["val_truth"] - forecasts["val_prediction"]
+            _write_residuals(folder, windows, forecasts["val_origins"], errors)
+    _write(folder, settings.method, settings.model_dump(mode="json"), windows)
+
+
+def publish(
+    folder: Path,
+    name: str,
+    network: Path | None,
+    baselines: Sequence[Path],
+    seen: Forecasts,
+    windows: Windows,
+    candidates: Mapping[str, float],
+) -> None:
+    """Make ``folder``, emptied first, the bundle whose forecast is the mean of a network's and of fitted baselines'.
+
+    Args:
+        folder: where it goes.
+        name: what is said wherever it is used.
+        network: the result folder of a fit, or None.
+        baselines: the files of the fitted baselines; each must be there, else :class:`InputError`.
+        seen: its forecasts of the validation part, from whose errors the intervals come.
+        windows: what its parts were fitted on.
+        candidates: validation MAE (kW) of everything that it was chosen from, by name.
+    """
+    if missing := [path for path in baselines if not path.is_file()]:
+        raise InputError(f"{missing[0]} is missing: remove its folder and run `dvc repro baselines`")
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    settings = None
+    if network is not None:
+        settings = read_about(network)["settings"]
+        save_state(folder / WEIGHTS, {"state_dict": load_state(network / WEIGHTS)["state_dict"]})
+    for path in baselines:
+        shutil.copyfile(path, folder / path.name)
+    _write_residuals(folder, windows, seen.origins, (seen.truth - seen.prediction).astype(np.float32))
+    _write(folder, name, settings, windows, [path.name for path in baselines], candidates)
+
+
+def _write_residuals(
+    folder: Path, windows: Windows, origins: NDArray[np.int64], residuals: NDArray[np.float32]
+) -> None:
+    with replacing(folder / RESIDUALS) as draft, draft.open("wb") as stream:
+        np.savez(stream, residuals=residuals, working=working_hours(windows, origins))
+
+
+def _write(
+    folder: Path,
+    name: str,
+    settings: dict[str, Any] | None,
+    windows: Windows,
+    baselines: Sequence[str] = (),
+    candidates: Mapping[str, float] | None = None,
+) -> None:
     seen = windows.target[: windows.meta["origins"]["train"][1]]
     about = {
         "format": FORMAT,
-        "settings": settings.model_dump(mode="json"),
+        "name": name,
+        "settings": settings,
+        "baselines": dict.fromkeys(baselines, ""),
+        "candidates": dict(candidates or {}),
         "windows": windows.meta,
         "load_range": [float(value) for value in np.quantile(seen, RANGE)],
     }
@@ -51,8 +113,13 @@ def write_bundle(folder: Path, settings: Settings, windows: Windows) -> None:
 
 def write_about(folder: Path, about: dict[str, Any]) -> None:
     """Write ``forecaster.json`` with checksums of itself and of the files beside it, which must be there if ever."""
-    residuals = sha256(folder / RESIDUALS) if (folder / RESIDUALS).is_file() else None
-    plain = {**about, "residuals_sha256": residuals, "weights_sha256": sha256(folder / WEIGHTS)}
+    beside = {name: sha256(folder / name) if (folder / name).is_file() else None for name in (RESIDUALS, WEIGHTS)}
+    plain = {
+        **about,
+        "baselines": {name: sha256(folder / name) for name in about.get("baselines", {})},
+        "residuals_sha256": beside[RESIDUALS],
+        "weights_sha256": beside[WEIGHTS],
+    }
     write_json(folder / ABOUT, {**plain, "sha256": checksum(plain)})
 
 
@@ -61,10 +128,9 @@ def read_about(folder: Path) -> dict[str, Any]:
     path = folder / ABOUT
     with reading(path, TRAIN_AGAIN):
         about = dict(read_json(path, TRAIN_AGAIN))
-    if about.get("format") != FORMAT:
-        raise InputError(
-            f"{path} has format {about.get('format')}, this version reads {FORMAT}: train again (dvc repro)"
-        )
+    if about.get("format") not in FORMATS:
+        read = " and ".join(map(str, FORMATS))
+        raise InputError(f"{path} has format {about.get('format')}, this version reads {read}: train again (dvc repro)")
     if about.pop("sha256", None) != checksum(about):
         raise InputError(f"{path} is damaged, its checksum does not agree: {TRAIN_AGAIN}")
     return about
@@ -85,24 +151,43 @@ def load_state(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What :func:`load_bundle` read from ``folder``."""
+    """What :func:`load_bundle` read from ``folder``: the forecast is the mean of its network and its baselines."""
 
     folder: Path
-    settings: Settings
+    name: str  # the method of a fit, or what is published
+    settings: Settings | None  # of the network; None where there is none
     ingest: Ingest  # of the columns that the forecaster reads
     meta: Meta  # of the windows it was trained on
-    weights: dict[str, torch.Tensor]
+    weights: dict[str, torch.Tensor]  # of the network
+    baselines: dict[str, bytes]  # file -> its content, as isotrain.baselines restores it
+    candidates: dict[str, float]  # what it was chosen from -> validation MAE, kW; empty: it was not chosen
     residuals: NDArray[np.float32] | None  # (m, K), truth - forecast on the validation part, kW
     working: NDArray[np.bool_] | None  # (m, K)
     load_range: tuple[float, float, float]  # kW, quantiles RANGE of the load that it was trained on
 
     @property
+    def reads(self) -> dict[str, Any]:
+        """Which features it reads: those of the network; with a baseline any."""
+        if self.baselines or self.settings is None:
+            return {"inputs": "rich", "leave_out": []}
+        return {"inputs": self.settings.model.inputs, "leave_out": self.settings.model.leave_out}
+
+    @property
     def needed_hours(self) -> int:
         """Hours of history that a forecast needs."""
-        return needed_hours(self.meta, self.settings.model.inputs, self.settings.model.leave_out)
+        return needed_hours(self.meta, **self.reads)
+
+    @property
+    def description(self) -> str:
+        """What it is and, if it was chosen, from what, in a sentence."""
+        if not self.candidates:
+            return f"The forecaster {self.name}."
+        ranked = ", ".join(f"{name} {error:.3f}" for name, error in sorted(self.candidates.items(), key=lambda c: c[1]))
+        return f"{self.name}: the least validation MAE of all that could be published (kW: {ranked})."
 
     def network(self, windows: Windows) -> Forecaster:
         """The trained network over ``windows``, on the CPU and with torch's kernels: nothing to compile."""
+        assert self.settings is not None, "there is no network"
         model = self.settings.model
         shape = model.model_dump(exclude={"inputs", "leave_out"})
         series = Series(windows, model.inputs, model.leave_out)
@@ -137,38 +222,52 @@ class Bundle:
 
 def load_bundle(folder: Path) -> Bundle:
     """Read a bundle; :class:`InputError` if it is not one, or of another format."""
-    for name in (ABOUT, WEIGHTS):
+    about = read_about(folder) if (folder / ABOUT).is_file() else {}
+    for name in (ABOUT, WEIGHTS) if about.get("settings", True) else (ABOUT,):
         if not (folder / name).is_file():
             raise InputError(
                 f"{folder} holds no forecaster ({name} is missing): give the result folder of a fit, such as "
                 "results/runs/rich-0 after `make reproduce`"
             )
-    about = read_about(folder)
     residuals, working = None, None
     if digest := about["residuals_sha256"]:
-        with reading(folder / RESIDUALS, TRAIN_AGAIN):
-            if not (folder / RESIDUALS).is_file():
-                raise ValueError("it is missing")
-            if sha256(folder / RESIDUALS) != digest:
-                raise ValueError("its checksum does not agree")
-            with np.load(folder / RESIDUALS) as arrays:
-                residuals, working = arrays["residuals"], arrays["working"]
-    if about.get("weights_sha256") not in (None, sha256(folder / WEIGHTS)):  # None: written before it was kept
-        raise InputError(f"{folder / WEIGHTS} is not the file that {ABOUT} was written for: {TRAIN_AGAIN}")
-    weights = load_state(folder / WEIGHTS)
+        with np.load(io.BytesIO(_unchanged(folder, RESIDUALS, digest))) as arrays:
+            residuals, working = arrays["residuals"], arrays["working"]
+    baselines = {name: _unchanged(folder, name, digest) for name, digest in about.get("baselines", {}).items()}
+    weights: dict[str, Any] = {}
+    if about["settings"]:
+        if about.get("weights_sha256") not in (None, sha256(folder / WEIGHTS)):  # None: written before it was kept
+            raise InputError(f"{folder / WEIGHTS} is not the file that {ABOUT} was written for: {TRAIN_AGAIN}")
+        weights = load_state(folder / WEIGHTS)["state_dict"]
     with reading(folder / ABOUT, TRAIN_AGAIN):
         meta = complete(about["windows"], folder / ABOUT)
         low, middle, high = about["load_range"]
+        settings = Settings.model_validate(about["settings"]) if about["settings"] else None
         return Bundle(
             folder,
-            Settings.model_validate(about["settings"]),
+            about.get("name") or (settings.method if settings else ""),
+            settings,
             _what_is_read(Ingest.model_validate(meta["ingest"])),
             meta,
-            {name.removeprefix("net."): tensor for name, tensor in weights["state_dict"].items()},
+            {name.removeprefix("net."): tensor for name, tensor in weights.items()},
+            baselines,
+            about.get("candidates", {}),
             residuals,
             working,
             (low, middle, high),
         )
+
+
+def _unchanged(folder: Path, name: str, digest: str) -> bytes:
+    """The content of a file of the bundle; :class:`InputError` if it is missing or another."""
+    with reading(folder / name, TRAIN_AGAIN):
+        if Path(name).name != name:
+            raise ValueError("it lies elsewhere")
+        if not (folder / name).is_file():
+            raise ValueError("it is missing")
+        if sha256(folder / name) != digest:
+            raise ValueError("its checksum does not agree")
+        return (folder / name).read_bytes()
 
 
 def best_bundle(runs: Path) -> Path:

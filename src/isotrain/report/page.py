@@ -9,7 +9,7 @@ from typing import Any
 
 import markdown
 
-from isotrain.compare.accuracy import Coverage, Entry, coverages, entries_of
+from isotrain.compare.accuracy import AVERAGE, Best, Coverage, Entry, coverages, entries_of
 from isotrain.compare.comparison import Comparison, Settings
 from isotrain.compare.results import Baseline, Run, check_comparable
 from isotrain.compare.statistics import Interval
@@ -110,10 +110,12 @@ def write_report(
     folder: str | Path,
     settings: Settings,
     windows: Windows | None = None,
+    published: Best | None = None,
 ) -> Path:
     """Write tradeoff.json, .md and .html, metrics.json and figures/ into ``folder``; the path of the HTML page.
 
-    With the ``windows`` that the runs forecast it also says how well their intervals hold.
+    With the ``windows`` that the runs forecast it also says how well their intervals hold. ``published``: what
+    `isotrain forecast` uses, named in the first lines.
     Raises :class:`~isotrain.errors.InputError` if there is no run, if the runs' data or hardware differ, or if a
     forecast cannot be read. The JSON comes last: where it lies, everything else does too.
     """
@@ -123,19 +125,23 @@ def write_report(
     check_comparable(runs)
     comparison = Comparison(runs, settings)
     found = differences(comparison)
-    accuracy = entries_of(comparison, baselines)
+    accuracy = entries_of(comparison, baselines, published)
     drawn = draw_all(comparison, accuracy, folder / "figures")
-    covered = coverages(comparison, baselines, windows, settings.coverage) if windows else []
+    covered = coverages(comparison, baselines, windows, settings.coverage, published) if windows else []
     if windows and (figure := fans(comparison, windows)):
         save_figure(figure, folder / "figures", "fans")
         drawn.append("fans")
     judged = verdicts(comparison, found)
     isolation = _draw_isolation(comparison, folder)
-    text = _markdown(comparison, accuracy, covered, found, judged, drawn, isolation, windows)
+    first = [] if published is None else [_published(published, comparison, baselines)]
+    if windows:
+        first.append(f"**The hours.** Missing or faulty, and so never scored: {flagged_line(windows.flagged())}.")
+    text = _markdown(comparison, accuracy, covered, found, judged, drawn, isolation, first)
     write_text(folder / "tradeoff.md", text)
     write_text(folder / "tradeoff.html", html_page(text, folder))
-    write_json(folder / "metrics.json", _metrics(comparison))
-    write_json(folder / "tradeoff.json", _contract(comparison, baselines, accuracy, covered, judged))
+    write_json(folder / "metrics.json", _metrics(comparison, published))
+    contract = _contract(comparison, baselines, accuracy, covered, judged)
+    write_json(folder / "tradeoff.json", {**contract, "published": _figures(published)})
     return folder / "tradeoff.html"
 
 
@@ -175,10 +181,38 @@ def _contract(
     }
 
 
-def _metrics(comparison: Comparison) -> dict[str, dict[str, float | None]]:
-    """Medians for `dvc metrics`."""
+def _metrics(comparison: Comparison, published: Best | None) -> dict[str, Any]:
+    """Medians for `dvc metrics`, and what is published."""
     names = ("val_mae", "test_mae", "train_seconds", "seconds_to_target")
-    return {entry["name"]: {name: entry[name]["median"] for name in names} for entry in entries(comparison)}
+    found = {entry["name"]: {name: entry[name]["median"] for name in names} for entry in entries(comparison)}
+    return found if published is None else found | {"published": _figures(published)}
+
+
+def _figures(published: Best | None) -> dict[str, Any] | None:
+    if published is None:
+        return None
+    seed = published.network.seed if published.network else None
+    return {"name": published.name, "seed": seed, "val_mae": published.val_mae, "test_mae": published.mae}
+
+
+def _published(best: Best, comparison: Comparison, baselines: Sequence[Baseline]) -> str:
+    """What `isotrain forecast` uses, beside the best of each kind."""
+    kinds = {
+        "network": {method.name for method in comparison.methods},
+        "fitted baseline": {baseline.name for baseline in baselines},
+        "average": {name for name in best.candidates if name.startswith(AVERAGE)},
+    }
+    others = []
+    for kind, names in kinds.items():
+        ranked = [name for name in best.candidates if name in names]
+        if ranked and best.name not in names:
+            others.append(f"{best.candidates[ranked[0]]:.3g} kW of the best {kind} (`{ranked[0]}`)")
+    against = f", against {' and '.join(others)}" if others else ""
+    return (
+        f"> **What is published.** `isotrain forecast` uses **{best.description}**: of all {len(best.candidates)} "
+        f"candidates it has the least validation MAE, {best.val_mae:.3g} kW{against}. Its test MAE, which the choice "
+        f"did not read, is {best.mae:.3g} kW."
+    )
 
 
 def _markdown(
@@ -189,16 +223,15 @@ def _markdown(
     judged: Sequence[Verdict],
     drawn: Sequence[str],
     isolation: Sequence[str],
-    windows: Windows | None,
+    first: Sequence[str],
 ) -> str:
     data = comparison.runs[0].data
     title = "Isolation: training time against forecast accuracy"
     blocks = [f"# SIMULATED series. {title}" if data["simulated"] else f"# {title}"]
     blocks += [f"**The question.** {QUESTION}", f"> **The answer.** {answer(comparison, judged)}"]
+    blocks += first
     if weak := weaknesses(comparison):
         blocks.append(f"> **Before believing it.** {' '.join(caution.text for caution in weak)}")
-    if windows:
-        blocks.append(f"**The hours.** Missing or faulty, and so never scored: {flagged_line(windows.flagged())}.")
     blocks += ["![Training time against test error of every method](figures/tradeoff.png)", "## The figures"]
     blocks.append(f"Data: {cell(_source(comparison.runs[0]))}, {data['rows']:,} hours. {_reading(comparison)}")
     for regime, target in comparison.targets.items():

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from isotrain.baselines import RESTORED
 from isotrain.config import Ingest
 from isotrain.data.repair import repair
 from isotrain.data.schema import TIME, Flag, flag_column
@@ -16,7 +17,8 @@ from isotrain.data.source import read_hourly
 from isotrain.data.windowing import NEXT, apply_statistics
 from isotrain.data.windows import Provenance
 from isotrain.errors import InputError
-from isotrain.forecast.bundle import Bundle
+from isotrain.files import reading
+from isotrain.forecast.bundle import TRAIN_AGAIN, Bundle
 from isotrain.forecast.intervals import working_hours
 
 log = logging.getLogger(__name__)
@@ -117,10 +119,13 @@ def next_hours(bundle: Bundle, table: pd.DataFrame) -> NextHours:
         "ingest": bundle.meta["ingest"],
     }
     recent = table.tail(bundle.needed_hours).reset_index(drop=True)  # no feature looks further back
-    model = bundle.settings.model
-    windows = apply_statistics(recent, facts, bundle.meta, inputs=model.inputs, leave_out=model.leave_out)
+    windows = apply_statistics(recent, facts, bundle.meta, **bundle.reads)
     origins = windows.origins(NEXT)
-    forecast = bundle.network(windows).forecast(torch.from_numpy(origins)).numpy()[0].astype(np.float64)
+    answers = [bundle.network(windows).forecast(torch.from_numpy(origins)).numpy()] if bundle.settings else []
+    for name, content in bundle.baselines.items():
+        with reading(bundle.folder / name, TRAIN_AGAIN):
+            answers.append(RESTORED[Path(name).stem](windows, content)(origins))
+    forecast = np.mean(answers, axis=0, dtype=np.float64)[0]
     hours = pd.date_range(table[TIME].iloc[-1] + HOUR, periods=len(forecast), freq="h")
     return NextHours(hours, forecast, working_hours(windows, origins)[0])
 

@@ -39,12 +39,13 @@ def fetch(model: str, uri: str | None = None) -> Path:
 def log_model(bundle: Bundle, csv: Path, tracking: Tracking, name: str | None = None) -> str:
     """Log ``bundle`` as an MLflow model in a run of its own, and register it as ``name`` if one is given.
 
-    ``csv``: a file of the series; its last hours become the input example, and its forecast the signature. Returns
-    the model's URI. Raises :class:`InputError` as :func:`isotrain.serve.predict.read_series` does.
+    ``csv``: a file of the series; its last hours become the input example, and its forecast the signature. The run
+    and the registered version are described by what the bundle is and what it was chosen from. Returns the model's
+    URI. Raises :class:`InputError` as :func:`isotrain.serve.predict.read_series` does.
     """
     example = input_example(bundle, csv)
     answer = predict(bundle, read_series(bundle, csv))
-    tags = {"kind": "model", "method": bundle.settings.method}
+    tags = {"kind": "model", "method": bundle.name, "mlflow.note.content": bundle.description}
     store = tracking_uri(tracking.uri)
     with _answering(f"MLflow at {store} takes no model"):
         _, experiment = open_store(store, tracking.experiment)
@@ -63,6 +64,9 @@ def log_model(bundle: Bundle, csv: Path, tracking: Tracking, name: str | None = 
             pip_requirements=NEEDS,
             registered_model_name=name,
         )
+        if name:
+            version = str(logged.registered_model_version)
+            mlflow.MlflowClient().update_model_version(name, version, description=bundle.description)
     return str(logged.model_uri)
 
 
@@ -100,7 +104,10 @@ def _lean_copy(bundle: Bundle, folder: Path) -> Path:
     folder.mkdir()
     if bundle.residuals is not None and bundle.working is not None:
         np.savez(folder / RESIDUALS, residuals=bundle.residuals, working=bundle.working)
-    save_state(folder / WEIGHTS, {"state_dict": bundle.weights})
+    if bundle.settings is not None:
+        save_state(folder / WEIGHTS, {"state_dict": bundle.weights})
+    for file, content in bundle.baselines.items():
+        (folder / file).write_bytes(content)
     write_about(folder, read_about(bundle.folder))
     return folder
 

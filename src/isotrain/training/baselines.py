@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 import isotrain.baselines
 import isotrain.data.windows
 import isotrain.forecast.forecasts
-from isotrain.baselines import BASELINES, Score, score
+from isotrain.baselines import BASELINES, RESTORED, Score, file_of, score
 from isotrain.config.sections import Tracking
 from isotrain.data.windows import Windows
 from isotrain.files import read_json, reading, replacing, sha256, sha256_text, write_json
@@ -31,8 +32,10 @@ def run_baselines(
 ) -> list[Score]:
     """Fit and score the baselines ``names`` on ``threads`` cores (0: all); the rows of ``baselines.json``, in order.
 
-    Each leaves ``<folder>/<name>/forecasts.npz`` and an MLflow run. What was fitted already, on the same windows and by
-    the same code, is not fitted again; the file is written after each fit, so that an interruption loses one at most.
+    Each leaves ``<folder>/<name>/forecasts.npz``, beside it the file of what was fitted if it can be published, and an
+    MLflow run. Where LightGBM is not installed its baselines are left out, with a warning. What was fitted already, on
+    the same windows and by the same code, is not fitted again; the file is written after each fit, so that an
+    interruption loses one at most.
     """
     folder, common = Path(folder), common_key(windows, threads)
     path = folder / "baselines.json"
@@ -40,6 +43,9 @@ def run_baselines(
         finished: dict[str, Score] = {row["name"]: row for row in read_json(path)["baselines"]} if path.exists() else {}
     rows: dict[str, Score] = {}
     for name in names:
+        if name.startswith("lightgbm") and find_spec("lightgbm") is None:
+            log.warning("baseline %s is left out: LightGBM is not installed (pip install lightgbm)", name)
+            continue
         key = sha256_text(f"{name} {common}")
         if name in finished and finished[name].get("key") == key and (folder / name / "forecasts.npz").exists():
             log.info("baseline %s: fitted already", name)
@@ -87,7 +93,10 @@ def _run(name: str, windows: Windows, folder: Path, tracking: Tracking) -> Score
     tags = {"kind": "baseline", "baseline": name, "data.source": str(windows.meta["source"])}
     with tracked(tracking.experiment, tracking.uri, name, tags) as run:
         run.dataset(windows.meta)
-        row, arrays = score(name, BASELINES[name], windows)
+        row, arrays, fitted = score(name, BASELINES[name], windows)
+        if name in RESTORED:
+            with replacing(folder / file_of(name)) as draft:
+                draft.write_bytes(fitted.file)
         with replacing(folder / "forecasts.npz") as draft, draft.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for its one flag
         run.metrics({FINAL[key]: v for key, v in row.items() if key in FINAL and isinstance(v, int | float)})

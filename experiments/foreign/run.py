@@ -1,0 +1,237 @@
+"""Which forecaster is the best on series that nobody tuned anything on: ridge, trees, the network, or their mean?
+
+    python -m experiments.foreign.run DATA [--series NAME ...] [--seeds 2] [--trial NAME] [--out FILE.json]
+
+DATA is a folder with the files that :data:`SERIES` names. Each is read into hourly kW with the checks that were chosen
+on Drahi-X switched off, split and made into features as any series is, and forecast by everything in turn. ``on-ridge``
+is the residual form: the network's skip is replaced by the forecast of ridge-rich, so that it learns what ridge leaves.
+``--trial`` changes the network's settings by one of :data:`TRIALS`.
+"""
+
+import argparse
+import io
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from isotrain.baselines import BASELINES
+from isotrain.config import Ingest, MethodsView, Window, load
+from isotrain.config.ingest import Check, Checks, Column
+from isotrain.data.ingest import ingest
+from isotrain.data.windowing import make_windows
+from isotrain.data.windows import Windows
+from isotrain.files import write_json
+from isotrain.forecast.network import Forecaster
+from isotrain.forecast.stretches import Stretches
+from isotrain.training.fit import Fit, Loop, prepare_process
+
+Forecasts = dict[str, NDArray[Any]]  # of each part
+PARTS = ("validation", "test")
+BASE = "ridge-rich"  # whose forecast the residual form starts from
+LOOSE = Check(lowest=-1e9, highest=1e9)
+
+
+def _drahix(data: Path) -> pd.DataFrame:
+    table = pd.read_csv(data / "DrahiX_SIRTA_allzones_20160715_20210520_1h.csv").rename(columns=str.strip)
+    names = {"Date and time (UTC)": "time", "TGBT": "load", "AirTemp": "temperature", "Global_Solar_Flux": "solar"}
+    names |= {"Direct_Solar_Flux": "solar_direct", "Diffuse_Solar_Flux": "solar_diffuse"}
+    table = table[list(names)].rename(columns=names)
+    return table.assign(load=table["load"].where(table["load"] > 3.0))  # an outage of the meter
+
+
+def _household(data: Path) -> pd.DataFrame:
+    table = pd.read_csv(data / "foreign" / "household_hourly.csv")
+    stamps = pd.to_datetime(table["date"], format="%m/%d/%Y %H:%M", utc=True)
+    return pd.DataFrame({"time": stamps, "load": table["Load"], "temperature": table["temp_dry"]})
+
+
+def _victoria(data: Path) -> pd.DataFrame:
+    table = pd.read_csv(data / "foreign" / "vic_electricity.csv", parse_dates=["Time"]).set_index("Time")
+    hourly = table[["Demand", "Temperature"]].resample("h").mean().reset_index()
+    return pd.DataFrame({"time": hourly["Time"], "load": hourly["Demand"] / 1000, "temperature": hourly["Temperature"]})
+
+
+def _drammen(building: int) -> Callable[[Path], pd.DataFrame]:
+    def read(data: Path) -> pd.DataFrame:
+        with zipfile.ZipFile(data / "drammen-36-buildings.zip") as archive:
+            text = archive.read(f"building_{building}.txt").decode("utf-8-sig")
+        table = pd.read_csv(io.StringIO(text[text.index("TimeStamp") :]), sep=";")
+        names = {"TimeStamp": "time", "ElImp": "load", "Tout": "temperature", "SolGlob": "solar"}
+        table = table[list(names)].rename(columns=names)
+        return table.assign(load=table["load"] / 1000, time=pd.to_datetime(table["time"], utc=True))
+
+    return read
+
+
+SERIES: Mapping[str, tuple[Callable[[Path], pd.DataFrame], str, str]] = {  # how to read it, time zone, country
+    "drahix": (_drahix, "Europe/Paris", "FR"),
+    "household": (_household, "Europe/Copenhagen", "DK"),
+    "victoria": (_victoria, "Australia/Melbourne", "AU"),  # GW
+    "school": (_drammen(6397), "Europe/Oslo", "NO"),
+    "office": (_drammen(6411), "Europe/Oslo", "NO"),
+    "kindergarten": (_drammen(6415), "Europe/Oslo", "NO"),
+}
+TRIALS: Mapping[str, dict[str, Any]] = {
+    "steps-320": {"training.steps": 320},
+    "rate-0.02": {"training.learning_rate": 0.02},
+    "rate-0.005": {"training.learning_rate": 0.005},
+    "units-32": {"model.hidden": 32},
+    "units-128": {"model.hidden": 128},
+    "one-layer": {"model.layers": 1},
+    "dropout-0.3": {"model.dropout": 0.3, "model.state_dropout": 0.3},
+    "all-features": {"model.leave_out": []},
+    "no-climate": {"model.leave_out": ["climate"]},
+    "history-48": {"window.history": 48},
+    "origins-48": {"training.origins": 48},
+}
+
+
+def windows_of(name: str, data: Path, history: int = 168) -> Windows:
+    """The series ``name`` of the folder ``data``, ready for forecasting."""
+    read, zone, country = SERIES[name]
+    table = read(data)
+    kinds = {"load": "load", "temperature": "temperature"}
+    columns = {key: Column(kind=kinds.get(key, "solar")) for key in table if key != "time"}  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        table.to_csv(Path(folder) / "series.csv", index=False)
+        settings = Ingest.model_validate(
+            {
+                "source": f"{folder}/series.csv",
+                "target": "load",
+                "time_zone": zone,
+                "country": country,
+                "file": {"time_column": "time"},
+                "columns": {key: column.model_dump() for key, column in columns.items()},
+                "checks": Checks(
+                    load=LOOSE, sub_load=LOOSE, temperature=LOOSE, solar=Check(lowest=-1e3, highest=1e9)
+                ).model_dump(),
+            }
+        )
+        tidy = ingest(settings, Path(folder))
+    return make_windows(tidy.frame, tidy.facts, Window(history=history))
+
+
+class OnTop(nn.Module):
+    """In the place of the network's skip: what another forecaster says, at the origins that are asked for."""
+
+    def __init__(self, net: Forecaster, base: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("base", base, persistent=False)
+        self.series, self.at = [net.series], torch.zeros(0)  # in a list: not a part of this module
+        net.register_forward_pre_hook(self._note)
+
+    def _note(self, _: nn.Module, words: tuple[Stretches]) -> None:
+        self.at = words[0].origins
+
+    def forward(self, lags: Tensor, recent: Tensor) -> Tensor:
+        series = self.series[0]
+        origins = self.at.clamp(max=len(series.inputs))
+        base: Tensor = self.base  # type: ignore[assignment]
+        return (base[origins] - series.level[origins - 1][..., None]) / series.scale
+
+
+def network(windows: Windows, method: str, seed: int, changes: dict[str, Any], base: Tensor | None) -> Forecasts:
+    """Forecasts of a fit of ``method``; with ``base`` (n + 1, K), kW, on top of what is forecast there."""
+    settings = load("params.yaml", view=MethodsView, overrides=changes).settings(method)
+    prepare_process(settings)
+    loop = Loop(Fit(settings, seed, windows, Path("unused")))
+    if base is not None:
+        loop.module.net.skip = OnTop(loop.module.net, base)  # type: ignore[assignment]
+    loop.run()
+    return {part: loop.module.forecast(torch.from_numpy(windows.origins(part))).numpy() for part in PARTS}
+
+
+def error(windows: Windows, answer: Forecasts) -> dict[str, float]:
+    """MAE of each part, kW."""
+    return {part: float(np.nanmean(np.abs(answer[part] - windows.targets(windows.origins(part))))) for part in PARTS}
+
+
+def mean(*answers: Forecasts) -> Forecasts:
+    """The average of forecasts."""
+    return {part: np.mean([answer[part] for answer in answers], axis=0) for part in PARTS}
+
+
+def study(windows: Windows, seeds: int) -> dict[str, dict[str, float]]:
+    """Processor seconds and errors of everything, the networks' averaged over the seeds."""
+    answers: dict[str, list[Forecasts]] = {}
+    seconds: dict[str, float] = {}
+
+    def note(name: str, answer: Forecasts, since: float) -> None:
+        answers.setdefault(name, []).append(answer)
+        seconds[name] = round(seconds.get(name, 0.0) + time.process_time() - since, 2)
+
+    fitted = {}
+    for name in ("ridge", BASE, "lightgbm-quick"):
+        since = time.process_time()
+        fitted[name] = BASELINES[name](windows)
+        note(name, {part: fitted[name](windows.origins(part)) for part in PARTS}, since)
+    base = torch.full((len(windows.target) + 1, windows.meta["horizon"]), torch.nan)
+    origins = np.arange(windows.meta["origins"]["train"][0], len(windows.target) + 1 - windows.meta["horizon"])
+    base[origins] = torch.from_numpy(fitted[BASE](origins))
+    for method, form, below in (("native", "", None), ("native", "-on-ridge", base), ("rich", "", None)):
+        for seed in range(seeds):
+            since = time.process_time()
+            note(method + form, network(windows, method, seed, {}, below), since)
+    single = {
+        name: np.mean([[*error(windows, one).values()] for one in found], axis=0) for name, found in answers.items()
+    }
+
+    def best(*names: str) -> str:
+        return min(names, key=lambda name: single[name][0])
+
+    net, line, trees = best("native", "rich"), best("ridge", BASE), "lightgbm-quick"
+    together = {
+        "network + ridge": (net, line),
+        "network + lightgbm": (net, trees),
+        "ridge + lightgbm": (line, trees),
+        "network + ridge + lightgbm": (net, line, trees),
+    }
+    for name, members in together.items():
+        each = [mean(*(answers[m][seed % len(answers[m])] for m in members)) for seed in range(seeds)]
+        single[name] = np.mean([[*error(windows, one).values()] for one in each], axis=0)
+        seconds[name] = round(sum(seconds[m] / len(answers[m]) for m in members), 2)
+    for method in ("native", "rich"):
+        single[f"{method}, mean of {seeds} seeds"] = np.array([*error(windows, mean(*answers[method])).values()])
+    return {
+        name: {"validation": float(errors[0]), "test": float(errors[1]), "seconds": seconds.get(name, 0.0)}
+        for name, errors in single.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--series", nargs="+", default=list(SERIES), choices=list(SERIES))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--trial", nargs="+", default=[], choices=["none", *TRIALS])
+    parser.add_argument("--out", type=Path)
+    words = parser.parse_args()
+    found: dict[str, Any] = {}
+    for name in words.series:
+        windows = windows_of(name, words.data)
+        if not words.trial:
+            found[name] = study(windows, words.seeds)
+        for trial in words.trial:
+            changes = TRIALS.get(trial, {})
+            own = windows_of(name, words.data, changes["window.history"]) if "window.history" in changes else windows
+            since = time.process_time()
+            each = [error(own, network(own, "native", seed, changes, None)) for seed in range(words.seeds)]
+            row = {part: float(np.mean([one[part] for one in each])) for part in PARTS}
+            found.setdefault(name, {})[trial] = row | {"seconds": (time.process_time() - since) / words.seeds}
+        for what, row in found[name].items():
+            print(f"{name:13} {what:28} " + "  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
+        if words.out:
+            write_json(words.out, found)
+
+
+if __name__ == "__main__":
+    main()
