@@ -13,16 +13,18 @@ def main(windows: str, runs: str, baselines: str, report: str, params: str) -> N
     from isotrain.compare.results import chosen_runs, read_baselines
     from isotrain.data.windows import Windows
     from isotrain.report.page import write_report
+    from isotrain.report.words import QUESTION
     from isotrain.training.outbox import send
-    from isotrain.training.tracking import tracked
+    from isotrain.training.tracking import ABOUT, log_report, tracked
 
     wanted, tracking = view.compare, view.tracking
     fits = chosen_runs(runs, wanted.methods, wanted.seeds)
     about = {name: view.methods[name].about for name in wanted.methods}
     settings = Settings(**wanted.model_dump(exclude={"methods", "seeds", "baselines"}), about=about)
     page = write_report(fits, read_baselines(Path(baselines)), report, settings, Windows.load(windows))
-    with tracked(tracking.experiment, tracking.uri, "report", {"kind": "report"}, whole_pipeline=True) as run:
-        run.artifacts(page.parent)
+    tags = {"kind": "report", "study": tracking.study, ABOUT: f"{QUESTION} Artifacts, tradeoff.html: the whole report."}
+    with tracked(tracking.experiment, tracking.uri, "report", tags, whole_pipeline=True) as run:
+        log_report(run, page, Path(runs), Path(baselines))
     send()
 
 
