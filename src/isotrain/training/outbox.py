@@ -49,22 +49,25 @@ LOOPBACK = "http://127.0.0.1:5000"  # where `mlflow ui` answers
 VIEW = (
     "mlflow.sharedViewState."  # and a name: tag of an experiment, the state of its page behind ?viewStateShareKey=name
 )
-COLUMNS = [
-    "tags.`method`",
-    "tags.`seed`",
-    "metrics.`final/isolated_fraction`",
-    "metrics.`final/seconds_to_target`",
-    "metrics.`final/train_seconds`",
-    "metrics.`final/val_mae`",
-    "metrics.`final/test_mae`",
-]
+COLUMNS = {  # column of the table of runs -> width
+    "tags.`method`": 160,
+    "tags.`seed`": 60,
+    "metrics.`final/isolated_fraction`": 160,
+    "metrics.`final/seconds_to_target`": 170,
+    "metrics.`final/train_seconds`": 145,
+    "metrics.`final/val_mae`": 110,
+    "metrics.`final/test_mae`": 115,
+}
+
+
+RUNS = "runs?workflowType=machine_learning&viewStateShareKey="  # and a name; without the first MLflow shows its chats
 
 
 def view(order: str, search: str = "") -> str:
     """The state of an experiment's page: the table with :data:`COLUMNS`, sorted by ``order`` from the highest down."""
-    shown = ["attributes.`Run Name`", *COLUMNS]
-    found = {"searchFilter": search, "orderByKey": order, "orderByAsc": False}
-    return json.dumps(found | {"selectedColumns": COLUMNS, "columnOrder": shown, "runsHiddenMode": "FIRST_20_RUNS"})
+    found = {"searchFilter": search, "orderByKey": order, "orderByAsc": False, "runsHiddenMode": "FIRST_20_RUNS"}
+    shown = {"selectedColumns": [*COLUMNS], "columnOrder": [*COLUMNS], "columnWidths": COLUMNS}
+    return json.dumps(found | shown)
 
 
 EXPERIMENT_TAGS = {
@@ -132,7 +135,7 @@ def _written(path: Path) -> int:
 def where(uri: str, experiment_id: str, name: str) -> str:
     """The address of the view ``name`` of an experiment, and what has to run before it can be opened."""
     address = urlsplit(uri)
-    page = f"#/experiments/{experiment_id}/runs?viewStateShareKey={name}"
+    page = f"#/experiments/{experiment_id}/{RUNS}{name}"
     if address.scheme in ("http", "https"):
         server = urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path.rstrip("/"), "", ""))
         return f"{server}/{page}"
@@ -235,10 +238,10 @@ def _publish(client: MlflowClient, experiment_id: str, run_id: str, run: Pending
 
 def _linked(note: str, experiment_id: str, run_id: str) -> str:
     """``note`` with its pictures and its pages fetched from the artifacts of the run, wherever the server is."""
-    pages = f"#/experiments/{experiment_id}/runs"
+    pages = f"#/experiments/{experiment_id}"
     note = re.sub(r"(!\[[^]]*\])\(([^):]+)\)", rf"\1(get-artifact?run_uuid={run_id}&path=\2)", note)
-    note = re.sub(r"(?<!\])\[([^]]*)\]\(([^):?]+)\)", rf"[\1]({pages}/{run_id}/artifacts/\2)", note)
-    return f"{note}\n\n[The runs of this report, as a table]({pages}?viewStateShareKey=report)\n"
+    note = re.sub(r"(?<!\])\[([^]]*)\]\(([^):?]+)\)", rf"[\1]({pages}/runs/{run_id}/artifacts/\2)", note)
+    return f"{note}\n\n[The runs of this report, as a table]({pages}/{RUNS}report)\n"
 
 
 def _taken_up(client: MlflowClient, experiment_id: str, run: PendingRun) -> str | None:
@@ -247,7 +250,7 @@ def _taken_up(client: MlflowClient, experiment_id: str, run: PendingRun) -> str 
         return None
     if client.get_run(run.taken_up).info.experiment_id == experiment_id:
         return run.taken_up
-    there = f"[{run.experiment}](#/experiments/{experiment_id}/runs?viewStateShareKey=runs)"
+    there = f"[{run.experiment}](#/experiments/{experiment_id}/{RUNS}runs)"
     client.set_tag(run.taken_up, ABOUT, f"What this call of `mlflow run` trained is in the experiment {there}.")
     return None
 

@@ -44,8 +44,7 @@ CURVE = {  # what is known at a validation -> metric; a name of its own, so that
     "isolated_fraction": "curve/isolated_fraction",
 }
 
-READING = """
-**How to read the runs.** A row is one training of a method (a fit) with one seed, or a baseline.
+READING = """**How to read the runs.** A row is one training of a method (a fit) with one seed, or a baseline.
 `final/isolated_fraction` is the share that was isolated (frozen), as a mean over the steps. `final/seconds_to_target`
 is how many training seconds it took to reach the validation error of the tuned reference: empty for a baseline, NaN if
 the fit never reached it. `final/train_seconds` counts training alone. Errors (MAE) are in kW, and a smaller one is
@@ -142,10 +141,13 @@ class Run:
         self._write()
 
     def once(self, values: Mapping[str, float]) -> None:
-        """Metrics that a run has once: all at step 0, as MLflow draws what has later steps as a curve, else as bars."""
+        """Metrics that a run has once, to four digits: the table of MLflow shows every digit that it is given.
+
+        All at step 0: what has later steps is drawn as a curve, what has none as bars.
+        """
         now = now_ms()
         for name, value in values.items():
-            self._pending.metric(name, value, 0, now)
+            self._pending.metric(name, four_digits(value), 0, now)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Metrics at ``step``, with the machine's and the process's load beside them."""
@@ -173,7 +175,7 @@ class Run:
 
     def report_on(self, fit: str, metrics: Mapping[str, float]) -> None:
         """This run reports on the one whose tag :data:`FIT` is ``fit``, and gives it ``metrics``."""
-        self._pending.reported.append((fit, {name: _json_number(value) for name, value in metrics.items()}))
+        self._pending.reported.append((fit, {name: _json_number(four_digits(v)) for name, v in metrics.items()}))
 
     def dataset(self, meta: Mapping[str, Any]) -> None:
         """Name the series behind the run: source, digest (sha256), rows."""
@@ -244,11 +246,16 @@ def tracked(
 def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
     """The report: ``page`` and what lies beside it as artifacts, its head as the note of the experiment.
 
-    Each fit in it, of the folder ``runs``, gets the seconds to the target, which are known now; NaN if it missed.
+    The answer comes first: folded, MLflow shows the first line of a note. Each fit in the report, of the folder
+    ``runs``, gets the seconds to the target, which are known now; NaN if it missed.
     """
+    report = read_json(page.with_suffix(".json"))
+    _, *head = page.with_suffix(".md").read_text("utf-8").split("\n## ")[0].split("\n\n")
+    kind = "**SIMULATED series.** " if report["data"]["simulated"] else ""
+    answer = f"{kind}**The answer.** {report['answer']}"
     run.artifacts(page.parent)
-    run.note(page.with_suffix(".md").read_text("utf-8").split("\n## ")[0] + "\n" + READING)
-    for row in read_json(page.with_suffix(".json"))["runs"]:
+    run.note("\n\n".join([answer, *(block.strip() for block in head if report["answer"] not in block), READING]))
+    for row in report["runs"]:
         fit = read_json(runs / f"{row['method']}-{row['seed']}" / "result.json")
         seconds = row["seconds_to_target"]
         run.report_on(fit["key"], {"final/seconds_to_target": math.nan if seconds is None else seconds})
@@ -288,6 +295,11 @@ def project_root() -> Path:
 def now_ms() -> int:
     """Milliseconds since 1970."""
     return int(time.time() * 1000)
+
+
+def four_digits(value: float) -> float:
+    """``value`` to four digits if it has a fraction."""
+    return value if isinstance(value, int) or not math.isfinite(value) else float(f"{value:.4g}")
 
 
 def _json_number(value: float) -> float | str:
