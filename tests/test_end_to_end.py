@@ -87,8 +87,10 @@ def test_the_pipeline_ends_in_a_report_and_runs_in_mlflow(project: Path) -> None
     assert fits["tuned-0"].data.tags["dvc.stage"] == "train" and fits["tuned-0"].data.tags["dvc_exp"]
     [reported] = [run.info.run_id for run in runs if run.data.tags["kind"] == "report"]
     assert {run.data.tags["report"] for run in runs} == {reported}
-    assert "final/seconds_to_target" in fits["isolated-0"].data.metrics
-    note = client.get_experiment_by_name("isotrain").tags["mlflow.note.content"]
+    experiment, data = client.get_experiment_by_name("isotrain").tags, fits["isolated-0"].data
+    logged = {f"metrics.`{name}`" for name in data.metrics} | {f"tags.`{name}`" for name in data.tags}
+    assert set(json.loads(experiment["mlflow.sharedViewState.report"])["selectedColumns"]) <= logged
+    note = experiment["mlflow.note.content"]
     assert report["answer"] in note and note.startswith("**SIMULATED series.**")
     stored = {file.path for file in client.list_artifacts(fits["tuned-0"].info.run_id)}
     assert stored >= {"forecasts.npz", "forecaster.json", "model.ckpt", "residuals.npz", "result.json"}
