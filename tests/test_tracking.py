@@ -11,11 +11,14 @@ import sys
 import tempfile
 import urllib.request
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
+from matplotlib.image import imread, imsave
 from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
 from tests.mlflow_server import server
@@ -370,7 +373,7 @@ def fit_of(uri: str, method: str, key: str) -> None:
 def report_of(uri: str, folder: Path, seconds: dict[str, float | None]) -> None:
     """A report on the fits ``seconds`` (method -> seconds to the target), whose key is the method's name."""
     (folder / "reports" / "figures").mkdir(parents=True, exist_ok=True)
-    (folder / "reports" / "figures" / "tradeoff.png").write_bytes(b"a picture")
+    imsave(folder / "reports" / "figures" / "tradeoff.png", np.zeros((40, 60)))
     (folder / "reports" / "tradeoff.html").write_text("the page")
     head = "# Title\n\n**The question.** Why?\n\n> **The answer.** Because.\n\n![A figure](figures/tradeoff.png)\n"
     (folder / "reports" / "tradeoff.md").write_text(f"{head}\n## The figures\n\nmany\n")
@@ -509,5 +512,5 @@ def test_the_link_of_a_server_leads_to_the_view_and_the_note_to_the_artifacts(
         assert note.startswith("**SIMULATED series.** **The answer.** Because.") and note.count("Because.") == 1
         [picture] = [part.split(")")[0] for part in note.split("](")[1:] if part.startswith("get-artifact")]
         with urllib.request.urlopen(f"{uri}/{picture}") as answer:
-            assert answer.read() == b"a picture"
-        assert "/artifacts/tradeoff.html)" in note
+            assert imread(BytesIO(answer.read())).shape[:2] == (20, 30), "half as large, so that it fits into the page"
+        assert "/artifacts/tradeoff.html?workflowType" in note

@@ -35,6 +35,7 @@ from isotrain.training.tracking import (
     ABOUT,
     ARTIFACTS,
     FIT,
+    PICTURE,
     RUN,
     PendingRun,
     now_ms,
@@ -49,18 +50,19 @@ LOOPBACK = "http://127.0.0.1:5000"  # where `mlflow ui` answers
 VIEW = (
     "mlflow.sharedViewState."  # and a name: tag of an experiment, the state of its page behind ?viewStateShareKey=name
 )
-COLUMNS = {  # column of the table of runs -> width
-    "tags.`method`": 160,
-    "tags.`seed`": 60,
-    "metrics.`final/isolated_fraction`": 160,
-    "metrics.`final/seconds_to_target`": 170,
-    "metrics.`final/train_seconds`": 145,
-    "metrics.`final/val_mae`": 110,
-    "metrics.`final/test_mae`": 115,
+COLUMNS = {  # column of the table of runs -> width, all of them on a screen of 1440 pixels
+    "tags.`method`": 120,
+    "tags.`seed`": 50,
+    "metrics.`final/isolated_fraction`": 110,
+    "metrics.`final/seconds_to_target`": 150,
+    "metrics.`final/train_seconds`": 125,
+    "metrics.`final/val_mae`": 105,
+    "metrics.`final/test_mae`": 110,
 }
 
 
-RUNS = "runs?workflowType=machine_learning&viewStateShareKey="  # and a name; without the first MLflow shows its chats
+KIND = "workflowType=machine_learning"  # without it MLflow shows pages for chats
+RUNS = f"runs?{KIND}&viewStateShareKey="  # and a name
 
 
 def view(order: str, search: str = "") -> str:
@@ -239,8 +241,8 @@ def _publish(client: MlflowClient, experiment_id: str, run_id: str, run: Pending
 def _linked(note: str, experiment_id: str, run_id: str) -> str:
     """``note`` with its pictures and its pages fetched from the artifacts of the run, wherever the server is."""
     pages = f"#/experiments/{experiment_id}"
-    note = re.sub(r"(!\[[^]]*\])\(([^):]+)\)", rf"\1(get-artifact?run_uuid={run_id}&path=\2)", note)
-    note = re.sub(r"(?<!\])\[([^]]*)\]\(([^):?]+)\)", rf"[\1]({pages}/runs/{run_id}/artifacts/\2)", note)
+    note = re.sub(PICTURE, rf"\1(get-artifact?run_uuid={run_id}&path=\2)", note)
+    note = re.sub(r"(?<!\])\[([^]]*)\]\(([^):?]+)\)", rf"[\1]({pages}/runs/{run_id}/artifacts/\2?{KIND})", note)
     return f"{note}\n\n[The runs of this report, as a table]({pages}/{RUNS}report)\n"
 
 

@@ -13,9 +13,11 @@ import contextlib
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,6 +46,7 @@ CURVE = {  # what is known at a validation -> metric; a name of its own, so that
     "isolated_fraction": "curve/isolated_fraction",
 }
 
+PICTURE = r"(!\[[^]]*\])\(([^):]+)\)"  # of Markdown: its caption, its path
 READING = """**How to read the runs.** A row is one training of a method (a fit) with one seed, or a baseline.
 `final/isolated_fraction` is the share that was isolated (frozen), as a mean over the steps. `final/seconds_to_target`
 is how many training seconds it took to reach the validation error of the tuned reference: empty for a baseline, NaN if
@@ -249,12 +252,21 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
     The answer comes first: folded, MLflow shows the first line of a note. Each fit in the report, of the folder
     ``runs``, gets the seconds to the target, which are known now; NaN if it missed.
     """
+    from matplotlib.image import thumbnail
+
     report = read_json(page.with_suffix(".json"))
     _, *head = page.with_suffix(".md").read_text("utf-8").split("\n## ")[0].split("\n\n")
     kind = "**SIMULATED series.** " if report["data"]["simulated"] else ""
     answer = f"{kind}**The answer.** {report['answer']}"
+    note = "\n\n".join([answer, *(block.strip() for block in head if report["answer"] not in block), READING])
     run.artifacts(page.parent)
-    run.note("\n\n".join([answer, *(block.strip() for block in head if report["answer"] not in block), READING]))
+    run.note(re.sub(PICTURE, r"\1(note/\2)", note))
+    with tempfile.TemporaryDirectory() as scratch:
+        for _, picture in re.findall(PICTURE, note):
+            small = Path(scratch) / picture
+            small.parent.mkdir(parents=True, exist_ok=True)
+            thumbnail(str(page.parent / picture), str(small), scale=0.5)  # MLflow cuts off what is wider than its page
+        run.artifacts(Path(scratch), "note")
     for row in report["runs"]:
         fit = read_json(runs / f"{row['method']}-{row['seed']}" / "result.json")
         seconds = row["seconds_to_target"]
