@@ -37,7 +37,7 @@ reproduce: $(READY) ## run the study (DATA=path/or/url.csv for your own series) 
 	@$(BIN)/dvc repro
 	@echo
 	@echo "report:  reports/tradeoff.html (and .md, .json beside it); the data: reports/data/data_report.md"
-	@echo "runs:    $(BIN)/mlflow ui    then open http://127.0.0.1:5000"
+	@printf "runs:    "; $(BIN)/python -m isotrain.training.outbox params.yaml
 
 search: $(READY) ## run the study of section search on this machine, or go on with it, and say where the report is
 	@$(BIN)/dvc repro pipelines/dvc.yaml

@@ -14,8 +14,9 @@ def main(windows: str, runs: str, baselines: str, report: str, params: str) -> N
     from isotrain.compare.results import chosen_runs, read_baselines
     from isotrain.data.windows import Windows
     from isotrain.report.page import write_report
+    from isotrain.report.words import QUESTION
     from isotrain.training.outbox import send
-    from isotrain.training.tracking import tracked
+    from isotrain.training.tracking import ABOUT, log_report, tracked
 
     wanted, tracking, series = view.compare, view.tracking, Windows.load(windows)
     fits, rows = chosen_runs(runs, wanted.methods, wanted.seeds), read_baselines(Path(baselines))
@@ -24,10 +25,16 @@ def main(windows: str, runs: str, baselines: str, report: str, params: str) -> N
     if best := best_on_validation(fits, rows):
         best.publish(Path(report), series)
     absent = ", ".join({*wanted.baselines} - {row.name for row in rows})  # such as LightGBM where it is not installed
-    tags = {"kind": "report", "published": best.description if best else "none", "baselines.absent": absent or "none"}
     page = write_report(fits, rows, report, settings, series, best)
+    tags = {
+        "kind": "report",
+        "study": tracking.study,
+        "published": best.description if best else "none",
+        "baselines.absent": absent or "none",
+        ABOUT: f"{QUESTION} Artifacts, tradeoff.html: the whole report.",
+    }
     with tracked(tracking.experiment, tracking.uri, "report", tags, whole_pipeline=True) as run:
-        run.artifacts(page.parent)
+        log_report(run, page, Path(runs), Path(baselines))
     send()
 
 

@@ -85,11 +85,18 @@ def test_the_pipeline_ends_in_a_report_and_runs_in_mlflow(project: Path) -> None
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("isotrain").experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
-    fits = {run.info.run_name: run for run in runs if "method" in run.data.tags}
+    fits = {run.info.run_name: run for run in runs if run.data.tags["kind"] == "fit"}
     assert set(fits) == {"tuned-0", "isolated-0"}
     assert fits["tuned-0"].data.params["training.steps"] == "20"
     assert fits["tuned-0"].data.tags["data.simulated"] == "yes"
-    assert fits["tuned-0"].data.tags["dvc.stage"] == "train"
+    assert fits["tuned-0"].data.tags["dvc.stage"] == "train" and fits["tuned-0"].data.tags["dvc_exp"]
+    [reported] = [run.info.run_id for run in runs if run.data.tags["kind"] == "report"]
+    assert {run.data.tags["report"] for run in runs} == {reported}
+    experiment, data = client.get_experiment_by_name("isotrain").tags, fits["isolated-0"].data
+    logged = {f"metrics.`{name}`" for name in data.metrics} | {f"tags.`{name}`" for name in data.tags}
+    assert set(json.loads(experiment["mlflow.sharedViewState.report"])["selectedColumns"]) <= logged
+    note = experiment["mlflow.note.content"]
+    assert report["answer"] in note and note.startswith("**SIMULATED series.**")
     stored = {file.path for file in client.list_artifacts(fits["tuned-0"].info.run_id)}
     assert stored >= {"forecasts.npz", "forecaster.json", "model.ckpt", "residuals.npz", "result.json"}
 

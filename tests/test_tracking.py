@@ -2,17 +2,23 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
+from matplotlib.image import imread, imsave
 from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
 from tests.mlflow_server import server
@@ -20,8 +26,8 @@ from tests.search.light_study import small_file_system
 
 from isotrain.training import outbox
 from isotrain.training import tracking as writing
-from isotrain.training.outbox import pending, send
-from isotrain.training.tracking import PendingRun, outbox_folder, project_root, tracked
+from isotrain.training.outbox import pending, send, where
+from isotrain.training.tracking import ABOUT, FIT, PendingRun, log_report, outbox_folder, project_root, tracked
 
 FACTS = {"source": "simulated", "simulated": True, "rows": 9, "sha256": "ab" * 32, "target": "TGBT", "unit": "kW"}
 OPEN_AND_WAIT = """
@@ -48,6 +54,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.chdir(tmp_path)
     outbox._said.clear()
+    outbox._shown.clear()
 
 
 @pytest.fixture
@@ -355,3 +362,155 @@ def test_an_open_run_of_another_machine_is_left_to_it(uri: str) -> None:
     elsewhere = PendingRun("there", "study", uri, {"isotrain.run": "1"}, began=1)
     replace(elsewhere, process={"host": "another", "pid": 1, "born": "never"}).write(outbox_folder())
     assert send() == [] and len(pending()) == 1
+
+
+def fit_of(uri: str, method: str, key: str) -> None:
+    with tracked("study", uri, f"{method}-0", {"kind": "fit", "method": method, FIT: key}) as run:
+        run.metrics({"curve/val_mae": 5.0}, 20)
+        run.once({"final/val_mae": 5.04321})
+
+
+def report_of(uri: str, folder: Path, seconds: dict[str, float | None]) -> None:
+    """A report on the fits ``seconds`` (method -> seconds to the target), whose key is the method's name."""
+    (folder / "reports" / "figures").mkdir(parents=True, exist_ok=True)
+    imsave(folder / "reports" / "figures" / "tradeoff.png", np.zeros((40, 60)))
+    (folder / "reports" / "tradeoff.html").write_text("the page")
+    head = "# Title\n\n**The question.** Why?\n\n> **The answer.** Because.\n\n![A figure](figures/tradeoff.png)\n"
+    (folder / "reports" / "tradeoff.md").write_text(f"{head}\n## The figures\n\nmany\n")
+    rows = [{"method": name, "seed": 0, "seconds_to_target": found} for name, found in seconds.items()]
+    facts = {"answer": "Because.", "data": {"simulated": True}, "runs": rows}
+    (folder / "reports" / "tradeoff.json").write_text(json.dumps(facts))
+    for name in seconds:
+        (folder / "runs" / f"{name}-0").mkdir(parents=True, exist_ok=True)
+        (folder / "runs" / f"{name}-0" / "result.json").write_text(json.dumps({"key": name}))
+    (folder / "baselines.json").write_text(json.dumps({"baselines": [{"key": "ridge"}]}))
+    with tracked("study", uri, "report", {"kind": "report"}) as run:
+        log_report(run, folder / "reports" / "tradeoff.html", folder / "runs", folder)
+
+
+def experiment_tags(uri: str) -> dict[str, str]:
+    return dict(MlflowClient(uri).get_experiment_by_name("study").tags)
+
+
+def test_what_a_run_has_once_is_at_step_0(uri: str) -> None:
+    """MLflow draws a metric as bars only if none of the runs has it at a later step."""
+    with tracked("study", uri, "fit", {}) as run:
+        run.metrics({"curve/val_mae": 5.0}, 20)
+        run.once({"final/val_mae": 5.04321, "final/parameters": 123456})
+    [run_id] = send()
+    client = MlflowClient(uri)
+    names = client.get_run(run_id).data.metrics
+    steps = {name: {m.step for m in client.get_metric_history(run_id, name)} for name in names}
+    assert {name: at for name, at in steps.items() if not name.startswith("system/")} == {
+        "curve/val_mae": {20},
+        "final/val_mae": {0},
+        "final/parameters": {0},
+    }
+    assert names["final/val_mae"] == 5.043 and names["final/parameters"] == 123456
+
+
+def test_the_view_finds_the_report_and_the_fits_in_it_and_no_others(uri: str, tmp_path: Path) -> None:
+    """The filter and the order of the view are asked of the store itself."""
+    fit_of(uri, "old", "old")
+    fit_of(uri, "tuned", "tuned")
+    fit_of(uri, "missed", "missed")
+    with tracked("study", uri, "ridge", {"kind": "baseline", FIT: "ridge"}):
+        pass
+    report_of(uri, tmp_path, {"tuned": 1.23456, "missed": None})
+    send()
+    state = json.loads(experiment_tags(uri)["mlflow.sharedViewState.report"])
+    client = MlflowClient(uri)
+    [experiment] = [run.info.experiment_id for run in stored(uri)[:1]]
+    order = f"{state['orderByKey']} {'ASC' if state['orderByAsc'] else 'DESC'}"
+    found = client.search_runs([experiment], state["searchFilter"], order_by=[order])
+    assert found[0].info.run_name == "report"
+    assert {run.info.run_name for run in found} == {"report", "tuned-0", "missed-0", "ridge"}
+    seconds = {run.info.run_name: run.data.metrics.get("final/seconds_to_target") for run in found}
+    assert seconds["tuned-0"] == 1.235 and math.isnan(seconds["missed-0"] or 0) and seconds["ridge"] is None
+
+
+def test_a_later_report_takes_the_place_of_the_earlier(uri: str, tmp_path: Path) -> None:
+    fit_of(uri, "tuned", "tuned")
+    report_of(uri, tmp_path, {"tuned": 1.0})
+    send()
+    before = experiment_tags(uri)
+    report_of(uri, tmp_path, {"tuned": None})
+    send()
+    after = experiment_tags(uri)
+    assert {tag for tag in after if after[tag] != before[tag]} == {"mlflow.sharedViewState.report", ABOUT}
+    [fit] = [run for run in stored(uri) if run.info.run_name == "tuned-0"]
+    assert math.isnan(fit.data.metrics["final/seconds_to_target"]), "it misses the target of the later report"
+
+
+def test_a_report_that_comes_before_its_fits_says_which_are_absent(
+    uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    report_of(uri, tmp_path, {"tuned": 1.0})
+    send()
+    assert statuses(uri) == {"report": "FINISHED"} and "2 of the 2 fits of the report are not in MLflow" in caplog.text
+
+
+def test_a_run_of_mlflow_run_in_another_experiment_says_where_the_runs_are(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mlflow run` opens its run in the experiment Default if it is asked for no other."""
+    client = MlflowClient(uri)
+    opened = client.create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+    finished(uri)
+    [run_id] = send()
+    assert run_id != opened and statuses(uri) == {"fit": "FINISHED"}
+    assert f"#/experiments/{stored(uri)[0].info.experiment_id}/runs" in client.get_run(opened).data.tags[ABOUT]
+
+
+def test_the_experiment_of_dvc_and_the_stage_are_tags(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "wider")
+    monkeypatch.setenv("DVC_STAGE", "train")
+    finished(uri)
+    send()
+    [experiment] = [run.info.experiment_id for run in stored(uri)]
+    assert (
+        len(MlflowClient(uri).search_runs([experiment], "tags.dvc_exp = 'wider' and tags.`dvc.stage` = 'train'")) == 1
+    )
+
+
+def test_an_experiment_of_an_earlier_version_gets_the_view(uri: str) -> None:
+    MlflowClient(uri).create_experiment("study")
+    finished(uri)
+    send()
+    assert outbox.EXPERIMENT_TAGS.items() <= experiment_tags(uri).items()
+
+
+def test_the_link_needs_no_password_and_says_what_has_to_run(tmp_path: Path) -> None:
+    page = "#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=report"
+    assert where("https://me:secret@host.example/mlflow/", "7", "report") == f"https://host.example/mlflow/{page}"
+    own = where(f"sqlite:///{tmp_path.resolve()}/mlflow.db", "7", "report")
+    assert own == f"http://127.0.0.1:5000/{page} (while `mlflow ui` runs)"
+    assert "mlflow ui --backend-store-uri 'sqlite:////elsewhere.db'" in where("sqlite:////elsewhere.db", "7", "runs")
+
+
+@pytest.mark.slow
+def test_the_link_of_a_server_leads_to_the_view_and_the_note_to_the_artifacts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Asked as the browser asks: the tag that the link names, the picture and the page of the note."""
+    caplog.set_level(logging.INFO, logger="isotrain")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with server(port, tmp_path) as uri:
+        fit_of(uri, "tuned", "tuned")
+        report_of(uri, tmp_path, {"tuned": 1.0})
+        send()
+        [link] = [record.args[0] for record in caplog.records if record.msg == "runs: %s"]  # type: ignore[index]
+        page = urlsplit(urlsplit(str(link)).fragment)
+        [name] = parse_qs(page.query)["viewStateShareKey"]
+        asked = f"{uri}/ajax-api/2.0/mlflow/experiments/get?experiment_id={page.path.split('/')[2]}"
+        with urllib.request.urlopen(asked) as answer:
+            tags = {tag["key"]: tag["value"] for tag in json.load(answer)["experiment"]["tags"]}
+        assert json.loads(tags[f"mlflow.sharedViewState.{name}"])["selectedColumns"]
+        note = tags[ABOUT]
+        assert note.startswith("**SIMULATED series.** **The answer.** Because.") and note.count("Because.") == 1
+        [picture] = [part.split(")")[0] for part in note.split("](")[1:] if part.startswith("get-artifact")]
+        with urllib.request.urlopen(f"{uri}/{picture}") as answer:
+            assert imread(BytesIO(answer.read())).shape[:2] == (20, 30), "half as large, so that it fits into the page"
+        assert "/artifacts/tradeoff.html?workflowType" in note

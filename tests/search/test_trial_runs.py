@@ -83,7 +83,7 @@ def test_a_trial_is_one_flat_run_that_sorts_by_what_matters(here: Place) -> None
     good, failed = stored["isolation-2"], stored["isolation-1"]
     assert (good.info.status, failed.info.status) == ("FINISHED", "FAILED")
     assert good.data.metrics["final/best_val_mae"] == 3.0 and good.data.metrics["final/train_seconds"] == 4.0
-    assert good.data.metrics["trial"] == 2.0 and good.data.metrics["val_mae"] == 6.0
+    assert good.data.metrics["trial"] == 2.0 and good.data.metrics["curve/val_mae"] == 6.0
     assert good.data.params == {"model.hidden": "6"}
     expected = {"study": "isolation", "trial": "2", "seed": "2", "method": "search", "state": "COMPLETE"}
     assert expected.items() <= good.data.tags.items() and good.data.tags["data.simulated"] == "yes"
@@ -114,7 +114,7 @@ def test_what_was_sent_half_and_is_sent_again_is_there_once(here: Place, monkeyp
     assert sync(here).endswith(" 0 left")
     stored = runs(str(here.tracking.uri))
     assert set(stored) == {"isolation-0", "isolation-1", "isolation-2"}
-    history = MlflowClient(here.tracking.uri).get_metric_history(stored["isolation-0"].info.run_id, "val_mae")
+    history = MlflowClient(here.tracking.uri).get_metric_history(stored["isolation-0"].info.run_id, "curve/val_mae")
     assert len(history) == 1
     assert [run.info.status for run in stored.values()].count("FINISHED") == 2
 

@@ -166,6 +166,7 @@ class Tracking(Section):
 
     experiment: str = "isotrain"
     uri: str | None = None  # null = mlflow.db beside params.yaml
+    study: str = "main"  # a tag of every fit, baseline and report
 
 
 Role = Literal["reference", "control", "tested"]

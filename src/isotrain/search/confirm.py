@@ -40,7 +40,8 @@ def confirm(methods: Mapping[str, Settings], seeds: Sequence[int], windows: Path
                 if is_current(out, settings, seed, series.meta["sha256"]):
                     log.info("%s: kept", out)
                 else:
-                    fit_in_child(settings, seed, series, out)
+                    named = settings.tracking.model_copy(update={"study": folder.name})
+                    fit_in_child(settings.model_copy(update={"tracking": named}), seed, series, out)
     finally:
         send()
 

@@ -18,7 +18,7 @@ from isotrain.data.windows import read_meta
 from isotrain.files import read_json, write_text
 from isotrain.search.study import Place, open_study
 from isotrain.training import outbox
-from isotrain.training.tracking import SERIES, PendingRun, outbox_folder, tracking_uri
+from isotrain.training.tracking import CURVE, SERIES, PendingRun, dvc_tags, outbox_folder, tracking_uri
 
 PAUSE = 60.0  # s after which a store that did not answer is tried again
 FINAL = {
@@ -29,7 +29,7 @@ FINAL = {
     "parameters": "parameters",
 }  # attribute of a trial -> metric final/..., as a fit names it
 NOTED = ("worker", "seed", "known", "why", "again_of", "early")  # attributes that become tags
-HISTORY = {"val_mae": "val_mae", "train_loss": "train_loss", "seconds": "train_seconds"}  # column of a row -> metric
+HISTORY = {"val_mae": CURVE["val_mae"], "train_loss": CURVE["train_loss"], "seconds": CURVE["train_seconds"]}
 
 
 class TrialTracking:
@@ -87,17 +87,19 @@ def pending_run(place: Place, trial: FrozenTrial) -> PendingRun:
         status="FAILED" if trial.state == TrialState.FAIL else "FINISHED",
         tags={name: str(attrs[name]) for name in NOTED if name in attrs}
         | {
+            "kind": "trial",
             "method": "search",
             "state": trial.state.name,
             "sampler": place.search.sampler,
             "git.commit": str(attrs.get("commit", "none")),
             "data.simulated": "yes" if meta["simulated"] else "no",
-        },
+        }
+        | dvc_tags(),
         params={path: str(value) for path, value in params.items()},
         series={key: meta[key] for key in SERIES},
     )
     for name, value in _final(trial):
-        run.metric(name, value, int(attrs.get("steps", 0)), ended)
+        run.metric(name, value, 0, ended)  # a trial has it once: MLflow draws it as a bar
     for row in result.get("history", []):
         for column, name in HISTORY.items():
             run.metric(name, row[column], row["step"], ended)

@@ -20,7 +20,7 @@ from isotrain.config.sections import Tracking
 from isotrain.data.windows import Windows
 from isotrain.files import read_json, reading, replacing, sha256, sha256_text, write_json
 from isotrain.training.machine import alone
-from isotrain.training.tracking import tracked
+from isotrain.training.tracking import ABOUT, FIT, tracked
 
 log = logging.getLogger(__name__)
 FINAL = {"seconds": "final/train_seconds"}  # key of a row -> metric
@@ -52,7 +52,7 @@ def run_baselines(
             rows[name] = finished[name]
             continue
         with alone(), on_cores(threads):
-            rows[name] = {**_run(name, windows, folder / name, tracking), "key": key}
+            rows[name] = {**_run(name, windows, folder / name, tracking, key), "key": key}
         write_json(path, {"baselines": list((finished | rows).values())})
     write_json(path, {"baselines": list(rows.values())})
     return list(rows.values())
@@ -89,8 +89,17 @@ def on_cores(count: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _run(name: str, windows: Windows, folder: Path, tracking: Tracking) -> Score:
-    tags = {"kind": "baseline", "baseline": name, "data.source": str(windows.meta["source"])}
+def _run(name: str, windows: Windows, folder: Path, tracking: Tracking, key: str) -> Score:
+    tags = {
+        "kind": "baseline",
+        "study": tracking.study,
+        "method": name,
+        "role": "baseline",
+        "data.source": str(windows.meta["source"]),
+        "data.simulated": "yes" if windows.meta["simulated"] else "no",
+        FIT: key,
+        ABOUT: "a forecast without a network, scored on the same hours as the fits",
+    }
     with tracked(tracking.experiment, tracking.uri, name, tags) as run:
         run.dataset(windows.meta)
         row, arrays, fitted = score(name, BASELINES[name], windows)
@@ -99,7 +108,7 @@ def _run(name: str, windows: Windows, folder: Path, tracking: Tracking) -> Score
                 draft.write_bytes(fitted.file)
         with replacing(folder / "forecasts.npz") as draft, draft.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for its one flag
-        run.metrics({FINAL[key]: v for key, v in row.items() if key in FINAL and isinstance(v, int | float)})
+        run.once({FINAL[key]: v for key, v in row.items() if key in FINAL and isinstance(v, int | float)})
         run.artifacts(folder)
     seen = "none (refit)" if row["val_mae"] is None else f"{row['val_mae']:.3f}"
     log.info("baseline %s: val MAE %s, test MAE %.3f kW, %.1f s", name, seen, row["test_mae"], row["seconds"])

@@ -1,7 +1,6 @@
 """The one way to train: a method, a seed and windows in; a result, a checkpoint and an MLflow run out."""
 
 import logging
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
 from isotrain.training.fits import Allowed, fit_key
 from isotrain.training.machine import alone, commit, hardware, machine_seconds
 from isotrain.training.result import Result, log_result, scored, timed
-from isotrain.training.tracking import SERIES, Run, tracked
+from isotrain.training.tracking import ABOUT, CURVE, FIT, SERIES, Run, tracked
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to pass on
 warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning")  # Lightning's own to mend
@@ -215,8 +214,8 @@ def _train(job: Fit, loop: Loop, run: Run) -> Result:
     saves = Resume(checkpoint_to_resume(job))
 
     def on_row(row: Row) -> None:
-        hidden = {"step", "val_mae"} if s.training.refit else {"step"}  # an error of what was trained on says nothing
-        shown = {key: value for key, value in row.items() if key not in hidden and isinstance(value, int | float)}
+        hidden = {"val_mae"} if s.training.refit else set()  # an error of what was trained on says nothing
+        shown = {CURVE[key]: float(value) for key, value in row.items() if key in CURVE and key not in hidden}  # type: ignore[arg-type]
         run.metrics(shown, row["step"])
         says = f"loss {row['train_loss']:.3f}" if s.training.refit else f"val MAE {row['val_mae']:.3f} kW"
         if saves.is_due(row["train_seconds"]):
@@ -267,12 +266,15 @@ def checkpoint_to_resume(job: Fit) -> Path:
 def _tags(job: Fit) -> dict[str, str]:
     meta = job.windows.meta
     return {
+        "kind": "fit",
+        "study": job.settings.tracking.study,
         "method": job.settings.method,
         "seed": str(job.seed),
+        ABOUT: job.settings.about,
+        FIT: fit_key(job.settings, job.seed, meta["sha256"]),
         "data.source": str(meta["source"]),
         "data.simulated": "yes" if meta["simulated"] else "no",
         "git.commit": commit() or "none",
-        "dvc.stage": os.environ.get("DVC_STAGE", "none"),
         "regime": job.settings.training.regime,
         "role": job.settings.role,
     }

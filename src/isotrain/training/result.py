@@ -152,7 +152,7 @@ def log_result(run: Run, result: Result) -> None:
     """The final figures as metrics, the machine as tags."""
     final = {f"final/{name}": v for name, v in result.items() if name in FINAL and isinstance(v, int | float)}
     seconds = {f"seconds/{phase}": value for phase, value in result["phase_seconds"].items()}
-    run.metrics({**final, **seconds}, result["steps"])
+    run.once({**final, **seconds})
     run.history(result["selections"], "isolation")
     hardware = {f"hardware.{key}": str(value) for key, value in result["hardware"].items()}
     run.tags({**hardware, "lstm.backend": result["backend"], "diverged": "yes" if result["diverged"] else "no"})

@@ -13,9 +13,11 @@ import contextlib
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +37,24 @@ SERIES = ("source", "simulated", "rows", "sha256", "target", "unit")  # what :me
 EXPERIMENTS = (".dvc", "tmp", "exps")  # where DVC runs queued experiments
 EVERY_SECONDS = 30.0  # between two times that an open run is written
 RUN, ARTIFACTS = "run.json", "artifacts"
+FIT = "isotrain.fit"  # tag: the key of a fit or of a baseline, by which a report finds its run
+ABOUT = "mlflow.note.content"  # tag: what MLflow shows as the description of a run, and as the note of an experiment
+CURVE = {  # what is known at a validation -> metric; a name of its own, so that the final figure has its name alone
+    "train_seconds": "curve/seconds",
+    "val_mae": "curve/val_mae",
+    "train_loss": "curve/train_loss",
+    "isolated_fraction": "curve/isolated_fraction",
+}
+
+PICTURE = r"(!\[[^]]*\])\(([^):]+)\)"  # of Markdown: its caption, its path
+READING = """**How to read the runs.** A row is one training of a method (a fit) with one seed, or a baseline.
+`final/isolated_fraction` is the share that was isolated (frozen), as a mean over the steps. `final/seconds_to_target`
+is how many training seconds it took to reach the validation error of the tuned reference: empty for a baseline, NaN if
+the fit never reached it. `final/train_seconds` counts training alone. Errors (MAE) are in kW, and a smaller one is
+better. The charts of a selection begin with the learning curves (`curve/`), then the final figures as bars (`final/`).
+
+[The whole report](tradeoff.html)
+"""
 
 
 @dataclass
@@ -55,6 +75,8 @@ class PendingRun:
         series: what :data:`SERIES` names of the series behind it.
         process: the machine, the process and when it started, to tell whether it still runs.
         taken_up: the run of MLflow that ``mlflow run`` opened for it.
+        note: the note of the experiment, Markdown; its pictures and pages are paths of this run's artifacts.
+        reported: (key, metrics) of each run that this one reports on, to be written beside what that run has.
 
     Example:
         >>> run = PendingRun("rich-0", "isotrain", "sqlite:///mlflow.db", {"isotrain.run": "1"}, began=0)
@@ -76,6 +98,8 @@ class PendingRun:
     series: dict[str, Any] | None = None
     process: dict[str, Any] | None = None
     taken_up: str | None = None
+    note: str | None = None
+    reported: list[tuple[str, dict[str, float | str]]] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: Path) -> "PendingRun":
@@ -92,7 +116,7 @@ class PendingRun:
 
     def metric(self, name: str, value: float, step: int, moment: int) -> None:
         """Add a metric."""
-        self.metrics.append((name, float(value) if math.isfinite(value) else str(float(value)), step, moment))
+        self.metrics.append((name, _json_number(value), step, moment))
 
     def write(self, outbox: Path) -> Path:
         """Write it whole below ``outbox``, over what was written of it before; returns its folder."""
@@ -119,7 +143,16 @@ class Run:
         self._pending.params |= {key: str(value) for key, value in values.items()}
         self._write()
 
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+    def once(self, values: Mapping[str, float]) -> None:
+        """Metrics that a run has once, to four digits: the table of MLflow shows every digit that it is given.
+
+        All at step 0: what has later steps is drawn as a curve, what has none as bars.
+        """
+        now = now_ms()
+        for name, value in values.items():
+            self._pending.metric(name, four_digits(value), 0, now)
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Metrics at ``step``, with the machine's and the process's load beside them."""
         now = now_ms()
         for name, value in {**values, **_system()}.items():
@@ -138,6 +171,14 @@ class Run:
     def tags(self, values: Mapping[str, str]) -> None:
         """Tags besides those that the run was opened with."""
         self._pending.tags |= {key: str(value) for key, value in values.items()}
+
+    def note(self, text: str) -> None:
+        """The note of the experiment, in place of its old one: Markdown that names artifacts of this run by path."""
+        self._pending.note = text
+
+    def report_on(self, fit: str, metrics: Mapping[str, float]) -> None:
+        """This run reports on the one whose tag :data:`FIT` is ``fit``, and gives it ``metrics``."""
+        self._pending.reported.append((fit, {name: _json_number(four_digits(v)) for name, v in metrics.items()}))
 
     def dataset(self, meta: Mapping[str, Any]) -> None:
         """Name the series behind the run: source, digest (sha256), rows."""
@@ -187,7 +228,7 @@ def tracked(
             uri=masked(tracking_uri(uri)),
             key={"isotrain.run": uuid.uuid4().hex},
             began=now_ms(),
-            tags={key: str(value) for key, value in tags.items()},
+            tags={key: str(value) for key, value in tags.items()} | dvc_tags(),
             process={"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())},
             taken_up=None if "DVC_STAGE" in os.environ and not whole_pipeline else os.environ.get("MLFLOW_RUN_ID"),
         ),
@@ -203,6 +244,41 @@ def tracked(
         raise
     finally:
         run.end(status)
+
+
+def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
+    """The report: ``page`` and what lies beside it as artifacts, its head as the note of the experiment.
+
+    The answer comes first: folded, MLflow shows the first line of a note. Each fit in the report, of the folder
+    ``runs``, gets the seconds to the target, which are known now; NaN if it missed.
+    """
+    from matplotlib.image import thumbnail
+
+    report = read_json(page.with_suffix(".json"))
+    _, *head = page.with_suffix(".md").read_text("utf-8").split("\n## ")[0].split("\n\n")
+    kind = "**SIMULATED series.** " if report["data"]["simulated"] else ""
+    answer = f"{kind}**The answer.** {report['answer']}"
+    note = "\n\n".join([answer, *(block.strip() for block in head if report["answer"] not in block), READING])
+    run.artifacts(page.parent)
+    run.note(re.sub(PICTURE, r"\1(note/\2)", note))
+    with tempfile.TemporaryDirectory() as scratch:
+        for _, picture in re.findall(PICTURE, note):
+            small = Path(scratch) / picture
+            small.parent.mkdir(parents=True, exist_ok=True)
+            thumbnail(str(page.parent / picture), str(small), scale=0.5)  # MLflow cuts off what is wider than its page
+        run.artifacts(Path(scratch), "note")
+    for row in report["runs"]:
+        fit = read_json(runs / f"{row['method']}-{row['seed']}" / "result.json")
+        seconds = row["seconds_to_target"]
+        run.report_on(fit["key"], {"final/seconds_to_target": math.nan if seconds is None else seconds})
+    for row in read_json(baselines / "baselines.json")["baselines"]:
+        run.report_on(row["key"], {})
+
+
+def dvc_tags() -> dict[str, str]:
+    """The stage of DVC that this process belongs to, and the experiment, where there is one."""
+    known = {"dvc.stage": "DVC_STAGE", "dvc_exp": "DVC_EXP_NAME"}
+    return {tag: os.environ[name] for tag, name in known.items() if os.environ.get(name)}
 
 
 def tracking_uri(uri: str | None = None) -> str:
@@ -231,6 +307,15 @@ def project_root() -> Path:
 def now_ms() -> int:
     """Milliseconds since 1970."""
     return int(time.time() * 1000)
+
+
+def four_digits(value: float) -> float:
+    """``value`` to four digits if it has a fraction."""
+    return value if isinstance(value, int) or not math.isfinite(value) else float(f"{value:.4g}")
+
+
+def _json_number(value: float) -> float | str:
+    return float(value) if math.isfinite(value) else str(float(value))
 
 
 def _born(pid: int) -> str:
