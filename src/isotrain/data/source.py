@@ -416,7 +416,7 @@ def _suspicion(values: pd.Series, column: Column, key: str, *, target: bool) -> 
     if median > PROBABLY_WATTS and column.unit is None:  # who wrote a unit meant it: a district uses as much
         return (
             f"half of the values exceed {median:.0f} kW, probably watts: set ingest.columns.{key}.unit to W, "
-            "or to kW if they are kilowatts indeed"
+            "or to kW or MW if that is what the file holds"
         )
     if target and column.unit in ("W", "Wh") and median < PROBABLY_KILOWATTS and median > 0:
         return (
