@@ -164,7 +164,7 @@ def write_page(out: Path, runs: Path, chosen: Sequence[Shape]) -> None:
         "`python -m experiments.credit.building WINDOWS --table`. Medians over the seeds, in brackets their 90 % "
         f"interval (the range, up to three seeds). The target of a shape is {1 + TOLERANCE:g} times the median of "
         "tuned's least validation error. *Equal*: the 90 % interval of the paired ratio to native's validation error "
-        f"lies within {MARGIN:.1%} of 1; not judged (–) with fewer than {LEAST} seeds.",
+        f"lies within {MARGIN:.1%} of 1; *lower*, if not: it lies below 1; not judged (–) with fewer than {LEAST} seeds.",
     ]
     kept: list[dict[str, Any]] = []
     for shape in chosen:
@@ -227,8 +227,14 @@ def _row(shape: Shape, method: str, known: Mapping[str, Mapping[int, Any]], targ
         "val_mae": _interval([best(r) for r in own.values()]).as_json(),
         "test_mae": _interval([r["test_mae"] for r in own.values()]).as_json(),
         "error_to_native": ratio.as_json(),
-        "equal": (ratio.low >= 1 - MARGIN and ratio.high <= 1 + MARGIN) if len(paired) >= LEAST else None,
+        "equal": _judged(ratio) if len(paired) >= LEAST else "–",
     }
+
+
+def _judged(ratio: Interval) -> str:
+    if ratio.low >= 1 - MARGIN and ratio.high <= 1 + MARGIN:
+        return "yes"
+    return "lower" if ratio.high < 1 else "no"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -242,7 +248,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells += [
             _said(r["val_mae"], ".3f"),
             _said(r["error_to_native"], ".4f"),
-            {None: "–", True: "yes", False: "no"}[r["equal"]],
+            r["equal"],
         ]
         lines.append("| " + " | ".join([*cells, _said(r["test_mae"], ".3f")]) + " |")
     return "\n".join(lines)
