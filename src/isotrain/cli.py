@@ -58,6 +58,9 @@ def parser() -> argparse.ArgumentParser:
     log_model.add_argument("--errors-of", metavar="FOLDER", help=ERRORS_OF)
     log_model.set_defaults(command=_log_model)
 
+    reset = commands.add_parser("reset", help="set back what experiments (dvc exp run -S) changed in params.yaml")
+    reset.set_defaults(command=_reset)
+
     search = commands.add_parser("search", help="one worker of a study, how the study stands, its MLflow runs")
     _add_search(search.add_subparsers(required=True, metavar="COMMAND"))
     return top
@@ -113,6 +116,12 @@ def _log_model(asked: argparse.Namespace) -> None:
 
     uri = log_model(_bundle(asked.folder, asked.errors_of), asked.csv, load(PARAMS).tracking, asked.name)
     logging.info("logged as %s", uri)
+
+
+def _reset(asked: argparse.Namespace) -> None:
+    from isotrain.config.experiments import reset
+
+    print(reset() or f"{PARAMS} has no value of an experiment")
 
 
 def _worker(asked: argparse.Namespace) -> None:

@@ -174,10 +174,12 @@ def _contract(
     }
 
 
-def _metrics(comparison: Comparison) -> dict[str, dict[str, float | None]]:
-    """Medians for `dvc metrics`."""
-    names = ("val_mae", "test_mae", "train_seconds", "seconds_to_target")
-    return {entry["name"]: {name: entry[name]["median"] for name in names} for entry in entries(comparison)}
+def _metrics(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """Medians for `dvc metrics`, and of which series: so that `dvc metrics diff` says where two are not comparable."""
+    data, names = comparison.runs[0].data, ("val_mae", "test_mae", "train_seconds", "seconds_to_target")
+    series = {"source": _source(comparison.runs[0]), "hours": data["rows"], "sha256": str(data["sha256"])[:12]}
+    methods = {entry["name"]: {name: entry[name]["median"] for name in names} for entry in entries(comparison)}
+    return {"series": series, **methods}
 
 
 def _markdown(
