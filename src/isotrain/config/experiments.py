@@ -5,6 +5,7 @@ newest experiment, else those of the last commit. Everything else in the file, e
 """
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from isotrain.config.params import flatten
 from isotrain.config.reader import read_yaml
 from isotrain.errors import InputError, run_as_command
+from isotrain.files import write_text
 
 PARAMS = "params.yaml"
 KEPT = ("paths", "ingest", "tracking", "search")  # the series and how it is read, where results go, the study's budget
@@ -125,3 +127,5 @@ def _write(changes: Mapping[str, Any]) -> None:
                 section[key] = value
             else:
                 section.pop(key, None)
+    text = Path(PARAMS).read_text(encoding="utf-8")  # DVC leaves a comment in the column where a longer value put it
+    write_text(PARAMS, re.sub(r"^([^'\"\n]*\S) {2,}#", r"\1 #", text, flags=re.MULTILINE))

@@ -266,9 +266,7 @@ def in_child(call: Callable[[], T]) -> T:
 
 
 def _run_child(call: Callable[[], object], sender: Connection, parent: int) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches both: the parent says so, and ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both: the parent says so, and ends this one
     if hasattr(signal, "SIGTERM") and os.uname().sysname == "Linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before this process asked to follow it
