@@ -78,7 +78,7 @@ def run_as_command(main: Callable[..., None], on_refusal: Callable[[], str] = st
     program and keeps its traceback. Ctrl-C ends the command with one line and status 130. Nothing that is printed or
     logged shows a password. What ``on_refusal`` does and says follows the line of an :class:`InputError`.
     """
-    lines = _Lines(sys.stderr)
+    lines = Lines(sys.stderr)
     logging.basicConfig(level=logging.INFO, handlers=[lines])
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every plug-in, at import, and every migration
     for handler in logging.getLogger().handlers:
@@ -113,7 +113,7 @@ def _check_words(main: Callable[..., None], words: list[str]) -> None:
         raise InputError(f"{problem}: call {Path(sys.argv[0]).name} {named}") from None
 
 
-class _Lines(logging.StreamHandler[TextIO]):
+class Lines(logging.StreamHandler[TextIO]):
     """Log lines, of which a passing one is written over by the next where somebody watches."""
 
     _passing = False

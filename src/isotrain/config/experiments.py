@@ -75,7 +75,7 @@ def _paths_set(lines: list[list[str]]) -> list[str]:
     """The dotted paths of params.yaml that a command line of DVC among ``lines`` sets."""
     words = next((words for words in lines if any(Path(word).name == "dvc" for word in words[:4])), [])
     given = []
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip(words, [*words[1:], ""], strict=False):
         if word in SET_PARAM:
             given.append(after)
         elif word.startswith(SET_PARAM):

@@ -304,8 +304,8 @@ class LSTM(nn.LSTM):
 
     def __prepare_scriptable__(self) -> "LSTM":  # torch.jit.script asks for it first
         raise InputError(
-            "torch.jit.script cannot compile isotrain.lstm.LSTM: use torch.export or torch.jit.trace, or load its "
-            "state_dict into a torch.nn.LSTM of the same arguments"
+            "torch.jit.script cannot compile isotrain.lstm.LSTM: load its state_dict into a torch.nn.LSTM of the same "
+            "arguments, and compile that"
         )
 
     def _packed(self, input: PackedSequence, hx: States | None) -> tuple[PackedSequence, States]:
