@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from isotrain.errors import run_as_command
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from isotrain.forecast.bundle import Bundle
 
 PARAMS = "params.yaml"
@@ -38,8 +40,10 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser("isotrain", description="Use a trained forecaster, search for a better one.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    forecast = commands.add_parser("forecast", help="forecast the hours after the last row of a CSV")
-    forecast.add_argument("--csv", type=Path, required=True, help="recent history, in the form of the training file")
+    forecast = commands.add_parser("forecast", help="forecast the hours after the last row of a series")
+    forecast.add_argument(
+        "--csv", type=Path, help="recent history, in the form of the training file (default: the series of the study)"
+    )
     forecast.add_argument("--out", type=_file, required=True, help="the CSV to write: a row an hour, kW")
     forecast.add_argument("--plot", type=_figure, help="a figure to write too, .png or .svg")
     forecast.add_argument(
@@ -91,13 +95,13 @@ def _on_a_study(command: Callable[[argparse.Namespace], None], asked: argparse.N
 
 def _forecast(asked: argparse.Namespace) -> None:
     from isotrain.files import replacing
-    from isotrain.serve.predict import predict, read_series, use_one_thread
+    from isotrain.serve.predict import predict, use_one_thread
 
     logging.getLogger("isotrain.lstm").setLevel(logging.WARNING)  # do not report which kernels compute it
     use_one_thread()
     bundle = _bundle(_folder(asked.model), asked.errors_of)
     logging.info("forecaster: %s, method %s", asked.model or bundle.folder, bundle.settings.method)
-    table = read_series(bundle, asked.csv)
+    table = _table(bundle, asked.csv)
     answer = predict(bundle, table, asked.coverage)
     with replacing(asked.out) as draft:
         answer.to_csv(draft, index=False, float_format="%.3f")
@@ -108,6 +112,25 @@ def _forecast(asked: argparse.Namespace) -> None:
 
         save(forecast_figure(bundle, table), asked.plot)
         logging.info("%s: the last week and the forecast", asked.plot)
+
+
+def _table(bundle: "Bundle", csv: Path | None) -> "pd.DataFrame":
+    """The repaired series of ``csv``, or that of the study."""
+    from isotrain.data.ingest import read
+    from isotrain.serve.predict import check_recent, read_series
+
+    if csv is not None:
+        return read_series(bundle, csv)
+    from isotrain.config import load
+    from isotrain.errors import InputError
+
+    tidy = Path(load(PARAMS).paths.tidy)
+    if not tidy.is_dir():
+        raise InputError(f"there is no series in {tidy}: run `make reproduce` first, or name a file with --csv")
+    table, facts = read(tidy)
+    table.attrs["source"] = facts["source"]
+    check_recent(table, bundle)
+    return table
 
 
 def _log_model(asked: argparse.Namespace) -> None:

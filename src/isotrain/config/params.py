@@ -119,10 +119,10 @@ class MethodsView(Section):
         return _validate(Settings, values, self._where(name, overrides))
 
     def whole_settings(self, name: str) -> Settings:
-        """As :meth:`settings`; where nothing is isolated, with the section ``isolation`` at a fraction of 0."""
+        """As :meth:`settings`; where nothing is isolated, with the library's own isolation at a fraction of 0."""
         values = self._values(name, None)
         if values["isolation"] is None:
-            values["isolation"] = _merged(plain(self.isolation), {"schedule": {"fraction": 0.0}})
+            values["isolation"] = plain(Isolation(schedule=Schedule(fraction=0.0)))
         return _validate(Settings, values, self._where(name, None))
 
     def _values(self, name: str, overrides: Mapping[str, object] | None) -> dict[str, Any]:
