@@ -49,7 +49,11 @@ def test_the_file_in_the_repository_is_valid() -> None:
             "streamed",
             ("methods.steps-adaptive", "neglected needs", "windowed"),
         ),
-        ("isolation.schedule.fraction", 0.75, ("methods.isolated", "= 0.75 would isolate every layer", "less than 0.75")),
+        (
+            "isolation.schedule.fraction",
+            0.75,
+            ("methods.isolated", "would isolate every layer", "less than 0.75"),
+        ),
         ("model.encoder", "gru", ("methods.autonomous-75", "needs model.encoder lstm", "masked")),
         ("isolation.zone", "uint", ("isolation.zone", "did you mean 'unit'?")),
         ("compare.baselines", ["rigde"], ("compare.baselines.0 = 'rigde'", "did you mean 'ridge'?")),

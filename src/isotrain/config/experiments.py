@@ -117,6 +117,7 @@ def _write(changes: Mapping[str, Any]) -> None:
 
     if not changes:
         return
+    before = {*Path(PARAMS).read_text(encoding="utf-8").splitlines()}
     with modify_yaml(PARAMS) as values:
         for path, value in changes.items():
             *parents, key = path.split(".")
@@ -127,5 +128,7 @@ def _write(changes: Mapping[str, Any]) -> None:
                 section[key] = value
             else:
                 section.pop(key, None)
-    text = Path(PARAMS).read_text(encoding="utf-8")  # DVC leaves a comment in the column where a longer value put it
-    write_text(PARAMS, re.sub(r"^([^'\"\n]*\S) {2,}#", r"\1 #", text, flags=re.MULTILINE))
+    # DVC leaves a comment in the column to which a longer value had moved it
+    lines = Path(PARAMS).read_text(encoding="utf-8").splitlines()
+    short = [line if line in before else re.sub(r"^([^'\"]*\S) {2,}#", r"\1 #", line) for line in lines]
+    write_text(PARAMS, "\n".join(short) + "\n")
