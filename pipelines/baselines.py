@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from isotrain.config import CompareView, load
-from isotrain.errors import run_as_command
+from isotrain.config.experiments import run_stage
 
 
 def main(windows: str, out: str, params: str) -> None:
@@ -18,4 +18,4 @@ def main(windows: str, out: str, params: str) -> None:
 
 
 if __name__ == "__main__":
-    run_as_command(main)
+    run_stage(main)

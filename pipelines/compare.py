@@ -1,9 +1,10 @@
 """Stage compare: the report of all fits beside the baselines."""
 
+import logging
 from pathlib import Path
 
 from isotrain.config import CompareView, load
-from isotrain.errors import run_as_command
+from isotrain.config.experiments import run_stage
 
 
 def main(windows: str, runs: str, baselines: str, report: str, params: str) -> None:
@@ -36,7 +37,8 @@ def main(windows: str, runs: str, baselines: str, report: str, params: str) -> N
     with tracked(tracking.experiment, tracking.uri, "report", tags, whole_pipeline=True) as run:
         log_report(run, page, Path(runs), Path(baselines))
     send()
+    logging.info("report: %s", page)
 
 
 if __name__ == "__main__":
-    run_as_command(main)
+    run_stage(main)

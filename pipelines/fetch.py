@@ -1,5 +1,6 @@
 """Not a stage: bring a CSV (path or URL) into data/raw under DVC, and make it the series that the study reads."""
 
+import os
 import re
 import subprocess
 import sys
@@ -25,7 +26,10 @@ def main(source: str, params: str) -> None:
     if goal.resolve() != Path(source).resolve():
         refuse_to_replace(goal, source)
         again = ["--force"] if goal.exists() else []
-        words = [sys.executable, "-m", "dvc", "import-url", *again, "--", source, str(goal)]
+        # DVC reads a relative path from the folder of the goal on
+        local = Path(source).exists() and not Path(source).is_absolute()
+        origin = os.path.relpath(Path(source).resolve(), raw.resolve()) if local else source
+        words = [sys.executable, "-m", "dvc", "import-url", *again, "--", origin, str(goal)]
         if subprocess.run(words, check=False).returncode:
             raise InputError(f"{source} could not be fetched, DVC says above why: check the address")
     write_text(raw / BROUGHT_IN, goal.name + "\n")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from isotrain.config import IngestView, load
-from isotrain.errors import run_as_command
+from isotrain.config.experiments import run_stage
 
 
 def main(raw: str, tidy: str, reports: str, params: str) -> None:
@@ -19,4 +19,4 @@ def main(raw: str, tidy: str, reports: str, params: str) -> None:
 
 
 if __name__ == "__main__":
-    run_as_command(main)
+    run_stage(main)

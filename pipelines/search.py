@@ -3,7 +3,7 @@
 Goes on where it was interrupted.
 """
 
-from isotrain.errors import run_as_command
+from isotrain.config.experiments import run_stage
 from isotrain.search.confirm import confirm_best
 from isotrain.search.local_workers import run_workers
 from isotrain.search.storage import reachable
@@ -17,4 +17,4 @@ def main(params: str) -> None:
 
 
 if __name__ == "__main__":
-    run_as_command(main)
+    run_stage(main)

@@ -1,7 +1,9 @@
 """Stage search_report: the page of the search, from the study and from what was run again on fresh seeds."""
 
+import logging
+
 from isotrain.config import SearchReportView, load
-from isotrain.errors import run_as_command
+from isotrain.config.experiments import run_stage
 
 
 def main(report: str, params: str) -> None:
@@ -23,7 +25,8 @@ def main(report: str, params: str) -> None:
         for path in (page, *(page.with_suffix(kind) for kind in (".md", ".json")), page.with_suffix("")):
             run.artifacts(path, "search" if path.is_dir() else None)
     send()
+    logging.info("report: %s", page)
 
 
 if __name__ == "__main__":
-    run_as_command(main)
+    run_stage(main)

@@ -1,7 +1,8 @@
 """Stage train: every fit of the study, or with METHOD and SEED that one fit alone."""
 
 from isotrain.config import CompareView, load
-from isotrain.errors import InputError, run_as_command
+from isotrain.config.experiments import run_stage
+from isotrain.errors import InputError
 from isotrain.training.fits import run_fits
 
 
@@ -15,4 +16,4 @@ def main(windows: str, runs: str, params: str, method: str = "", seed: str = "")
 
 
 if __name__ == "__main__":
-    run_as_command(main)
+    run_stage(main)

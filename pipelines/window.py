@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from isotrain.config import WindowView, load
-from isotrain.errors import run_as_command
+from isotrain.config.experiments import run_stage
 
 
 def main(tidy: str, windows: str, params: str) -> None:
@@ -19,4 +19,4 @@ def main(tidy: str, windows: str, params: str) -> None:
 
 
 if __name__ == "__main__":
-    run_as_command(main)
+    run_stage(main)

@@ -49,6 +49,15 @@ def test_the_file_in_the_repository_is_valid() -> None:
             "streamed",
             ("methods.steps-adaptive", "neglected needs", "windowed"),
         ),
+        (
+            "isolation.schedule.fraction",
+            0.75,
+            ("methods.isolated", "would isolate every layer", "less than 0.75"),
+        ),
+        ("model.encoder", "gru", ("methods.autonomous-75", "needs model.encoder lstm", "masked")),
+        ("isolation.zone", "uint", ("isolation.zone", "did you mean 'unit'?")),
+        ("compare.baselines", ["rigde"], ("compare.baselines.0 = 'rigde'", "did you mean 'ridge'?")),
+        ("training.stretch", 50_000, ("training.stretch of 50000 h", "ingest.simulated.hours")),
         ("isolation.renew", 40, ("isolation", "renew = 40 is for states before the last steps")),
         ("methods.small.extends", "nativ", ("methods.small.extends", "'nativ'", "did you mean 'native'?")),
         ("methods.native.extends", "small", ("extends itself", "small -> native")),
@@ -235,8 +244,9 @@ def test_nothing_is_isolated_unless_a_method_says_so() -> None:
 
 def test_the_section_isolation_reaches_the_method_isolated_alone() -> None:
     before, after = (load(PARAMS, view=MethodsView, overrides={"isolation.every": every}) for every in (20, 30))
-    changed = [name for name in before.methods if before.settings(name) != after.settings(name)]
-    assert changed == ["isolated"]
+    for resolved in (MethodsView.settings, MethodsView.whole_settings):  # of a fit; of the search
+        changed = [name for name in before.methods if resolved(before, name) != resolved(after, name)]
+        assert changed == ["isolated"]
 
 
 def test_the_order_of_keys_never_matters(tmp_path: Path) -> None:

@@ -2,9 +2,15 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -31,12 +37,21 @@ QUICK = {
 }
 
 
-def run(project: Path, *words: str) -> str:
+def run(project: Path, *words: str, status: int = 0) -> str:
+    """What a command says, given as words, or as README gives it: one text for a shell."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "DVC"))}
+    env = {key: value for key, value in env.items() if not key.lower().endswith("_proxy")} | {"COLUMNS": "120"}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    done = subprocess.run(words, cwd=project, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    given = ["bash", "-c", words[0]] if len(words) == 1 else words
+    done = subprocess.run(given, cwd=project, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == status, f"{' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout + done.stderr
+
+
+def commands(title: str, file: str = "README.md") -> list[str]:
+    """The commands of a section of a page, as it has them."""
+    section = (ROOT / file).read_text(encoding="utf-8").split(f"{title}\n")[1].split("\n## ")[0]
+    return [one for one in re.findall(r"^```\n(.*?)\n```|^\| `([^`]+)`", section, re.M | re.S) for one in one if one]
 
 
 def script(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -65,7 +80,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(goal, "git", "add", "--all")
     run(goal, "git", "commit", "--quiet", "--message", "start")
     settings = [word for key, value in QUICK.items() for word in ("--set-param", f"{key}={value}")]
-    run(goal, "dvc", "exp", "run", *settings)
+    said = run(goal, "dvc", "exp", "run", *settings)
+    assert "fit 1 of 2: tuned, seed 0" in said and re.search(r"fit 2 of 2, about \d+ \w+ left: isolated, seed 0", said)
+    assert "report: reports/tradeoff.html" in said
+    (goal / ".venv").mkdir()  # set up already
+    for part in ("bin", "lib", "pyvenv.cfg"):
+        (goal / ".venv" / part).symlink_to(Path(sys.prefix) / part)
+    (goal / ".venv" / ".ready").touch()
+    run(goal, "git", "commit", "--quiet", "--all", "--message", "a small study")
     return goal
 
 
@@ -102,13 +124,63 @@ def test_the_pipeline_ends_in_a_report_and_runs_in_mlflow(project: Path) -> None
 
 
 @pytest.mark.slow
-def test_what_did_not_change_does_not_run_again(project: Path) -> None:
+def test_the_commands_that_readme_gives_to_try_things(project: Path) -> None:
+    """In the order of the page, on the simulated series; each leaves params.yaml as the next one needs it."""
+    first, own, reset, diff, ui, one_fit, *_, shown = commands("## Trying things")
+    params = project / "params.yaml"
+    start = params.read_text()
     assert "Data and pipelines are up to date" in run(project, "dvc", "repro")
-    said = run(project, "dvc", "exp", "run", "--set-param", "isolation.schedule.start=0.5")
-    assert "fit 1 of 1: isolated, seed 0" in said
+    said = run(project, first)
+    assert first == "dvc exp run -S isolation.schedule.start=0.5" and "fit 1 of 1: isolated, seed 0" in said
     assert "Running stage 'window'" not in said and "Running stage 'baselines'" not in said
-    shown = run(project, "dvc", "exp", "show", "--csv")
-    assert "isolation.schedule.start" in shown and "isolated.val_mae" in shown
+    assert "report: reports/tradeoff.html" in said
+    assert [a for a, b in zip(start.splitlines(), params.read_text().splitlines(), strict=True) if a != b] == [
+        "    start: 0.25 # share of the training before isolation begins"
+    ]
+    before = params.read_text()
+    units, refused, *_ = commands("# Trying things with DVC", "docs/experiments.md")
+    said = run(project, refused, status=255)
+    line = next(line for line in said.splitlines() if line.startswith("error: "))
+    assert "would isolate every layer of the encoder" in line and "isolation.schedule.fraction is 0.5 again" in line
+    assert "fit 1" not in said and params.read_text() == before
+    table = run(project, shown)
+    assert max(map(len, table.splitlines())) <= 120 and "…" not in table
+    assert "isolated.test_mae" in table and "isolation.schedule.start" in table and "0.5" in table
+    assert "isolated, seed 0" in run(project, units)
+    assert "fit 1 of 2: tuned, seed 0" in run(project, own)
+    said = run(project, diff)
+    assert "tuned.val_mae" in said and "series." not in said  # the same series
+    assert "model.hidden is 6 again" in run(project, reset)
+    assert params.read_text() == start
+    assert ui == "mlflow ui" and "--env-manager local -e train -P method=layer" in one_fit
+
+
+@pytest.mark.slow
+def test_one_fit_by_mlflow_and_a_forecast_from_the_end_of_the_series(project: Path) -> None:
+    _, _, _, _, _, one_fit, *_ = commands("## Trying things")
+    assert "fit 1 of 1: layer, seed 3" in run(project, one_fit)
+    assert (project / "fits" / "layer-3" / "result.json").exists()
+    _, forecast = commands("## Your own series")
+    assert "forecaster: results/runs/" in run(project, forecast)
+    assert len((project / "forecast.csv").read_text().splitlines()) == 25
+    assert (project / "forecast.png").stat().st_size > 10_000
+    (project / "series.csv").write_text("made by hand")
+    assert run(project, "git", "status", "--porcelain", "--", "*.csv", "*.png") == ""
+    (project / "series.csv").unlink()
+
+
+@pytest.mark.slow
+def test_a_stopped_study_says_how_to_go_on(project: Path) -> None:
+    """Ctrl-C reaches every process of the terminal, the stage and its fit too."""
+    words = [sys.executable, "pipelines/train.py", "data/windows", "stopped", "params.yaml", "rich", "0"]
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "DVC"))}
+    stage = subprocess.Popen(words, cwd=project, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert stage.stderr is not None
+    assert stage.stderr.readline() == "fit 1 of 1: rich, seed 0\n"
+    os.killpg(stage.pid, signal.SIGINT)
+    rest = stage.stderr.read()
+    assert stage.wait() == 130
+    assert rest.endswith("stopped: the same command goes on from here\n") and "Traceback" not in rest
 
 
 @pytest.mark.slow
@@ -125,15 +197,49 @@ def test_a_bad_setting_stops_in_the_first_stage_with_one_line(project: Path) -> 
     ]
 
 
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """The address of a folder on loopback, with a file in it."""
+    mine(tmp_path / "mine, of 2020.csv")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A file server that keeps its log to itself."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def mine(path: Path) -> None:
+    """A file as a meter writes it: 1,500 hours."""
+    building(Simulated(seed=5, hours=1500)).rename_axis("Date and time (UTC)").to_csv(path)
+
+
 @pytest.mark.slow
-def test_a_file_of_ones_own_becomes_the_series(project: Path, tmp_path: Path) -> None:
-    table = building(Simulated(seed=5, hours=1000)).rename_axis("Date and time (UTC)")
-    table.to_csv(tmp_path / "mine.csv")
-    before = (project / "params.yaml").read_text()
-    run(project, sys.executable, "pipelines/fetch.py", str(tmp_path / "mine.csv"), "params.yaml")
-    assert (project / "params.yaml").read_text() == before
+def test_a_file_of_ones_own_becomes_the_series(project: Path, served: str) -> None:
+    """The commands of README on a file beside the project, then on an address and on a file that lies in its place."""
+    params = project / "params.yaml"
+    before = params.read_text()
+    mine(project.parent / "mine.csv")
+    reproduce, _ = commands("## Your own series")
+    said = run(project, reproduce.replace("path/or/url.csv", "../mine.csv"))
+    assert "report:  reports/tradeoff.html" in said
+    assert params.read_text() == before
     assert (project / "data" / "raw" / "mine.csv.dvc").exists()
-    run(project, "dvc", "repro", "ingest")
     assert json.loads((project / "data" / "tidy" / "series.json").read_text())["source"] == "mine.csv"
+    said = run(project, "dvc metrics diff")  # against the commit, of the simulated series
+    assert re.search(r"series.source +simulated +mine.csv", said) and "series.sha256" in said
+    fetch = [sys.executable, "pipelines/fetch.py"]
+    run(project, *fetch, f"{served}/mine%2C%20of%202020.csv", "params.yaml")
+    assert (project / "data" / "raw" / "source.txt").read_text() == "mine, of 2020.csv\n"
+    mine(project / "data" / "raw" / "there.csv")
+    run(project, *fetch, "data/raw/there.csv", "params.yaml")
+    assert (project / "data" / "raw" / "source.txt").read_text() == "there.csv\n"
     refused = script(project, "pipelines/fetch.py", "nowhere.csv", "params.yaml")
     assert refused.returncode == 2 and "nowhere.csv is neither a file nor" in refused.stderr

@@ -1,7 +1,9 @@
 """How a command ends: one line for what its user can correct, a traceback for a defect of the program."""
 
 import errno
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from isotrain.errors import InputError, holds_secret, masked, run_as_command
+from isotrain.errors import InputError, Lines, holds_secret, masked, passing, run_as_command
 from isotrain.files import replacing, write_json
 
 
@@ -33,12 +35,54 @@ def test_bad_input_and_a_full_disk_are_one_line(
     assert "out.npz" in message and "free some space" in message and message.count("\n") == 1
 
 
-def test_a_value_of_dvc_exp_run_is_said_to_be_in_the_file(
+def test_what_a_refusal_undoes_follows_its_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("DVC_EXP_NAME", "hazy-inch")
-    assert ending(monkeypatch, InputError("params.yaml: window.history = 0 is too small")) == 2
-    assert "is too small; the file has the value of -S now: run the command again" in capsys.readouterr().err
+    def main() -> None:
+        raise InputError("params.yaml: window.history = 0 is too small")
+
+    monkeypatch.setattr("sys.argv", ["command"])
+    with pytest.raises(SystemExit):
+        run_as_command(main, on_refusal=lambda: "; it is 168 again")
+    assert capsys.readouterr().err == "error: params.yaml: window.history = 0 is too small; it is 168 again\n"
+
+
+def test_an_interrupt_is_one_line_that_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", ["command"])
+    with pytest.raises(SystemExit) as caught:
+        run_as_command(main)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "stopped: the same command goes on from here\n"
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_progress_is_one_line_where_somebody_watches_and_a_log_elsewhere(watched: bool) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return watched
+
+    screen = Screen()
+    lines = Lines(screen)
+    logger = logging.getLogger("isotrain.errors")
+    logger.addHandler(lines)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        passing("fit 1 of 2")
+        passing("fit 2 of 2")
+        logger.info("done")
+        passing("report")
+        lines.end()
+    finally:
+        logger.removeHandler(lines)
+        logger.setLevel(level)
+    plain = "fit 1 of 2\nfit 2 of 2\ndone\nreport\n"
+    assert screen.getvalue() == ("fit 1 of 2\r\x1b[Kfit 2 of 2\r\x1b[Kdone\nreport\n" if watched else plain)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EDQUOT, errno.ELOOP])

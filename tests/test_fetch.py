@@ -65,7 +65,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         source, goal = words[-2:]
         if Path(goal).exists() and "--force" not in words:
             return subprocess.CompletedProcess(words, 1)
-        Path(goal).write_text(Path(source).read_text())
+        Path(goal).write_text((Path(goal).parent / source).read_text())  # as DVC does, from the folder of the goal on
         Path(f"{goal}.dvc").write_text(f"deps:\n- path: {source}\nouts:\n- path: {Path(goal).name}\n")
         return subprocess.CompletedProcess(words, 0)
 

@@ -164,7 +164,7 @@ def write_page(out: Path, runs: Path, chosen: Sequence[Shape]) -> None:
         "`python -m experiments.credit.building WINDOWS --table`. Medians over the seeds, in brackets their 90 % "
         f"interval (the range, up to three seeds). The target of a shape is {1 + TOLERANCE:g} times the median of "
         "tuned's least validation error. *Equal*: the 90 % interval of the paired ratio to native's validation error "
-        f"lies within {MARGIN:.1%} of 1; *lower*, if not: it lies below 1; not judged (–) with fewer than {LEAST} seeds.",
+        f"lies within {MARGIN:.1%} of 1; *lower*, if not: it lies below 1; – with fewer than {LEAST} seeds.",
     ]
     kept: list[dict[str, Any]] = []
     for shape in chosen:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from isotrain.errors import run_as_command
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from isotrain.forecast.bundle import Bundle
 
 PARAMS = "params.yaml"
@@ -45,8 +47,10 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser("inspect", help="find out how a CSV is written; --write makes it the study's series")
     )
 
-    forecast = commands.add_parser("forecast", help="forecast the hours after the last row of a CSV")
-    forecast.add_argument("--csv", type=Path, required=True, help="recent history, in the form of the training file")
+    forecast = commands.add_parser("forecast", help="forecast the hours after the last row of a series")
+    forecast.add_argument(
+        "--csv", type=Path, help="recent history, in the form of the training file (default: the series of the study)"
+    )
     forecast.add_argument("--out", type=_file, required=True, help="the CSV to write: a row an hour, kW")
     forecast.add_argument("--plot", type=_figure, help="a figure to write too, .png or .svg")
     forecast.add_argument(
@@ -66,6 +70,9 @@ def parser() -> argparse.ArgumentParser:
     log_model.add_argument("--name", help="register the model under this name (models:/NAME/1)")
     log_model.add_argument("--errors-of", metavar="FOLDER", help=ERRORS_OF)
     log_model.set_defaults(command=_log_model)
+
+    reset = commands.add_parser("reset", help="set back what experiments (dvc exp run -S) changed in params.yaml")
+    reset.set_defaults(command=_reset)
 
     search = commands.add_parser("search", help="one worker of a study, how the study stands, its MLflow runs")
     _add_search(search.add_subparsers(required=True, metavar="COMMAND"))
@@ -166,13 +173,13 @@ def _inspect(asked: argparse.Namespace) -> None:
 
 def _forecast(asked: argparse.Namespace) -> None:
     from isotrain.files import replacing
-    from isotrain.serve.predict import predict, read_series, use_one_thread
+    from isotrain.serve.predict import predict, use_one_thread
 
     logging.getLogger("isotrain.lstm").setLevel(logging.WARNING)  # do not report which kernels compute it
     use_one_thread()
     bundle = _bundle(_folder(asked.model), asked.errors_of)
     logging.info("forecaster: %s, method %s", asked.model or bundle.folder, bundle.name)
-    table = read_series(bundle, asked.csv)
+    table = _table(bundle, asked.csv)
     answer = predict(bundle, table, asked.coverage)
     with replacing(asked.out) as draft:
         answer.to_csv(draft, index=False, float_format="%.3f")
@@ -185,6 +192,25 @@ def _forecast(asked: argparse.Namespace) -> None:
         logging.info("%s: the last week and the forecast", asked.plot)
 
 
+def _table(bundle: "Bundle", csv: Path | None) -> "pd.DataFrame":
+    """The repaired series of ``csv``, or that of the study."""
+    from isotrain.data.ingest import read
+    from isotrain.serve.predict import check_recent, read_series
+
+    if csv is not None:
+        return read_series(bundle, csv)
+    from isotrain.config import load
+    from isotrain.errors import InputError
+
+    tidy = Path(load(PARAMS).paths.tidy)
+    if not tidy.is_dir():
+        raise InputError(f"there is no series in {tidy}: run `make reproduce` first, or name a file with --csv")
+    table, facts = read(tidy)
+    table.attrs["source"] = facts["source"]
+    check_recent(table, bundle)
+    return table
+
+
 def _log_model(asked: argparse.Namespace) -> None:
     from isotrain.config import load
     from isotrain.serve.registry import log_model
@@ -192,6 +218,12 @@ def _log_model(asked: argparse.Namespace) -> None:
     bundle = _bundle(_folder(asked.folder), asked.errors_of)
     uri = log_model(bundle, asked.csv, load(PARAMS).tracking, asked.name)
     logging.info("logged as %s: %s", uri, bundle.description)
+
+
+def _reset(asked: argparse.Namespace) -> None:
+    from isotrain.config.experiments import reset
+
+    print(reset() or f"{PARAMS} has no value of an experiment")
 
 
 def _worker(asked: argparse.Namespace) -> None:

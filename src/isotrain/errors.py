@@ -4,13 +4,13 @@ import errno
 import gc
 import inspect
 import logging
-import os
 import re
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 SECRET = re.compile(r"://([^/\s:@]*):(?!\d+(?:/|$))")  # what comes before the password of an address; no host:port/
 SECRET_WORD = "password|passwd|pwd|secret|token|signature|api.?key|credential|authorization"
@@ -65,14 +65,21 @@ def _without_password(found: re.Match[str]) -> str:
     return word if begun is None else f"{word[: begun.end()]}***{word[end:]}"
 
 
-def run_as_command(main: Callable[..., None]) -> None:
+def passing(text: str) -> None:
+    """Log how far a command has come. On a terminal the next line takes the place of this one."""
+    logging.getLogger(__name__).info(text, extra={"passing": True})
+
+
+def run_as_command(main: Callable[..., None], on_refusal: Callable[[], str] = str) -> None:
     """Call ``main`` with the words of the command line.
 
     An :class:`InputError`, and what the system refuses by a number that :data:`REMEDIES` knows (a full disk, a folder
     that may not be written), ends the command with one line and status 2. Every other exception is a defect of the
-    program and keeps its traceback. Nothing that is printed or logged shows a password.
+    program and keeps its traceback. Ctrl-C ends the command with one line and status 130. Nothing that is printed or
+    logged shows a password. What ``on_refusal`` does and says follows the line of an :class:`InputError`.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    lines = Lines(sys.stderr)
+    logging.basicConfig(level=logging.INFO, handlers=[lines])
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every plug-in, at import, and every migration
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Masked("%(message)s"))
@@ -81,11 +88,18 @@ def run_as_command(main: Callable[..., None]) -> None:
         _check_words(main, sys.argv[1:])
         main(*sys.argv[1:])
     except InputError as problem:
-        sys.exit(_refusal(problem))
+        lines.end()
+        sys.exit(_refusal(f"{problem}{on_refusal()}"))
+    except KeyboardInterrupt:
+        lines.end()
+        print("stopped: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
     except OSError as problem:
+        lines.end()
         if (remedy := REMEDIES.get(problem.errno or 0)) is None:
             raise
         sys.exit(_refusal(f"{problem}: {remedy} and run the same command again"))
+    lines.end()
     gc.freeze()  # else Python examines every object of torch and Lightning once more at exit: a second a stage
 
 
@@ -99,6 +113,24 @@ def _check_words(main: Callable[..., None], words: list[str]) -> None:
         raise InputError(f"{problem}: call {Path(sys.argv[0]).name} {named}") from None
 
 
+class Lines(logging.StreamHandler[TextIO]):
+    """Log lines, of which a passing one is written over by the next where somebody watches."""
+
+    _passing = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.end("\r\x1b[K")
+        self._passing = hasattr(record, "passing") and self.stream.isatty()
+        self.terminator = "" if self._passing else "\n"
+        super().emit(record)
+
+    def end(self, text: str = "\n") -> None:
+        """Leave a passing line, if the last one was, by ``text``."""
+        if self._passing:
+            self.stream.write(text)
+            self._passing = False
+
+
 class _Masked(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return masked(super().format(record))
@@ -108,9 +140,7 @@ def _print_masked(kind: type[BaseException], problem: BaseException, trace: Trac
     print(masked("".join(traceback.format_exception(kind, problem, trace))), file=sys.stderr, end="")
 
 
-def _refusal(problem: InputError | str) -> int:
-    text = masked(str(problem))
-    if "DVC_EXP_NAME" in os.environ and text.startswith("params.yaml"):  # `dvc exp run -S` writes before any check
-        text += "; the file has the value of -S now: run the command again with another value, or correct the file"
+def _refusal(problem: str) -> int:
+    text = masked(problem)
     print("error: " + (text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."), file=sys.stderr)
     return 2

@@ -1,5 +1,6 @@
 """The callback in real Lightning training: what moves, what the modules are asked to do, and resuming bit for bit."""
 
+import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -522,3 +523,39 @@ def test_a_diverged_training_is_named() -> None:
 
     with pytest.raises(InputError, match=r"zones 'lstm.l0': a score is not a number"):
         fit(Forecaster(), isolating("unit", poisoned, constant()))
+
+
+def test_a_training_that_ends_before_isolation_begins_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    class Watched(Forecaster):
+        def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            self.log("flat", 1.0)
+            return loss
+
+    stop = EarlyStopping("flat", patience=1, check_on_train_epoch_end=True)
+    late = isolating("unit", "random", Schedule(fraction=0.5, start=0.9), every=1)
+    trainer = fit(Watched(), late, stop, steps=100)
+    assert f"ended after step {trainer.global_step} and nothing was isolated" in caplog.text
+    assert "constant begins at 90 %" in caplog.text
+    caplog.clear()
+    fit(Forecaster(), isolating("unit", "random", constant(), every=1))
+    assert "nothing was isolated" not in caplog.text
+
+
+def test_a_checkpoint_of_another_criterion_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    made = isolating("unit", "random", constant())
+    fit(Forecaster(), made)
+    for criterion, said in (("magnitude", True), ("random", False)):
+        caplog.clear()
+        other = isolating("unit", criterion, constant())
+        other.load_state_dict(made.state_dict())
+        fit(Forecaster(), other)
+        assert ("made with criterion random; this training goes on with magnitude" in caplog.text) == said
+
+
+def test_settings_in_a_checkpoint_are_read_with_an_allow_list_of_two() -> None:
+    kept = io.BytesIO()
+    torch.save({"policy": Policy("unit", "cut", "snip", Schedule("cubic", 0.75))}, kept)
+    kept.seek(0)
+    with torch.serialization.safe_globals([Policy, Schedule]):
+        assert torch.load(kept, weights_only=True)["policy"].schedule.fraction == 0.75

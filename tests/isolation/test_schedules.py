@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotrain.errors import InputError
-from isotrain.isolation.settings import SHAPES, Schedule
+from isotrain.isolation import CRITERIA, MASKED, SCHEDULES, ZONES, Schedule
 
 PLATEAU = partial(Schedule, "plateau")
 RISING = ("constant", "linear", "cubic", "cosine", "plateau")
@@ -60,13 +60,13 @@ def test_those_that_come_back_are_zero_outside_their_bounds(
         assert value == 0
 
 
-@given(name=st.sampled_from(sorted(SHAPES)), fraction=shares, bounds=bounds, progress=shares)
+@given(name=st.sampled_from(sorted(SCHEDULES)), fraction=shares, bounds=bounds, progress=shares)
 def test_nothing_before_start(name: str, fraction: float, bounds: list[float], progress: float) -> None:
     if progress < bounds[0]:
         assert Schedule(name, fraction=fraction, start=bounds[0], stop=bounds[1])(progress) == 0
 
 
-@pytest.mark.parametrize("name", sorted(SHAPES))
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
 def test_a_value_that_refuses_what_makes_no_sense(name: str) -> None:
     make = partial(Schedule, name)
     assert make() == make(fraction=0.5, start=0.25, stop=1.0, cycles=4, patience=3, least=0.01)
@@ -119,7 +119,7 @@ def test_neither_the_unit_of_the_loss_nor_the_order_of_the_last_losses_matters(
 
 
 def test_only_plateau_waits_and_it_begins_then() -> None:
-    assert [name for name in SHAPES if Schedule(name).waits] == ["plateau"]
+    assert [name for name in SCHEDULES if Schedule(name).waits] == ["plateau"]
     schedule = PLATEAU(fraction=0.5, start=0.25, stop=0.5, patience=2)
     assert schedule.since(0.75) == PLATEAU(fraction=0.5, start=0.75, stop=0.75, patience=2)
     assert schedule.since(0.1) == schedule
@@ -130,3 +130,21 @@ def test_only_plateau_waits_and_it_begins_then() -> None:
 def test_a_diverged_loss_is_refused(value: float) -> None:
     with pytest.raises(InputError, match=f"the training loss is {value}"):
         PLATEAU().triggered([1.0, value])
+
+
+@pytest.mark.parametrize(
+    ("registry", "name", "near"),
+    [
+        (SCHEDULES, "cubik", "cubic"),
+        (ZONES, "units", "unit"),
+        (CRITERIA, "magnitud", "magnitude"),
+        (MASKED, "adm", "adam"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_names_there_are(
+    registry: dict[str, object], name: str, near: str
+) -> None:
+    with pytest.raises(KeyError) as raised:
+        registry[name]
+    assert f"did you mean '{near}'?" in str(raised.value) and all(known in str(raised.value) for known in registry)
+    assert name not in registry and registry.get(name) is None

@@ -276,3 +276,24 @@ def test_parametrised_weights_are_computed_with_and_trained(options: dict[str, A
     parametrize.remove_parametrizations(ours, "weight_hh_l0")
     ours.isolate()
     torch.testing.assert_close(ours(x)[0], found["y"])
+
+
+class Scripted(nn.Module):
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.lstm = lstm
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.lstm(x)
+        return y
+
+
+def test_a_script_is_refused_and_the_way_that_it_names_gives_the_same_outputs() -> None:
+    lstm, x = LSTM(3, 8, 2).eval(), torch.randn(20, 8, 3)
+    with pytest.raises(
+        InputError, match=r"torch\.jit\.script cannot compile .*load its state_dict into a torch\.nn\.LSTM"
+    ):
+        torch.jit.script(Scripted(lstm))
+    same = nn.LSTM(3, 8, 2).eval()
+    same.load_state_dict(lstm.state_dict())
+    torch.testing.assert_close(torch.jit.script(Scripted(same))(x), lstm(x)[0])

@@ -162,7 +162,9 @@ def test_what_missed_the_target_is_null(report: Path) -> None:
 
 def test_metrics_are_the_medians(report: Path) -> None:
     metrics = json.loads((report / "metrics.json").read_text())
-    assert list(metrics) == list(METHODS)
+    assert list(metrics) == ["series", *METHODS]
+    data = read(report)["data"]
+    assert metrics["series"] == {"source": data["source"], "hours": data["rows"], "sha256": data["sha256"][:12]}
     assert metrics["short"]["seconds_to_target"] is None
     for method in read(report)["methods"]:
         names = ("val_mae", "test_mae", "train_seconds", "seconds_to_target")

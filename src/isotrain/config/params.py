@@ -119,10 +119,10 @@ class MethodsView(Section):
         return _validate(Settings, values, self._where(name, overrides))
 
     def whole_settings(self, name: str) -> Settings:
-        """As :meth:`settings`; where nothing is isolated, with the section ``isolation`` at a fraction of 0."""
+        """As :meth:`settings`; where nothing is isolated, with the library's own isolation at a fraction of 0."""
         values = self._values(name, None)
         if values["isolation"] is None:
-            values["isolation"] = _merged(plain(self.isolation), {"schedule": {"fraction": 0.0}})
+            values["isolation"] = plain(Isolation(schedule=Schedule(fraction=0.0)))
         return _validate(Settings, values, self._where(name, None))
 
     def _values(self, name: str, overrides: Mapping[str, object] | None) -> dict[str, Any]:
@@ -206,6 +206,11 @@ class Params(IngestView, SearchView, CompareView):
                 f"window.history of {w.history} h and window.horizon of {w.horizon} h do not fit into the parts of "
                 f"ingest.simulated.hours = {simulated}: shorten the window or lengthen the series"
             )
+        if simulated is not None and self.training.regime == "streamed" and simulated * w.train < self.training.stretch:
+            raise ValueError(
+                f"training.stretch of {self.training.stretch} h does not fit into the training part of "
+                f"ingest.simulated.hours = {simulated}: shorten it"
+            )
         if self.training.regime == "streamed" and self.training.stretch <= w.history:
             raise ValueError(
                 f"training.stretch of {self.training.stretch} h must exceed window.history of {w.history} h: "
@@ -265,6 +270,8 @@ def load(
     settings = {name: params.settings(name) for name in params.methods}
     for one in settings.values():
         _check_memory(one, params.window)
+    for name in params.compare.methods:
+        check_isolation(settings[name])
     _check_references(params.compare, settings)
     if trains:
         for name in params.compare.methods:
@@ -365,6 +372,38 @@ def check_device(settings: Settings) -> None:
         )
 
 
+def check_isolation(settings: Settings) -> None:
+    """:class:`InputError` if ``settings`` isolate what their encoder does not have, cannot leave out, or all of it.
+
+    The network says so too, when it is there; here no stage has begun yet.
+    """
+    isolation, model = settings.isolation, settings.model
+    if isolation is None or isolation.modules is not None:
+        return
+    where = f"params.yaml, methods.{settings.method}"
+    if settings.method == "isolated":
+        where += " (the section isolation)"
+    if model.encoder in ("gru", "tcn") and (isolation.mode != "masked" or isolation.measured):
+        raise InputError(
+            f"{where}: isolation.mode {isolation.mode} with criterion {isolation.criterion} needs model.encoder lstm: "
+            f"in {model.encoder} every gradient is computed, so set isolation.mode to masked and choose another "
+            "criterion than neglected"
+        )
+    if (convolution := isolation.zone in ("channel", "kernel")) and model.encoder != "tcn":
+        raise InputError(f"{where}: isolation.zone {isolation.zone} is of a convolution: it needs model.encoder tcn")
+    if isolation.unfolded or convolution or isolation.count != "zones" or model.encoder == "tcn":
+        return
+    zones = {"layer": model.layers, "unit": model.hidden, "gate": 4 * model.hidden}.get(isolation.zone, 10**9)
+    peak = max(isolation.schedule(step / 100) for step in range(101))
+    if int(peak * zones + 0.5) == zones:  # rounded to whole zones, as isotrain.isolation.selection does
+        most = "lower it" if zones == 1 or zones > 10**6 else f"give less than {(zones - 0.5) / zones:g}"
+        other = ", or set isolation.zone to unit and isolation.criterion to update_norm" if zones <= 4 else ""
+        raise InputError(
+            f"{where}: isolation.schedule.fraction = {isolation.schedule.fraction:g} would isolate every "
+            f"{isolation.zone} of the encoder, so that nothing in it trains: {most}{other}"
+        )
+
+
 def _cuda_is_there() -> bool:
     if version("torch").endswith("+cpu"):  # without importing it, which takes a second
         return False
@@ -423,6 +462,9 @@ def _explain(view: type[Section], error: Any) -> str:
     if setting := re.match(r"(\w+)=(.*)", message, re.DOTALL):  # a setting of the library's own objects names itself
         return f"{dotted}.{setting[1]} = {setting[2]}"
     given = "" if error["type"] == "value_error" else f" = {_cut(repr(error['input']))}"
+    choices = re.findall(r"'([^']*)'", message) if error["type"] == "literal_error" else []
+    if near := difflib.get_close_matches(str(error["input"]), choices, n=1):
+        given += f" (did you mean {near[0]!r}?)"
     return f"{dotted}{given}: {message[:400]}"
 
 

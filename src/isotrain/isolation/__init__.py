@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from isotrain.isolation.criteria import CRITERIA
     from isotrain.isolation.isolator import Isolator, isolate
     from isotrain.isolation.optimisers import MASKED, MaskedAdam, masked
-    from isotrain.isolation.settings import Policy, Schedule
+    from isotrain.isolation.settings import SCHEDULES, ZONES, Policy, Schedule
 
 __all__ = [
     "CRITERIA",
     "MASKED",
+    "SCHEDULES",
+    "ZONES",
     "AdaptiveCredit",
     "AdaptiveHorizon",
     "Chooser",
@@ -39,7 +41,7 @@ _MODULES = {
     "criteria": ("CRITERIA",),
     "isolator": ("Isolator", "isolate"),
     "optimisers": ("MASKED", "MaskedAdam", "masked"),
-    "settings": ("Policy", "Schedule"),
+    "settings": ("SCHEDULES", "ZONES", "Policy", "Schedule"),
 }
 
 

@@ -33,6 +33,16 @@ def callback_of(policy: Policy, *, window: int, seed: int) -> Chooser:
     return (AdaptiveHorizon if policy.zone == "step" else AdaptiveCredit)(policy, window=window)
 
 
+def _say_if_never(chooser: Chooser, trainer: pl.Trainer) -> None:
+    """Warn if a training ended, perhaps early, without anything isolated."""
+    schedule = chooser.policy.schedule
+    if schedule.fraction and not chooser.history:
+        log.warning(
+            "the training ended after step %d and nothing was isolated: schedule %s begins at %.0f %% of it",
+            trainer.global_step, schedule.shape, 100 * schedule.start,
+        )  # fmt: skip
+
+
 class Isolation(pl.Callback):
     """Isolates zones while a model trains.
 
@@ -125,6 +135,7 @@ class Isolation(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._isolator.finish()
+        _say_if_never(self, trainer)
 
     def on_exception(self, *_: Any) -> None:
         if self.isolator is not None:
@@ -222,10 +233,11 @@ class _Measured(pl.Callback):
         if self._measurement is not None:
             self._detach()
 
-    def on_fit_end(self, *_: Any) -> None:
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Thaw: the model outlives this training."""
         for lstm in self._lstms:
             lstm.isolate()
+        _say_if_never(self, trainer)
 
     def _detach(self) -> Any:
         assert self._measurement is not None

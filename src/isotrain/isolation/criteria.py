@@ -19,6 +19,7 @@ from torch import Tensor
 
 from isotrain.errors import InputError
 from isotrain.isolation.settings import CRITERIA as NAMES
+from isotrain.isolation.settings import Registry
 from isotrain.isolation.zonemap import ZoneMap
 
 
@@ -285,7 +286,7 @@ def recall_gradient(view: ZoneView, criterion: str) -> tuple[Float[Tensor, " wei
 
 
 # every name of the settings that is a function here
-CRITERIA: dict[str, Criterion] = {name: globals()[name] for name in NAMES if name != "neglected"}
+CRITERIA: Registry[Criterion] = Registry({name: globals()[name] for name in NAMES if name != "neglected"})
 
 
 def neglected_update(view: ZoneView, active: Bool[Tensor, " zones"]) -> tuple[float, float]:

@@ -363,6 +363,7 @@ class Isolator:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next selections depend on; plain types and tensors."""
         return {
+            "criterion": _name_of(self.policy.criterion),
             "active": dict(self.active),
             "fraction": self._fraction,
             "thawing": self._thawing,
@@ -382,6 +383,8 @@ class Isolator:
         counts = {zone_map.name: zone_map.count for zone_map in self.maps}
         if {name: len(active) for name, active in state["active"].items()} != counts:
             raise InputError(f"the checkpoint isolates in other zones than {counts}; resume it with the same model")
+        if (before := state.get("criterion")) not in (None, now := _name_of(self.policy.criterion)):
+            log.warning("the checkpoint was made with criterion %s; this training goes on with %s", before, now)
         self.active, self._fraction, self._thawing = dict(state["active"]), state["fraction"], state["thawing"]
         self._last_check, self._triggered = state["last_check"], state["triggered"]
         self._losses = [torch.tensor(loss) for loss in state["losses"]]
@@ -394,6 +397,10 @@ class Isolator:
 def _all_active(maps: Sequence[ZoneMap]) -> dict[str, Tensor]:
     """The choice that isolates nothing."""
     return {zone_map.name: torch.ones(zone_map.count, dtype=torch.bool) for zone_map in maps}
+
+
+def _name_of(criterion: Any) -> str:
+    return criterion if isinstance(criterion, str) else getattr(criterion, "__name__", type(criterion).__name__)
 
 
 def criterion_of(policy: Policy) -> Criterion:

@@ -23,7 +23,7 @@ from torch.optim import Adam, Optimizer
 
 from isotrain.errors import InputError
 from isotrain.isolation.masking import ActiveSet, Masked
-from isotrain.isolation.settings import MOMENTS, Policy, check
+from isotrain.isolation.settings import MOMENTS, Policy, Registry, check
 
 
 class MaskedAdam(Masked, Adam):
@@ -254,7 +254,7 @@ _MASKED: dict[type[Optimizer], type[Masked]] = {
     torch.optim.Adam: MaskedAdam,
     torch.optim.AdamW: MaskedAdamW,
 }
-MASKED: dict[str, type[Masked]] = {base.__name__.lower(): kind for base, kind in _MASKED.items()}
+MASKED: Registry[type[Masked]] = Registry({base.__name__.lower(): kind for base, kind in _MASKED.items()})
 
 
 def masked(base: type[Optimizer]) -> type[Masked]:

@@ -14,20 +14,45 @@ from typing import Any, ClassVar, TypeVar
 
 from isotrain.errors import InputError
 
+Check = Callable[[str, Any], None]
+T = TypeVar("T")
+
+
+class Registry(dict[str, T]):
+    """What a name stands for. An unknown name is a KeyError that gives the nearest name and all there are.
+
+    Example:
+        >>> Registry({"unit": 1, "layer": 2})["units"]
+        Traceback (most recent call last):
+        KeyError: "'units' is unknown: did you mean 'unit'? The choices are unit, layer"
+    """
+
+    def __missing__(self, name: str) -> T:
+        raise KeyError(f"{name!r} is unknown: {_hint(name, self)}")
+
+
+def _hint(name: object, known: Iterable[str]) -> str:
+    known = tuple(known)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return (f"did you mean {near[0]!r}? The choices are " if near else "choose one of ") + ", ".join(known)
+
+
 # zone -> its modes. The zones are defined in zones.py, the modes in isotrain.lstm.
-ZONES: dict[str, tuple[str, ...]] = {
-    "weight": ("masked",),
-    "row": ("masked",),
-    "column": ("masked",),
-    "tile": ("masked",),
-    "gate": ("masked",),
-    "unit": ("masked", "exact", "cut", "autonomous"),
-    "channel": ("masked",),
-    "kernel": ("masked",),
-    "layer": ("masked", "exact"),
-    "step": ("exact",),
-    "credit": ("cell", "none"),
-}
+ZONES: Registry[tuple[str, ...]] = Registry(
+    {
+        "weight": ("masked",),
+        "row": ("masked",),
+        "column": ("masked",),
+        "tile": ("masked",),
+        "gate": ("masked",),
+        "unit": ("masked", "exact", "cut", "autonomous"),
+        "channel": ("masked",),
+        "kernel": ("masked",),
+        "layer": ("masked", "exact"),
+        "step": ("exact",),
+        "credit": ("cell", "none"),
+    }
+)
 MODES = tuple(dict.fromkeys(mode for modes in ZONES.values() for mode in modes))
 # Functions in criteria.py, but for `neglected`: of the zones step and credit, and measured (callback.py).
 CRITERIA = ("random", "magnitude", "update_norm", "snip", "fisher", "plateau", "depth", "neglected")
@@ -38,9 +63,6 @@ MOMENTS = ("hold", "decay", "reset", "mean")
 CORRECTIONS = ("global", "per_weight")
 VARIANTS = ("torch", "tf15", "lazy")
 
-Check = Callable[[str, Any], None]
-T = TypeVar("T")
-
 
 def one_of(choices: Iterable[str]) -> Check:
     """The check of a name; the error gives the choices and the nearest of them."""
@@ -48,9 +70,7 @@ def one_of(choices: Iterable[str]) -> Check:
 
     def check(name: str, value: Any) -> None:
         if value not in known:
-            near = difflib.get_close_matches(str(value), known, n=1)
-            hint = f"did you mean {near[0]!r}? The choices are" if near else "choose one of"
-            raise InputError(f"{name}={value!r} is unknown: {hint} {', '.join(known)}")
+            raise InputError(f"{name}={value!r} is unknown: {_hint(value, known)}")
 
     return check
 
@@ -118,15 +138,17 @@ def _thaw(schedule: "Schedule", progress: float) -> float:
     return float(schedule.start <= progress < schedule.stop)
 
 
-SHAPES: dict[str, Callable[["Schedule", float], float]] = {
-    "constant": _constant,
-    "linear": _linear,
-    "cubic": _cubic,
-    "cosine": _cosine,
-    "cyclic": _cyclic,
-    "thaw": _thaw,
-    "plateau": _constant,  # from the moment that Schedule.since is given
-}
+SCHEDULES: Registry[Callable[["Schedule", float], float]] = Registry(
+    {
+        "constant": _constant,
+        "linear": _linear,
+        "cubic": _cubic,
+        "cosine": _cosine,
+        "cyclic": _cyclic,
+        "thaw": _thaw,
+        "plateau": _constant,  # from the moment that Schedule.since is given
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -164,7 +186,7 @@ class Schedule:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # params.yaml: a key that is none is refused
 
-    shape: str = _setting("constant", one_of(SHAPES))
+    shape: str = _setting("constant", one_of(SCHEDULES))
     fraction: float = _setting(0.5, between(0.0, 1.0))
     start: float = _setting(0.25, between(0.0, 1.0))
     stop: float = _setting(1.0, between(0.0, 1.0))
@@ -182,7 +204,7 @@ class Schedule:
 
     def share(self, progress: float) -> float:
         """The share of ``fraction`` that is isolated at ``progress``, in [0, 1]."""
-        return SHAPES[self.shape](self, progress)
+        return SCHEDULES[self.shape](self, progress)
 
     def position(self, progress: float) -> float:
         """Where ``progress`` stands between start (0) and stop (1); 0 before, 1 from stop on."""

@@ -302,6 +302,12 @@ class LSTM(nn.LSTM):
         y, (h, c) = self._batched(input.unsqueeze(batch), hx, memory)
         return y.squeeze(batch), (h.squeeze(1), c.squeeze(1))
 
+    def __prepare_scriptable__(self) -> "LSTM":  # torch.jit.script asks for it first
+        raise InputError(
+            "torch.jit.script cannot compile isotrain.lstm.LSTM: load its state_dict into a torch.nn.LSTM of the same "
+            "arguments, and compile that"
+        )
+
     def _packed(self, input: PackedSequence, hx: States | None) -> tuple[PackedSequence, States]:
         if not self._asked.nothing:
             raise InputError("packed sequences are for torch's kernels with nothing isolated: pad them")

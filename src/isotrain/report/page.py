@@ -182,10 +182,12 @@ def _contract(
 
 
 def _metrics(comparison: Comparison, published: Best | None) -> dict[str, Any]:
-    """Medians for `dvc metrics`, and what is published."""
-    names = ("val_mae", "test_mae", "train_seconds", "seconds_to_target")
-    found = {entry["name"]: {name: entry[name]["median"] for name in names} for entry in entries(comparison)}
-    return found if published is None else found | {"published": _figures(published)}
+    """Medians for `dvc metrics`, what is published, and which series: so that `dvc metrics diff` says where two are not
+    comparable."""
+    data, names = comparison.runs[0].data, ("val_mae", "test_mae", "train_seconds", "seconds_to_target")
+    series = {"source": _source(comparison.runs[0]), "hours": data["rows"], "sha256": str(data["sha256"])[:12]}
+    methods = {entry["name"]: {name: entry[name]["median"] for name in names} for entry in entries(comparison)}
+    return {"series": series, **methods} | ({} if published is None else {"published": _figures(published)})
 
 
 def _figures(published: Best | None) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from isotrain.config import Settings, check_device, decisive
+from isotrain.config import Settings, check_device, check_isolation, decisive
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import write_json
@@ -121,12 +121,7 @@ def sampler(job: Fit) -> Sampler:
 
 def isolation(job: Fit, s: Policy) -> Chooser:
     """The callback of the section ``isolation``; :class:`InputError` for an encoder that cannot do what it asks."""
-    encoder = job.settings.model.encoder
-    if encoder in ("gru", "tcn") and (s.mode != "masked" or s.measured):
-        raise InputError(
-            f"isolation.mode {s.mode} with criterion {s.criterion} needs model.encoder lstm: in {encoder} every "
-            "gradient is computed, so set isolation.mode to masked and choose another criterion than neglected"
-        )
+    check_isolation(job.settings)
     chosen = replace(s, modules=s.modules or (None if s.measured else ["net.encoder.*"]))
     return callback_of(chosen, window=job.windows.meta["history"], seed=job.seed)
 
@@ -247,6 +242,8 @@ def _train(job: Fit, loop: Loop, run: Run) -> Result:
         **timed(clock),
         **scored(module, clock, job.windows, job.out, refit=s.training.refit),
     }
+    if s.runtime.backend == "auto" and s.model.encoder == "lstm" and not result["backend"].startswith("native"):
+        log.warning("%s was not computed by our kernels but by %s", job.name, result["backend"])
     for callback in loop.chosen:
         if callback.history:
             callback.record.save(job.out / "isolation.npz")

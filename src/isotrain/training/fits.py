@@ -20,7 +20,7 @@ from typing import Any, TypedDict, TypeVar
 
 from isotrain.config import CompareView, Settings, check_device, key_of
 from isotrain.data.windows import Windows
-from isotrain.errors import InputError
+from isotrain.errors import InputError, passing
 from isotrain.files import read_json, reading, write_json
 from isotrain.training.machine import code_key, commit, machine_key
 
@@ -83,8 +83,8 @@ def _run(waiting: Sequence[tuple[str, int]], budgets: "Budgets", series: Windows
     began = sent = time.monotonic()
     try:
         for done, (name, seed) in enumerate(waiting):
-            left = f", about {(time.monotonic() - began) / done * (len(waiting) - done):.0f} s left" if done else ""
-            log.info("fit %d of %d: %s, seed %d%s", done + 1, len(waiting), name, seed, left)
+            left = f", about {in_words((time.monotonic() - began) / done * (len(waiting) - done))} left" if done else ""
+            passing(f"fit {done + 1} of {len(waiting)}{left}: {name}, seed {seed}")
             settings, budget = budgets.settings(name)
             fit_in_child(settings, seed, series, budgets.folder(name, seed), budget)
             if time.monotonic() - sent > SEND_EVERY_SECONDS:
@@ -92,6 +92,14 @@ def _run(waiting: Sequence[tuple[str, int]], budgets: "Budgets", series: Windows
                 sent = time.monotonic()
     finally:
         send()
+
+
+def in_words(seconds: float) -> str:
+    """A time to wait, as people say it."""
+    for size, unit in ((3600, "hour"), (60, "minute")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}s"
+    return f"{seconds:.0f} seconds" if seconds < 45 else "1 minute"
 
 
 def _disturbed(budgets: "Budgets", study: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -244,6 +252,9 @@ def in_child(call: Callable[[], T]) -> T:
     except EOFError:
         child.join()
         raise RuntimeError(f"the process of a fit ended with status {child.exitcode}: its log above says why") from None
+    except KeyboardInterrupt:
+        child.terminate()
+        raise
     finally:
         receiver.close()
         child.join()
@@ -255,6 +266,7 @@ def in_child(call: Callable[[], T]) -> T:
 
 
 def _run_child(call: Callable[[], object], sender: Connection, parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both: the parent says so, and ends this one
     if hasattr(signal, "SIGTERM") and os.uname().sysname == "Linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before this process asked to follow it
@@ -277,6 +289,8 @@ def import_everything() -> None:
 
 
 def _fit(settings: Settings, seed: int, windows: Windows, out: Path, budget: Allowed | None) -> None:
+    for chatty in ("lstm", "isolation"):  # the result has what computed the LSTM, what took effect, each selection
+        logging.getLogger(f"isotrain.{chatty}").setLevel(logging.WARNING)
     from isotrain.training.fit import fit
 
     fit(settings, seed, windows, out, budget)
