@@ -11,11 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from isotrain.compare.results import Run, chosen_runs, short_commit
-from isotrain.config import Params, decisive, load
+from isotrain.config import Params, decisive, extended, load
+from isotrain.config.reader import read_yaml
 from isotrain.data.windows import read_meta
 from isotrain.errors import InputError, run_as_command
-from isotrain.files import read_json, write_json
+from isotrain.files import read_json, write_json, write_text
 
 RESULTS = Path("docs/results")
 REPRODUCE = "run `make reproduce` and record again"
@@ -36,8 +39,12 @@ def main(name: str, params: str) -> None:
     draft = RESULTS / f".{name}.part"
     shutil.rmtree(draft, ignore_errors=True)
     (draft / "figures").mkdir(parents=True)
-    for file in (*(report / file for file in FILES), Path(params)):
+    for file in (report / file for file in FILES):
         shutil.copyfile(file, draft / file.name)
+    if "extends" in read_yaml(Path(params)):  # a record stands alone
+        write_text(draft / "params.yaml", yaml.safe_dump(extended(Path(params)), sort_keys=False, allow_unicode=True))
+    else:
+        shutil.copyfile(params, draft / "params.yaml")
     for figure in sorted((report / "figures").glob("*.png")):
         shutil.copyfile(figure, draft / "figures" / figure.name)
     write_json(draft / "record.json", described(fits))

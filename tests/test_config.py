@@ -263,3 +263,22 @@ def test_a_key_changes_with_what_decides_a_fit_and_with_nothing_else() -> None:
     assert key_of(tuned, 0) == key_of(tuned.model_copy(update={"about": "other words", "role": "control"}), 0)
     others = [key_of(tuned, 1), key_of(tuned, 0, "data"), key_of(view.settings("tuned", {"training.steps": 161}), 0)]
     assert len({key_of(tuned, 0), *others}) == 4
+
+
+def test_a_file_that_extends_another_says_what_differs(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "params.yaml").write_text((Path(__file__).parents[1] / "params.yaml").read_text("utf-8"), "utf-8")
+    own = tmp_path / "study" / "params.yaml"
+    own.write_text("extends: ../params.yaml\ncompare:\n  seeds: [7]\nmodel: {hidden: 24}\n", encoding="utf-8")
+    base, found = load(tmp_path / "params.yaml"), load(own)
+    assert (found.compare.seeds, found.model.hidden) == ([7], 24)
+    assert found.compare.methods == base.compare.methods
+    assert found.model.decoder == base.model.decoder
+
+
+@pytest.mark.parametrize("named", ["../absent.yaml", "[a]", "params.yaml"])
+def test_a_file_that_extends_what_cannot_be_extended_is_refused(tmp_path: Path, named: str) -> None:
+    own = tmp_path / "params.yaml"
+    own.write_text(f"extends: {named}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="extends"):
+        load(own)

@@ -262,7 +262,7 @@ def load(
     bounds, and what was expected; the whole file is checked whatever the view, before any work starts. ``trains``: of a
     stage that the training of this machine comes after, so that a device that it lacks is refused too.
     """
-    values = read_yaml(Path(path))
+    values = extended(Path(path))
     for dotted, value in (overrides or {}).items():
         values = _merged(values, _nested(dotted, value))
     _refuse_secrets(values, str(path))
@@ -277,6 +277,24 @@ def load(
         for name in params.compare.methods:
             check_device(settings[name])
     return view.model_construct(**{field: getattr(params, field) for field in view.model_fields})
+
+
+def extended(path: Path) -> dict[str, Any]:
+    """The settings of the file ``path``, laid over those of the file that its ``extends`` names, if it has one.
+
+    So a study of one's own is a file of what differs. The path in ``extends`` is relative to the file that says it.
+    """
+    values = read_yaml(path)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    under = path.parent / str(base)
+    if not isinstance(base, str) or not under.is_file():
+        raise InputError(f"{path}: extends = {_cut(repr(base))} names no file: write a path relative to {path.parent}")
+    below = read_yaml(under)
+    if "extends" in below:
+        raise InputError(f"{path}: extends {base}, which extends another file itself: extend that one")
+    return _merged(below, values)
 
 
 def plain(section: Any) -> dict[str, Any]:
