@@ -145,13 +145,13 @@ def test_the_commands_that_readme_gives_to_try_things(project: Path) -> None:
     assert "fit 1" not in said and params.read_text() == before
     table = run(project, shown)
     assert max(map(len, table.splitlines())) <= 120 and "…" not in table
-    assert "isolated.test_mae" in table and "isolation.schedule.start" in table and "0.5" in table
+    assert "isolated.train_seconds" in table and "isolation.schedule.start" in table and "0.5" in table
     assert "isolated, seed 0" in run(project, units)
     assert "fit 1 of 2: tuned, seed 0" in run(project, own)
     said = run(project, diff)
     assert "tuned.val_mae" in said and "series." not in said  # the same series
     assert "model.hidden is 6 again" in run(project, reset)
-    assert params.read_text() == start
+    assert re.sub(r" +#", " #", params.read_text()) == re.sub(r" +#", " #", start)  # DVC had moved some comments
     assert ui == "mlflow ui" and "--env-manager local -e train -P method=layer" in one_fit
 
 
