@@ -373,7 +373,7 @@ def fit_of(uri: str, method: str, key: str) -> None:
 def report_of(uri: str, folder: Path, seconds: dict[str, float | None]) -> None:
     """A report on the fits ``seconds`` (method -> seconds to the target), whose key is the method's name."""
     (folder / "reports" / "figures").mkdir(parents=True, exist_ok=True)
-    imsave(folder / "reports" / "figures" / "tradeoff.png", np.zeros((40, 60)))
+    imsave(folder / "reports" / "figures" / "tradeoff.png", np.zeros((400, 1800)))
     (folder / "reports" / "tradeoff.html").write_text("the page")
     head = "# Title\n\n**The question.** Why?\n\n> **The answer.** Because.\n\n![A figure](figures/tradeoff.png)\n"
     (folder / "reports" / "tradeoff.md").write_text(f"{head}\n## The figures\n\nmany\n")
@@ -512,5 +512,5 @@ def test_the_link_of_a_server_leads_to_the_view_and_the_note_to_the_artifacts(
         assert note.startswith("**SIMULATED series.** **The answer.** Because.") and note.count("Because.") == 1
         [picture] = [part.split(")")[0] for part in note.split("](")[1:] if part.startswith("get-artifact")]
         with urllib.request.urlopen(f"{uri}/{picture}") as answer:
-            assert imread(BytesIO(answer.read())).shape[:2] == (20, 30), "half as large, so that it fits into the page"
+            assert imread(BytesIO(answer.read())).shape[:2] == (200, 900), "as wide as MLflow's page"
         assert "/artifacts/tradeoff.html?workflowType" in note
