@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -57,8 +58,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outbox._shown.clear()
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store without runs: MLflow takes seconds to make one, so it is made once and copied."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def uri(tmp_path: Path) -> str:
+def uri(tmp_path: Path, empty_store: Path) -> str:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
@@ -124,7 +134,8 @@ def test_the_run_of_a_process_killed_outright_is_closed_by_the_next(uri: str) ->
 
 
 @pytest.mark.slow
-def test_several_processes_may_make_the_store_at_once(uri: str) -> None:
+def test_several_processes_may_make_the_store_at_once(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
     processes = [start(OPEN_AND_SEND, uri) for _ in range(3)]
     assert [process.wait(120) for process in processes] == [0] * 3
     runs = stored(uri)
