@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -57,8 +58,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outbox._shown.clear()
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store without runs: MLflow takes seconds to make one, so it is made once and copied."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def uri(tmp_path: Path) -> str:
+def uri(tmp_path: Path, empty_store: Path) -> str:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
@@ -124,7 +134,8 @@ def test_the_run_of_a_process_killed_outright_is_closed_by_the_next(uri: str) ->
 
 
 @pytest.mark.slow
-def test_several_processes_may_make_the_store_at_once(uri: str) -> None:
+def test_several_processes_may_make_the_store_at_once(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
     processes = [start(OPEN_AND_SEND, uri) for _ in range(3)]
     assert [process.wait(120) for process in processes] == [0] * 3
     runs = stored(uri)
@@ -373,7 +384,7 @@ def fit_of(uri: str, method: str, key: str) -> None:
 def report_of(uri: str, folder: Path, seconds: dict[str, float | None]) -> None:
     """A report on the fits ``seconds`` (method -> seconds to the target), whose key is the method's name."""
     (folder / "reports" / "figures").mkdir(parents=True, exist_ok=True)
-    imsave(folder / "reports" / "figures" / "tradeoff.png", np.zeros((40, 60)))
+    imsave(folder / "reports" / "figures" / "tradeoff.png", np.zeros((400, 1800)))
     (folder / "reports" / "tradeoff.html").write_text("the page")
     head = "# Title\n\n**The question.** Why?\n\n> **The answer.** Because.\n\n![A figure](figures/tradeoff.png)\n"
     (folder / "reports" / "tradeoff.md").write_text(f"{head}\n## The figures\n\nmany\n")
@@ -512,5 +523,5 @@ def test_the_link_of_a_server_leads_to_the_view_and_the_note_to_the_artifacts(
         assert note.startswith("**SIMULATED series.** **The answer.** Because.") and note.count("Because.") == 1
         [picture] = [part.split(")")[0] for part in note.split("](")[1:] if part.startswith("get-artifact")]
         with urllib.request.urlopen(f"{uri}/{picture}") as answer:
-            assert imread(BytesIO(answer.read())).shape[:2] == (20, 30), "half as large, so that it fits into the page"
+            assert imread(BytesIO(answer.read())).shape[:2] == (200, 900), "as wide as MLflow's page"
         assert "/artifacts/tradeoff.html?workflowType" in note

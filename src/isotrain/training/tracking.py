@@ -252,7 +252,7 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
     The answer comes first: folded, MLflow shows the first line of a note. Each fit in the report, of the folder
     ``runs``, gets the seconds to the target, which are known now; NaN if it missed.
     """
-    from matplotlib.image import thumbnail
+    from PIL import Image
 
     report = read_json(page.with_suffix(".json"))
     _, *head = page.with_suffix(".md").read_text("utf-8").split("\n## ")[0].split("\n\n")
@@ -265,7 +265,9 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
         for _, picture in re.findall(PICTURE, note):
             small = Path(scratch) / picture
             small.parent.mkdir(parents=True, exist_ok=True)
-            thumbnail(str(page.parent / picture), str(small), scale=0.5)  # MLflow cuts off what is wider than its page
+            with Image.open(page.parent / picture) as drawn:
+                drawn.thumbnail((900, 900))  # MLflow cuts off what is wider than its page
+                drawn.save(small)
         run.artifacts(Path(scratch), "note")
     for row in report["runs"]:
         fit = read_json(runs / f"{row['method']}-{row['seed']}" / "result.json")
