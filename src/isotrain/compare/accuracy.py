@@ -98,7 +98,7 @@ def best_on_validation(runs: Sequence[Run], baselines: Sequence[Baseline]) -> Be
     pool = [
         min(known, key=errors.__getitem__) for kind in kinds if (known := [name for name in errors if name in kind])
     ]
-    made = {name: (name,) for name in errors}
+    made: dict[str, tuple[str, ...]] = {name: (name,) for name in errors}
     for count in (2, 3):
         for members in combinations(pool, count):
             name = f"{AVERAGE}{', '.join(members[:-1])} and {members[-1]}"
@@ -242,7 +242,7 @@ def _average(comparison: Comparison, best: Best, reference: Reference | None) ->
         name=f"published: {best.name}",
         kind="published",
         seeds=len(fits) or None,
-        parameters=sum(one.parameters for one in [*fits, *best.baselines]),
+        parameters=sum(fit.parameters for fit in fits) + sum(row.parameters for row in best.baselines),
         seconds=_exactly(sum(fit.train_seconds for fit in fits) + sum(row.seconds for row in best.baselines)),
         to_reference=None,
         val_mae=_exactly(mae(best.forecasts("validation"))),

@@ -125,7 +125,7 @@ def next_hours(bundle: Bundle, table: pd.DataFrame) -> NextHours:
     for name, content in bundle.baselines.items():
         with reading(bundle.folder / name, TRAIN_AGAIN):
             answers.append(RESTORED[Path(name).stem](windows, content)(origins))
-    forecast = np.mean(answers, axis=0, dtype=np.float64)[0]
+    forecast = np.stack(answers).mean(axis=0, dtype=np.float64)[0]
     hours = pd.date_range(table[TIME].iloc[-1] + HOUR, periods=len(forecast), freq="h")
     return NextHours(hours, forecast, working_hours(windows, origins)[0])
 
