@@ -10,13 +10,18 @@ from isotrain.config import load
 from isotrain.config.reader import read_yaml
 from isotrain.data.ingest import BROUGHT_IN
 from isotrain.errors import InputError, holds_secret, masked, run_as_command
-from isotrain.files import write_text
+from isotrain.files import sha256, write_text
 
 
 def main(source: str, params: str) -> None:
     chosen = load(params)
     raw = Path(chosen.paths.raw)
     goal = raw / name_of(source)
+    named = chosen.ingest.source
+    own = goal.name in ([named] if isinstance(named, str) else named)
+    if own and goal.is_file() and Path(source).is_file() and sha256(goal) == sha256(source):
+        print(f"{params} reads {goal} already")  # isotrain inspect --write brought it in
+        return
     if goal.resolve() != Path(source).resolve():
         refuse_to_replace(goal, source)
         again = ["--force"] if goal.exists() else []

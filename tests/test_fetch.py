@@ -139,3 +139,14 @@ def test_an_address_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: http://127.0.0.1:1/a.csv could not be fetched")
+
+
+def test_the_file_that_the_settings_name_is_there_already(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("source: auto", "source: precious.csv", 1))
+    (project / "precious.csv").write_bytes((project / "data" / "raw" / "precious.csv").read_bytes())
+    fetch.main("precious.csv", "params.yaml")
+    assert "reads data/raw/precious.csv already" in capsys.readouterr().out
+    (project / "precious.csv").write_text("another\n")
+    with pytest.raises(InputError, match="put there by hand"):
+        fetch.main("precious.csv", "params.yaml")
