@@ -85,14 +85,14 @@ def test_the_close_up_shows_the_targets_longest_repair(simulated: Tidy) -> None:
     assert flagged.loc[first:last].all()
     assert not flagged[first - pd.Timedelta(hours=1)]
     assert not flagged[last + pd.Timedelta(hours=1)]
-    lines = {line.get_label(): line for line in figure(simulated).axes[2].lines}
+    lines = {line.get_label(): line for line in figure(simulated).axes[3].lines}
     shown = np.asarray(lines["repaired hour"].get_ydata(), dtype=float)
     assert np.isfinite(shown).sum() == flagged.loc[first - pd.Timedelta(days=3) : last + pd.Timedelta(days=3)].sum()
     assert np.nanmin(shown) > 3 > np.nanmin(np.asarray(lines["as read"].get_ydata(), dtype=float))
 
 
 def test_axes_carry_units_and_the_flags_their_kind(simulated: Tidy) -> None:
-    target, flags, close = figure(simulated).axes
+    target, _, flags, close = figure(simulated).axes
     assert target.get_ylabel() == close.get_ylabel() == "TGBT (kW)"
     assert close.get_xlabel() == "Time (UTC)"
     kinds = {text.get_text() for text in flags.get_legend().get_texts()}  # type: ignore[union-attr]
@@ -107,7 +107,7 @@ def test_a_series_without_a_fault_has_no_close_up() -> None:
     assert not kept.all()  # it had faults before they were wiped away here
     wiped = Tidy(clean, tidy.raw, tidy.facts)
     assert longest_repair(wiped) is None
-    assert len(figure(wiped).axes) == 2
+    assert len(figure(wiped).axes) == 3
 
 
 def test_the_report_is_written_whole_and_the_same_twice(simulated: Tidy, tmp_path: Path) -> None:
@@ -120,6 +120,16 @@ def test_the_report_is_written_whole_and_the_same_twice(simulated: Tidy, tmp_pat
     assert width >= 1400
     assert height >= 1000
     assert "(series.png)" in (tmp_path / "a" / "data_report.md").read_text()
+
+
+def test_the_typical_week_is_that_of_the_buildings_clock(simulated: Tidy) -> None:
+    week = figure(simulated).axes[1]
+    line = next(line for line in week.lines if line.get_label() == "median")
+    local = simulated.frame.set_index("time")[simulated.facts["target"]].tz_convert("Europe/Paris")
+    at = pd.DatetimeIndex(local.index)
+    monday_noon = local[(at.day_of_week == 0) & (at.hour == 12)].median()
+    assert np.asarray(line.get_ydata())[12] == pytest.approx(monday_noon)
+    assert "Europe/Paris" in week.get_title(loc="left")
 
 
 def test_every_limit_stands_with_its_reason(measured: Tidy) -> None:

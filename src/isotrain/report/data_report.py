@@ -32,6 +32,7 @@ COLOUR = {  # colour-blind readers can distinguish them (Okabe and Ito)
 }
 LOAD = PALETTE[0]
 AROUND = pd.Timedelta(days=3)  # shown before and after a repaired stretch
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 UNITS = {"degC": "°C", "W/m2": "W/m²"}
 
 
@@ -88,19 +89,22 @@ most extreme hours left out; `docs/data.md` has the rules. Loads in kW, stuck_ho
 
 
 def figure(tidy: Tidy) -> Figure:
-    """The target over the years, the hours flagged in each column, and one repaired stretch in close-up."""
+    """The target over the years and over a typical week, the hours flagged, and one repaired stretch in close-up."""
     stretch = longest_repair(tidy)
-    heights = [3.0, 0.5 + 0.2 * len(tidy.facts["columns"]), 2.6][: 3 if stretch else 2]
+    heights = [3.0, 2.0, 0.5 + 0.2 * len(tidy.facts["columns"]), 2.6][: 4 if stretch else 3]
     what = "SIMULATED series (no building was measured)" if tidy.facts["simulated"] else tidy.facts["source"]
     drawn, grid = new_figure(10, sum(heights) + 1.2, what, len(heights), height_ratios=heights)
     rows = grid[:, 0]
     _draw_target(rows[0], tidy)
-    _draw_flags(rows[1], tidy)
-    rows[1].sharex(rows[0])
+    _draw_week(rows[1], tidy)
+    _draw_flags(rows[2], tidy)
+    rows[2].sharex(rows[0])
     if stretch:
-        _draw_repair(rows[2], tidy, *stretch)
+        _draw_repair(rows[3], tidy, *stretch)
     for axes in rows:
         axes.spines[["top", "right"]].set_visible(False)
+        if axes is rows[1]:
+            continue
         locator = AutoDateLocator(tz="UTC")  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz="UTC"))  # type: ignore[no-untyped-call]
@@ -127,6 +131,19 @@ def _draw_target(axes: Axes, tidy: Tidy) -> None:
     axes.margins(x=0.01)
     axes.set(ylabel=f"{target} ({unit})", ylim=(0, None))
     _head(axes, f"{target} after repair")
+
+
+def _draw_week(axes: Axes, tidy: Tidy) -> None:
+    """Mean and range of each hour of the week on the building's clock: where night and weekend lie tells its zone."""
+    target, zone = tidy.facts["target"], tidy.facts["time_zone"]
+    load = tidy.frame.set_index(TIME)[target].tz_convert(zone)
+    hours = pd.DatetimeIndex(load.index)
+    week = load.groupby(24 * hours.day_of_week + hours.hour).quantile(np.array([0.1, 0.5, 0.9])).unstack()
+    axes.fill_between(week.index, week[0.1], week[0.9], color=LOAD, alpha=0.2, lw=0, label="8 of 10 weeks")
+    axes.plot(week.index, week[0.5], color=LOAD, lw=1.2, label="median")
+    axes.set_xticks(range(0, 7 * 24, 12), [f"{day} {hour}" for day in DAYS for hour in ("0 h", "12 h")], fontsize=8)
+    axes.set(ylabel=f"{target} ({_unit(tidy, target)})", ylim=(0, None), xlim=(0, 7 * 24 - 1))
+    _head(axes, f"The typical week, on the clock of {zone}")
 
 
 def _draw_flags(axes: Axes, tidy: Tidy) -> None:
