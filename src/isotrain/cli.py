@@ -1,10 +1,11 @@
-"""The command ``isotrain``: forecasts with a trained forecaster, and runs a search for a better one.
+"""The command ``isotrain``: reads an unknown file, forecasts with a trained forecaster, searches for a better one.
 
 Each command imports what it needs when it runs, so that ``--help`` and a mistyped word are answered at once.
 """
 
 import argparse
 import logging
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -35,8 +36,14 @@ def run(*words: str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """What may be asked."""
-    top = argparse.ArgumentParser("isotrain", description="Use a trained forecaster, search for a better one.")
+    top = argparse.ArgumentParser(
+        "isotrain", description="Read a file, use a trained forecaster, search for a better one."
+    )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    _add_inspect(
+        commands.add_parser("inspect", help="find out how a CSV is written; --write makes it the study's series")
+    )
 
     forecast = commands.add_parser("forecast", help="forecast the hours after the last row of a CSV")
     forecast.add_argument("--csv", type=Path, required=True, help="recent history, in the form of the training file")
@@ -79,11 +86,80 @@ def _add_search(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         one.set_defaults(command=partial(_on_a_study, command))
 
 
+def _add_inspect(inspect: argparse.ArgumentParser) -> None:
+    inspect.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="a CSV, also in a zip file (a.zip/b.csv); several: one series",
+    )
+    inspect.add_argument(
+        "--write", action="store_true", help=f"put the file into the folder of raw files, the section into {PARAMS}"
+    )
+    inspect.add_argument(
+        "--picture", type=_figure, metavar="PNG", help="the figure to write: series, week, flagged hours"
+    )
+    order = inspect.add_mutually_exclusive_group()
+    for name, first in (("--day-first", True), ("--month-first", False)):
+        what = "the day" if first else "the month"
+        order.add_argument(name, dest="day_first", action="store_const", const=first, help=f"dates begin with {what}")
+    inspect.add_argument("--time-zone", metavar="ZONE", help="of the building, such as Europe/Oslo")
+    inspect.add_argument("--country", metavar="CODE", help="whose public holidays count, such as NO")
+    inspect.add_argument("--target", metavar="HEADING", help="the column to forecast")
+    inspect.add_argument("--unit", choices=["W", "kW", "MW", "Wh", "kWh", "MWh"], help="of the column to forecast")
+    inspect.set_defaults(command=_inspect)
+
+
 def _on_a_study(command: Callable[[argparse.Namespace], None], asked: argparse.Namespace) -> None:
     from isotrain.search.storage import reachable
 
     with reachable():
         command(asked)
+
+
+def _inspect(asked: argparse.Namespace) -> None:
+    logging.info("reading %s", ", ".join(map(str, asked.files)))
+    logging.getLogger("isotrain.data").setLevel(logging.WARNING)  # the limits of each column stand in the data report
+    from isotrain.config import load
+    from isotrain.data.ingest import ingest
+    from isotrain.data.inspect import (
+        Asked,
+        as_yaml,
+        bring_in,
+        flagged,
+        inspect,
+        picture,
+        unpacked,
+        words,
+        write_section,
+    )
+    from isotrain.data.schema import TIME
+
+    raw = Path(load(PARAMS).paths.raw) if asked.write else Path()  # a fault in the file of settings is said at once
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [unpacked(path, Path(folder)).resolve() for path in asked.files]
+        proposal = inspect(paths, Asked(asked.day_first, asked.time_zone, asked.country, asked.target, asked.unit))
+        print(f"{words(proposal)}\n\n{as_yaml(proposal.section)}", flush=True)
+        near = paths[0].parent
+        names = [path.name if path.parent == near else str(path) for path in paths]
+        tidy = ingest(proposal.settings(names[0] if len(names) == 1 else names), near)  # the reader has the last word
+        load_kw = tidy.frame.set_index(TIME)[tidy.facts["target"]]
+        print(f"{picture(load_kw, tidy.facts['time_zone'], tidy.facts['unit'])}\n\n{flagged(tidy.facts)}")
+        if asked.picture:
+            from isotrain.report.data_report import figure
+            from isotrain.report.drawing import save
+
+            save(figure(tidy), asked.picture)
+            logging.info("%s: the series, its typical week, the flagged hours", asked.picture)
+        if asked.write:
+            source = bring_in(paths, raw)
+            write_section(Path(PARAMS), {"source": source, **proposal.section})
+            load(PARAMS)
+            print(f"\n{PARAMS} reads {source} of {raw} from now on. Next: make reproduce")
+        else:
+            again = " ".join(map(str, asked.files))
+            print(f"\nNothing is written yet. To make it the study's series: isotrain inspect {again} --write")
 
 
 def _forecast(asked: argparse.Namespace) -> None:
