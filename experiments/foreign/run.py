@@ -2,30 +2,27 @@
 
     python -m experiments.foreign.run DATA [--series NAME ...] [--seeds 2] [--trial NAME] [--out FILE.json]
 
-DATA is a folder with the files that :data:`SERIES` names. Each is read into hourly kW with the checks that were chosen
-on Drahi-X switched off, split and made into features as any series is, and forecast by everything in turn. ``on-ridge``
-is the residual form: the network's skip is replaced by the forecast of ridge-rich, so that it learns what ridge leaves.
+DATA is a folder with the files that :data:`SERIES` names. Each is read, checked, split and made into features as any
+series is, and forecast by everything in turn. ``on-ridge`` is the residual form: the network's skip is replaced by the
+forecast of ridge-rich, so that it learns what ridge leaves.
 ``--trial`` changes the network's settings by one of :data:`TRIALS`.
 """
 
 import argparse
-import io
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isotrain.baselines import BASELINES
 from isotrain.config import Ingest, MethodsView, Window, load
-from isotrain.config.ingest import Check, Checks, Column
 from isotrain.data.ingest import ingest
 from isotrain.data.windowing import make_windows
 from isotrain.data.windows import Windows
@@ -37,56 +34,53 @@ from isotrain.training.fit import Fit, Loop, prepare_process
 Forecasts = dict[str, NDArray[Any]]  # of each part
 PARTS = ("validation", "test")
 BASE = "ridge-rich"  # whose forecast the residual form starts from
-LOOSE = Check(lowest=-1e9, highest=1e9)
 
 
-def _drahix(data: Path) -> pd.DataFrame:
-    table = pd.read_csv(data / "DrahiX_SIRTA_allzones_20160715_20210520_1h.csv").rename(columns=str.strip)
-    names = {"Date and time (UTC)": "time", "TGBT": "load", "AirTemp": "temperature", "Global_Solar_Flux": "solar"}
-    names |= {"Direct_Solar_Flux": "solar_direct", "Diffuse_Solar_Flux": "solar_diffuse"}
-    table = table[list(names)].rename(columns=names)
-    return table.assign(load=table["load"].where(table["load"] > 3.0))  # an outage of the meter
+def _drammen(building: int) -> dict[str, Any]:
+    columns = {
+        "ElImp": {"kind": "load", "unit": "Wh"},
+        "Tout": {"kind": "temperature"},
+        "SolGlob": {"kind": "solar"},
+    }
+    return {
+        "source": f"drammen-36-buildings.zip/building_{building}.txt",
+        "target": "ElImp",
+        "time_zone": "Europe/Oslo",
+        "country": "NO",
+        "file": {"time_column": "TimeStamp", "separator": ";"},
+        "columns": columns,
+    }
 
 
-def _household(data: Path) -> pd.DataFrame:
-    table = pd.read_csv(data / "foreign" / "household_hourly.csv")
-    stamps = pd.to_datetime(table["date"], format="%m/%d/%Y %H:%M", utc=True)
-    return pd.DataFrame({"time": stamps, "load": table["Load"], "temperature": table["temp_dry"]})
-
-
-def _victoria(data: Path) -> pd.DataFrame:
-    table = pd.read_csv(data / "foreign" / "vic_electricity.csv", parse_dates=["Time"]).set_index("Time")
-    hourly = table[["Demand", "Temperature"]].resample("h").mean().reset_index()
-    return pd.DataFrame({"time": hourly["Time"], "load": hourly["Demand"] / 1000, "temperature": hourly["Temperature"]})
-
-
-def _drammen(building: int) -> Callable[[Path], pd.DataFrame]:
-    def read(data: Path) -> pd.DataFrame:
-        with zipfile.ZipFile(data / "drammen-36-buildings.zip") as archive:
-            text = archive.read(f"building_{building}.txt").decode("utf-8-sig")
-        table = pd.read_csv(io.StringIO(text[text.index("TimeStamp") :]), sep=";")
-        names = {"TimeStamp": "time", "ElImp": "load", "Tout": "temperature", "SolGlob": "solar"}
-        table = table[list(names)].rename(columns=names)
-        return table.assign(load=table["load"] / 1000, time=pd.to_datetime(table["time"], utc=True))
-
-    return read
-
-
-SERIES: Mapping[str, tuple[Callable[[Path], pd.DataFrame], str, str]] = {  # how to read it, time zone, country
-    "drahix": (_drahix, "Europe/Paris", "FR"),
-    "household": (_household, "Europe/Copenhagen", "DK"),
-    "victoria": (_victoria, "Australia/Melbourne", "AU"),  # GW
-    "school": (_drammen(6397), "Europe/Oslo", "NO"),
-    "office": (_drammen(6411), "Europe/Oslo", "NO"),
-    "kindergarten": (_drammen(6415), "Europe/Oslo", "NO"),
+SERIES: Mapping[str, dict[str, Any]] = {  # section ingest of each
+    "drahix": {"source": "DrahiX_SIRTA_allzones_20160715_20210520_1h.csv"},
+    "household": {
+        "source": "foreign/household_hourly.csv",
+        "target": "Load",
+        "time_zone": "Europe/Copenhagen",
+        "country": "DK",
+        "file": {"time_column": "date", "time_format": "%m/%d/%Y %H:%M"},
+        "columns": {"Load": {"kind": "load"}, "temp_dry": {"kind": "temperature"}},
+    },
+    "victoria": {
+        "source": "foreign/vic_electricity.csv",
+        "target": "Demand",
+        "time_zone": "Australia/Melbourne",
+        "country": "AU",
+        "file": {"time_column": "Time", "step_minutes": 30},
+        "columns": {"Demand": {"kind": "load", "unit": "MW"}, "Temperature": {"kind": "temperature"}},
+    },
+    "school": _drammen(6397),
+    "office": _drammen(6411),
+    "kindergarten": _drammen(6415),
 }
 TRIALS: Mapping[str, dict[str, Any]] = {
-    "steps-320": {"training.steps": 320},
+    "steps-150": {"training.steps": 150},
     "rate-0.02": {"training.learning_rate": 0.02},
-    "rate-0.005": {"training.learning_rate": 0.005},
-    "units-32": {"model.hidden": 32},
+    "rate-0.01": {"training.learning_rate": 0.01},
+    "units-16": {"model.hidden": 16},
     "units-128": {"model.hidden": 128},
-    "one-layer": {"model.layers": 1},
+    "two-layers": {"model.layers": 2},
     "dropout-0.3": {"model.dropout": 0.3, "model.state_dropout": 0.3},
     "all-features": {"model.leave_out": []},
     "no-climate": {"model.leave_out": ["climate"]},
@@ -97,27 +91,14 @@ TRIALS: Mapping[str, dict[str, Any]] = {
 
 def windows_of(name: str, data: Path, history: int = 168) -> Windows:
     """The series ``name`` of the folder ``data``, ready for forecasting."""
-    read, zone, country = SERIES[name]
-    table = read(data)
-    kinds = {"load": "load", "temperature": "temperature"}
-    columns = {key: Column(kind=kinds.get(key, "solar")) for key in table if key != "time"}  # type: ignore[arg-type]
+    settings, window = Ingest.model_validate(SERIES[name]), Window(history=history)
+    path = data / settings.source
     with tempfile.TemporaryDirectory() as folder:
-        table.to_csv(Path(folder) / "series.csv", index=False)
-        settings = Ingest.model_validate(
-            {
-                "source": f"{folder}/series.csv",
-                "target": "load",
-                "time_zone": zone,
-                "country": country,
-                "file": {"time_column": "time"},
-                "columns": {key: column.model_dump() for key, column in columns.items()},
-                "checks": Checks(
-                    load=LOOSE, sub_load=LOOSE, temperature=LOOSE, solar=Check(lowest=-1e3, highest=1e9)
-                ).model_dump(),
-            }
-        )
-        tidy = ingest(settings, Path(folder))
-    return make_windows(tidy.frame, tidy.facts, Window(history=history))
+        if path.parent.suffix == ".zip":
+            with zipfile.ZipFile(path.parent) as archive:
+                path = Path(archive.extract(path.name, folder))
+        tidy = ingest(settings.model_copy(update={"source": str(path)}), path.parent, window)
+    return make_windows(tidy.frame, tidy.facts, window)
 
 
 class OnTop(nn.Module):
