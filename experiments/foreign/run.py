@@ -82,16 +82,12 @@ SERIES: Mapping[str, tuple[Callable[[Path], pd.DataFrame], str, str]] = {  # how
 }
 TRIALS: Mapping[str, dict[str, Any]] = {
     "steps-320": {"training.steps": 320},
-    "rate-0.02": {"training.learning_rate": 0.02},
     "rate-0.005": {"training.learning_rate": 0.005},
     "units-32": {"model.hidden": 32},
-    "units-128": {"model.hidden": 128},
-    "one-layer": {"model.layers": 1},
     "dropout-0.3": {"model.dropout": 0.3, "model.state_dropout": 0.3},
     "all-features": {"model.leave_out": []},
     "no-climate": {"model.leave_out": ["climate"]},
     "history-48": {"window.history": 48},
-    "origins-48": {"training.origins": 48},
 }
 
 
@@ -190,6 +186,9 @@ def study(windows: Windows, seeds: int) -> dict[str, dict[str, float]]:
 
     net, line, trees = best("native", "rich"), best("ridge", BASE), "lightgbm-quick"
     together = {
+        "native + ridge": ("native", line),
+        "native + lightgbm": ("native", trees),
+        "native + ridge + lightgbm": ("native", line, trees),
         "network + ridge": (net, line),
         "network + lightgbm": (net, trees),
         "ridge + lightgbm": (line, trees),
@@ -199,7 +198,7 @@ def study(windows: Windows, seeds: int) -> dict[str, dict[str, float]]:
         each = [mean(*(answers[m][seed % len(answers[m])] for m in members)) for seed in range(seeds)]
         single[name] = np.mean([[*error(windows, one).values()] for one in each], axis=0)
         seconds[name] = round(sum(seconds[m] / len(answers[m]) for m in members), 2)
-    for method in ("native", "rich"):
+    for method in ("native", "rich") if seeds > 1 else ():
         single[f"{method}, mean of {seeds} seeds"] = np.array([*error(windows, mean(*answers[method])).values()])
     return {
         name: {"validation": float(errors[0]), "test": float(errors[1]), "seconds": seconds.get(name, 0.0)}
