@@ -33,7 +33,7 @@ def callback_of(policy: Policy, *, window: int, seed: int) -> Chooser:
     return (AdaptiveHorizon if policy.zone == "step" else AdaptiveCredit)(policy, window=window)
 
 
-def _say_if_never(chooser: Chooser, trainer: pl.Trainer) -> None:
+def _say_if_never(chooser: "Isolation | _Measured", trainer: pl.Trainer) -> None:
     """Warn if a training ended, perhaps early, without anything isolated."""
     schedule = chooser.policy.schedule
     if schedule.fraction and not chooser.history:
