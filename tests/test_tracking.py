@@ -152,7 +152,7 @@ def test_a_run_that_ends_while_another_process_sends_is_sent_by_that_one(
     ends.__enter__()
     finished(uri, "b-done")
 
-    def meanwhile(run: PendingRun, artifacts: Path) -> str:
+    def meanwhile(run: PendingRun, artifacts: Path) -> tuple[str, str]:
         if run.name == "b-done":
             ends.__exit__(None, None, None)
             assert send() == []
