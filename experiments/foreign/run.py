@@ -171,6 +171,9 @@ def study(windows: Windows, seeds: int) -> dict[str, dict[str, float]]:
 
     net, line, trees = best("native", "rich"), best("ridge", BASE), "lightgbm-quick"
     together = {
+        "native + ridge": ("native", line),
+        "native + lightgbm": ("native", trees),
+        "native + ridge + lightgbm": ("native", line, trees),
         "network + ridge": (net, line),
         "network + lightgbm": (net, trees),
         "ridge + lightgbm": (line, trees),
@@ -180,7 +183,7 @@ def study(windows: Windows, seeds: int) -> dict[str, dict[str, float]]:
         each = [mean(*(answers[m][seed % len(answers[m])] for m in members)) for seed in range(seeds)]
         single[name] = np.mean([[*error(windows, one).values()] for one in each], axis=0)
         seconds[name] = round(sum(seconds[m] / len(answers[m]) for m in members), 2)
-    for method in ("native", "rich"):
+    for method in ("native", "rich") if seeds > 1 else ():
         single[f"{method}, mean of {seeds} seeds"] = np.array([*error(windows, mean(*answers[method])).values()])
     return {
         name: {"validation": float(errors[0]), "test": float(errors[1]), "seconds": seconds.get(name, 0.0)}
