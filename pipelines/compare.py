@@ -15,9 +15,8 @@ def main(windows: str, runs: str, baselines: str, report: str, params: str) -> N
     from isotrain.compare.results import chosen_runs, read_baselines
     from isotrain.data.windows import Windows
     from isotrain.report.page import write_report
-    from isotrain.report.words import QUESTION
     from isotrain.training.outbox import send
-    from isotrain.training.tracking import ABOUT, log_report, tracked
+    from isotrain.training.tracking import log_report, tracked
 
     wanted, tracking, series = view.compare, view.tracking, Windows.load(windows)
     fits, rows = chosen_runs(runs, wanted.methods, wanted.seeds), read_baselines(Path(baselines))
@@ -25,15 +24,9 @@ def main(windows: str, runs: str, baselines: str, report: str, params: str) -> N
     settings = Settings(**wanted.model_dump(exclude={"methods", "seeds", "baselines"}), about=about)
     if best := best_on_validation(fits, rows):
         best.publish(Path(report), series)
-    absent = ", ".join({*wanted.baselines} - {row.name for row in rows})  # such as LightGBM where it is not installed
     page = write_report(fits, rows, report, settings, series, best)
-    tags = {
-        "kind": "report",
-        "study": tracking.study,
-        "published": best.description if best else "none",
-        "baselines.absent": absent or "none",
-        ABOUT: f"{QUESTION} Artifacts, tradeoff.html: the whole report.",
-    }
+    absent = {*wanted.baselines} - {row.name for row in rows}  # such as LightGBM where it is not installed
+    tags = {"kind": "report", "study": tracking.study, "baselines.absent": ", ".join(sorted(absent)) or "none"}
     with tracked(tracking.experiment, tracking.uri, "report", tags, whole_pipeline=True) as run:
         log_report(run, page, Path(runs), Path(baselines))
     send()

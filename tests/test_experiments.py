@@ -62,7 +62,7 @@ def test_an_experiment_changes_the_lines_that_it_names_and_loses_no_comment(para
     before = params.read_text()
     set_param("isolation.schedule.fraction=0.25")
     changed = [(a, b) for a, b in zip(before.splitlines(), params.read_text().splitlines(), strict=True) if a != b]
-    assert [a for a, _ in changed] == ["    fraction: 0.5 # 0 = isolation off"]
+    assert [a for a, _ in changed] == ["    fraction: 1.0 # of the zones, but for zone step; 0 = isolation off"]
     lists = [path for path, value in flatten(load(PARAMS)).items() if isinstance(value, list)]
     named = [path for path in lists if not path.startswith(("methods", "search.space", "isolation"))]
     assert {"compare.methods", "compare.seeds", "model.leave_out"} <= set(named)
@@ -88,7 +88,7 @@ def test_a_refused_value_is_put_back_and_an_edit_by_hand_stays(params: Path, mon
     mine = params.read_text().replace("target: TGBT #", "target: T1 # mine,")
     params.write_text(mine)
     said = refused(monkeypatch, baseline, "compare.methods=[tunde]", "training.steps=-1", "+training.foo=1")
-    assert "training.steps is 160, training.foo is not there again" in said
+    assert "training.steps is 300, training.foo is not there again" in said
     assert params.read_text() == mine
 
 

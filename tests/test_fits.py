@@ -92,15 +92,15 @@ def test_a_result_that_cannot_be_read_is_made_again() -> None:
 
 
 def test_budgets_come_from_what_was_measured_in_this_study() -> None:
-    names = ["small", "short", "native", "autonomous-75"]
+    names = ["small", "short", "native", "isolated"]
     run_fits(study(compare__methods=names, compare__reference_tuned__streamed="native"), "windows", "runs")
-    tested, small, short = (read_json(f"runs/{name}-0/result.json") for name in ("autonomous-75", "small", "short"))
+    tested, small, short = (read_json(f"runs/{name}-0/result.json") for name in ("isolated", "small", "short"))
     native = read_json("runs/native-0/result.json")
     steps = round(tested["train_seconds"] / (native["train_seconds"] / native["steps"]))
-    assert short["budget"]["time"] == "autonomous-75"
+    assert short["budget"]["time"] == "isolated"
     assert short["steps"] == short["budget"]["steps"] == max(1, steps)
     assert short["budget"]["seconds"] == tested["train_seconds"]
-    assert small["budget"]["step"] == "autonomous-75"
+    assert small["budget"]["step"] == "isolated"
     assert small["params"]["model.hidden"] == small["budget"]["hidden"]
     assert small["budget"]["hidden"] % WIDTHS == 0 and WIDTHS <= small["budget"]["hidden"] <= 32
     assert small["budget"]["goal_ms"] == pytest.approx(1e3 * tested["train_seconds"] / tested["steps"])

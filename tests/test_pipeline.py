@@ -103,7 +103,7 @@ def test_parameters_are_of_the_view_of_the_stage(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_scripts_are_short_and_named_after_their_stage(stage: str) -> None:
-    assert len((ROOT / "pipelines" / f"{stage}.py").read_text().splitlines()) <= 35
+    assert len((ROOT / "pipelines" / f"{stage}.py").read_text().splitlines()) <= 40
     assert f"pipelines/{stage}.py" in STAGES[stage]["cmd"]
 
 

@@ -63,7 +63,7 @@ def test_the_readme_links_to_no_archive() -> None:
 
 DATA = {"source": "/somewhere/mine.csv", "simulated": False, "rows": 9000, "sha256": "cd" * 32, "target": "TGBT"}
 RUN = MadeUp("streamed", 40, 5.0)
-MADE = {"tuned": RUN, "autonomous-75": RUN, "short": MadeUp("streamed", 40, 5.0, role="control", budget=TIME)}
+MADE = {"tuned": RUN, "isolated": RUN, "short": MadeUp("streamed", 40, 5.0, role="control", budget=TIME)}
 
 
 @pytest.fixture
@@ -137,11 +137,11 @@ def test_fits_that_may_not_be_quoted_are_refused_and_nothing_is_left(
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("training.learning_rate", 0.5, r"training\.learning_rate = 0\.5, but autonomous-75-0 ran with"),
-        ("training.steps", 7, r"training\.steps = 7, but autonomous-75-0 ran with"),
+        ("training.learning_rate", 0.5, r"training\.learning_rate = 0\.5, but isolated-0 ran with"),
+        ("training.steps", 7, r"training\.steps = 7, but isolated-0 ran with"),
         ("window.history", 72, r"window\.history = 72, but the windows ran with"),
         ("ingest.target", "T7", r"ingest\.target = T7, but the windows ran with TGBT"),
-        ("compare.seeds", [0, 1, 5], r"not made \(tuned-5, autonomous-75-5, short-5\): run `make reproduce`"),
+        ("compare.seeds", [0, 1, 5], r"not made \(tuned-5, isolated-5, short-5\): run `make reproduce`"),
     ],
 )
 def test_settings_that_were_not_run_are_refused(study: Path, path: str, value: object, words: str) -> None:

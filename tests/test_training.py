@@ -79,7 +79,7 @@ def test_isolation_off_is_a_plain_loop_over_nn_lstm_and_adam(
     module, _ = prepare(Fit(small(method), 3, windows, tmp_path))
     module.masked = masked
     plain = copy.deepcopy(module.net)
-    stock = nn.LSTM(plain.encoder.lstm.input_size, 6, 2, batch_first=True)
+    stock = nn.LSTM(plain.encoder.lstm.input_size, 6, plain.encoder.lstm.num_layers, batch_first=True)
     stock.load_state_dict(plain.encoder.lstm.state_dict())
     plain.encoder.lstm, plain.encoder._span = stock, None  # type: ignore[assignment]
     plain.encoder.forward = types.MethodType(Encoder.forward, plain.encoder)  # type: ignore[method-assign]

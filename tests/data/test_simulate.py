@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isotrain.config.ingest import Ingest, Simulated
+from isotrain.config.ingest import PROFILES, Ingest, Simulated
 from isotrain.data.repair import repair
 from isotrain.data.schema import Flag
 from isotrain.data.simulate import CLOSURE, ZONES, building, presence
@@ -43,7 +43,7 @@ def test_the_whole_is_its_zones_and_some_four_kilowatts_more(made: pd.DataFrame)
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_faults_of_the_real_series_are_there(seed: int) -> None:
-    settings = Ingest(simulated=Simulated(seed=seed))
+    settings = Ingest(simulated=Simulated(seed=seed), checks=PROFILES["drahix"])
     _, flags = repair(building(settings.simulated), settings)
     counts = {name: flags[name].value_counts() for name in flags}
     assert counts["T1"][Flag.STUCK] == 57

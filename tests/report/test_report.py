@@ -184,7 +184,7 @@ def test_the_page_and_the_metrics_say_first_what_is_published(tmp_path: Path) ->
     )
     published = {"name": best.name, "val_mae": best.val_mae, "test_mae": best.mae}
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert published.items() <= metrics.pop("published").items() and list(metrics) == ["tuned", "layer"]
+    assert published.items() <= metrics.pop("published").items() and list(metrics) == ["series", "tuned", "layer"]
     page = read(folder)
     assert published.items() <= page["published"].items()
     assert (f"published: {best.name}" in {row["name"] for row in page["accuracy"]["forecasts"]}) == (

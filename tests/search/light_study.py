@@ -34,7 +34,7 @@ SMALL = {
     "known": [],
     "space": {
         "isolation.schedule.fraction": {"low": 0.0, "high": 0.9},
-        "training.learning_rate": {"low": 0.003, "high": 0.03, "log": True},
+        "training.learning_rate": {"low": 0.003, "high": 0.06, "log": True},
     },
 }
 

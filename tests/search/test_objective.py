@@ -19,7 +19,12 @@ from isotrain.search.study import Place
 from isotrain.search.worker import Diverged, Outcome
 from isotrain.training.fit import Fit, Loop
 
-LAYER = {"isolation__zone": "layer", "isolation__criterion": "depth", "isolation__schedule__fraction": 0.5}
+LAYER = {
+    "model__layers": 2,
+    "isolation__zone": "layer",
+    "isolation__criterion": "depth",
+    "isolation__schedule__fraction": 0.5,
+}
 
 
 def silent(*_: Any) -> None:

@@ -52,11 +52,14 @@ def test_conditional_parameters_are_asked_only_where_they_hold(space: Space) -> 
         zone = overrides["isolation.zone"]
         assert ("isolation.mode@unit" in trial.params) == (zone == "unit")
         assert ("isolation.mode@credit" in trial.params) == (zone == "credit")
-        assert ("isolation.schedule.stop" in trial.params) == (zone == "credit")
+        assert ("isolation.schedule.stop" in trial.params) == (overrides["isolation.schedule.shape"] == "thaw")
         assert ("isolation.criterion@unit" in trial.params) == (zone == "unit")
         assert ("isolation.criterion@step" in trial.params) == (zone == "step")
         assert ("isolation.schedule.cycles" in trial.params) == (overrides["isolation.schedule.shape"] == "cyclic")
-        assert overrides.get("training.regime") == ("windowed" if zone == "step" else None)
+        assert overrides.get("training.regime") == (
+            "windowed" if overrides.get("isolation.criterion") == "neglected" else None
+        )
+        assert zone != "layer" or overrides["model.layers"] == 2 or overrides["isolation.schedule.fraction"] == 0
 
 
 @pytest.mark.parametrize("method", ["native", "small", "layer", "autonomous-75", "cut-75", "exact-75", "credit-thawed"])

@@ -409,6 +409,12 @@ def check_isolation(settings: Settings) -> None:
         )
     if (convolution := isolation.zone in ("channel", "kernel")) and model.encoder != "tcn":
         raise InputError(f"{where}: isolation.zone {isolation.zone} is of a convolution: it needs model.encoder tcn")
+    section, fraction = settings.method == "isolated", isolation.schedule.fraction
+    if section and isolation.zone == "step" and 0 < fraction < 1:
+        raise InputError(
+            f"{where}: isolation.schedule.fraction = {fraction:g} plays no part for zone step: set isolation.steps "
+            "(hours before an origin), or isolation.zone to unit and isolation.criterion to update_norm"
+        )
     if isolation.unfolded or convolution or isolation.count != "zones" or model.encoder == "tcn":
         return
     zones = {"layer": model.layers, "unit": model.hidden, "gate": 4 * model.hidden}.get(isolation.zone, 10**9)

@@ -141,9 +141,15 @@ def inspect(paths: Sequence[Path], asked: Asked = Asked()) -> Proposal:
     option is needed to decide (the order of day and month).
 
     Example:
-        >>> proposal = inspect([Path("meter.csv")])             # doctest: +SKIP
-        >>> proposal.section["target"], proposal.section["file"]["time_format"]   # doctest: +SKIP
-        ('Load', '%m/%d/%Y %H:%M')
+        >>> import tempfile
+        >>> hours = pd.date_range("2020-01-01", periods=1000, freq="h")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "meter.csv"
+        ...     table = pd.DataFrame({"When": hours.strftime("%m/%d/%Y %H:%M"), "Load": 5.0 + hours.hour})
+        ...     table.to_csv(path, sep=";", decimal=",", index=False)
+        ...     section = inspect([path]).section
+        >>> section["target"], section["file"]["separator"], section["file"]["time_format"]
+        ('Load', ';', '%m/%d/%Y %H:%M')
     """
     tables = [read_table(path) for path in paths]
     first = tables[0]

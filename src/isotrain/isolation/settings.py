@@ -274,7 +274,7 @@ class Policy:
         remember: the forecaster runs what is isolated and sees the input alone once over the series, and looks it up.
         renew: zone ``"step"``, and ``"credit"`` with mode ``"none"``, in streamed training: the forecaster takes the
             states before the last steps from a run over the series that is made anew every so many optimiser steps;
-            0: it runs them in each stretch. In windowed training it plays no part.
+            0: it runs them in each stretch. Elsewhere it plays no part.
         moments, correction, variant: of :class:`.optimisers.MaskedAdam`.
 
     Raises:
@@ -307,6 +307,12 @@ class Policy:
     correction: str = _setting("global", one_of(CORRECTIONS))
     variant: str = _setting("torch", one_of(VARIANTS))
 
+    @property
+    def renewed(self) -> int:
+        """``renew`` where there are states before the last steps, else 0."""
+        given = self.zone == "step" and not self.measured
+        return self.renew if given or (self.zone, self.mode) == ("credit", "none") else 0
+
     def __post_init__(self) -> None:
         _check_all(self)
         if self.mode not in ZONES[self.zone]:
@@ -317,12 +323,6 @@ class Policy:
             )
         if self.measured and not self.unfolded:
             raise InputError(f"criterion='neglected' does not exist for zone={self.zone!r}: use zone step or credit")
-        given_steps = self.zone == "step" and not self.measured
-        if self.renew and not given_steps and (self.zone, self.mode) != ("credit", "none"):
-            raise InputError(
-                f"renew={self.renew} is for states before the last steps: use zone 'step' with a given number "
-                "of steps, or zone 'credit' with mode 'none'"
-            )
         if self.autonomous and self.scope != "local":
             raise InputError(
                 "mode='autonomous' needs scope='local': each layer's units are fed by those of the layer below"

@@ -29,7 +29,7 @@ class Space:
         >>> from isotrain.search.study import place
         >>> space = place("params.yaml").space
         >>> space.point("small")["model.hidden"]
-        48
+        24
         >>> space.settings({"training.steps": 40}).training.steps
         40
     """

@@ -80,14 +80,14 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
     s = job.settings
     pl.seed_everything(job.seed, verbose=False)
     isolated = s.isolation
-    remember = isolated is not None and (isolated.remember or isolated.renew > 0)
+    remember = isolated is not None and (isolated.remember or isolated.renewed > 0)
     shape = s.model.model_dump(exclude={"inputs", "leave_out"})
     net = Forecaster(
         Series(job.windows, s.model.inputs, s.model.leave_out),
         **shape,
         backend=s.runtime.backend,
         remember=job.trained_part if remember else None,
-        renew=isolated.renew if isolated else 0,
+        renew=isolated.renewed if isolated else 0,
     )
     module = ForecastModule(
         net,

@@ -259,6 +259,9 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
     kind = "**SIMULATED series.** " if report["data"]["simulated"] else ""
     answer = f"{kind}**The answer.** {report['answer']}"
     note = "\n\n".join([answer, *(block.strip() for block in head if report["answer"] not in block), READING])
+    published = report.get("published")
+    about = "the report of the study; the whole page is the artifact tradeoff.html"
+    run.tags({ABOUT: about, "published": published["name"] if published else "none"})
     run.artifacts(page.parent)
     run.note(re.sub(PICTURE, r"\1(note/\2)", note))
     with tempfile.TemporaryDirectory() as scratch:
