@@ -35,6 +35,7 @@ def tiny_place(folder: Path, windows: Windows, **search: Any) -> Place:
     for section, changes in TINY.items():
         values[section] |= changes
     space = {"isolation.schedule.fraction": {"low": 0.0, "high": 0.7}, "isolation.zone": {"choices": ["unit", "layer"]}}
+    values["model"]["layers"] = 2  # so that there is a layer to isolate
     values["search"] |= {"sampler": "random", "known": [], "space": space, "trials": 3, "startup": 2, **search}
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     here = place(folder / "params.yaml")
