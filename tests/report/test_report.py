@@ -38,7 +38,7 @@ from isotrain.forecast.forecasts import Forecasts
 from isotrain.report.drawing import PALETTE, REFERENCES, colours, label_points, new_figure, spread
 from isotrain.report.figures import chosen_weeks, daily_rows
 from isotrain.report.page import write_report
-from isotrain.report.tables import differences, entries
+from isotrain.report.tables import differences, entries, kilowatts
 from isotrain.report.words import answer, budget_lines, masked_lines, notes, verdicts
 
 SETTINGS = Settings(
@@ -180,7 +180,9 @@ def test_the_page_and_the_metrics_say_first_what_is_published(tmp_path: Path) ->
     head = (folder / "tradeoff.md").read_text(encoding="utf-8").split("## The figures")[0]
     line = next(line for line in head.splitlines() if "What is published" in line)
     assert (
-        best.description in line and f"{best.mae:.3g} kW" in line and f"all {len(best.candidates)} candidates" in line
+        best.description in line
+        and f"{kilowatts(best.mae)} kW" in line
+        and f"all {len(best.candidates)} candidates" in line
     )
     published = {"name": best.name, "val_mae": best.val_mae, "test_mae": best.mae}
     metrics = json.loads((folder / "metrics.json").read_text())

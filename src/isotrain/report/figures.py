@@ -35,6 +35,7 @@ from isotrain.report.drawing import (
     titled,
 )
 from isotrain.report.fans import FAN, Fans, fan_figure
+from isotrain.report.tables import kilowatts
 
 PHASE_COLOURS = dict(zip(PHASES, ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#BBBBBB"), strict=True))
 MARKERS = {"streamed": "o", "windowed": "s"}
@@ -135,7 +136,7 @@ def learning_curves(comparison: Comparison) -> Figure:
         _frame_the_ends(axes, curves)
         if target := comparison.targets[regime]:
             axes.axhline(target, color=GREY, lw=1, ls=(0, (4, 3)))
-            axes.text(0.01, target, f"target {target:.2f} kW", transform=axes.get_yaxis_transform(), **_NOTE)
+            axes.text(0.01, target, f"target {kilowatts(target)} kW", transform=axes.get_yaxis_transform(), **_NOTE)
         seconds_axis(axes)
         axes.set(xlabel="Training time (s, logarithmic)", ylabel="Validation MAE (kW)")
         label_ends(axes, ends)
@@ -225,8 +226,8 @@ def _draw_baselines(axes: Axes, levels: Sequence[tuple[str, float]]) -> str:
     right = axes.get_xlim()[1]
     for _, y in near:
         axes.axhline(y, color=GREY, lw=1, ls=(0, (1, 2)), zorder=1)
-    label_ends(axes, [(right, y, f"{name} {y:.2f}", GREY) for name, y in near])
-    return ", ".join(f"{name} {y:.2f} kW" for name, y in far)
+    label_ends(axes, [(right, y, f"{name} {kilowatts(y)}", GREY) for name, y in near])
+    return ", ".join(f"{name} {kilowatts(y)} kW" for name, y in far)
 
 
 def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -350,7 +351,7 @@ def forecasts(comparison: Comparison) -> Figure | None:
             axes.plot(*_tiles(one, rows, one.prediction), color=colour[name], lw=1.3, ls=dashes, label=name)
         axes.xaxis.set_major_locator(DayLocator(tz=UTC))  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_formatter(DateFormatter("%a %d %b", tz=UTC))  # type: ignore[no-untyped-call]
-        maes = ", ".join(f"{name} {_mae(one, daily_rows(one, week)):.2f} kW" for name, one in series.items())
+        maes = ", ".join(f"{name} {kilowatts(_mae(one, daily_rows(one, week)))} kW" for name, one in series.items())
         axes.set_title(f"{title} (MAE: {maes})", fontsize=9.5)
         axes.set_ylabel("Load (kW)")
         axes.margins(x=0.01)

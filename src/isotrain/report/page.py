@@ -26,6 +26,7 @@ from isotrain.report.tables import (
     difference_table,
     differences,
     entries,
+    kilowatts,
     lead_table,
     method_table,
     month_table,
@@ -208,12 +209,12 @@ def _published(best: Best, comparison: Comparison, baselines: Sequence[Baseline]
     for kind, names in kinds.items():
         ranked = [name for name in best.candidates if name in names]
         if ranked and best.name not in names:
-            others.append(f"{best.candidates[ranked[0]]:.3g} kW of the best {kind} (`{ranked[0]}`)")
+            others.append(f"{kilowatts(best.candidates[ranked[0]])} kW of the best {kind} (`{ranked[0]}`)")
     against = f", against {' and '.join(others)}" if others else ""
     return (
         f"> **What is published.** `isotrain forecast` uses **{best.description}**: of all {len(best.candidates)} "
-        f"candidates it has the least validation MAE, {best.val_mae:.3g} kW{against}. Its test MAE, which the choice "
-        f"did not read, is {best.mae:.3g} kW."
+        f"candidates it has the least validation MAE, {kilowatts(best.val_mae)} kW{against}. Its test MAE, which the "
+        f"choice did not read, is {kilowatts(best.mae)} kW."
     )
 
 

@@ -86,7 +86,9 @@ def lead_table(accuracy: Sequence[Entry]) -> str:
     """Test MAE at some leads; ensembles follow their method and are left out."""
     known = [e for e in accuracy if e.by_lead and e.kind != "ensemble"]
     leads = [lead for lead in LEADS if any(len(e.by_lead) >= lead for e in known)]
-    rows = [[cell(e.name), *(f"{e.by_lead[k - 1]:.2f}" if k <= len(e.by_lead) else "–" for k in leads)] for e in known]
+    rows = [
+        [cell(e.name), *(kilowatts(e.by_lead[k - 1]) if k <= len(e.by_lead) else "–" for k in leads)] for e in known
+    ]
     return table(["test MAE, kW, at lead", *(f"{lead} h" for lead in leads)], rows)
 
 
@@ -94,7 +96,7 @@ def month_table(accuracy: Sequence[Entry]) -> str:
     """Test MAE in each month; ensembles follow their method and are left out."""
     known = [e for e in accuracy if e.by_month and e.kind != "ensemble"]
     months = sorted({month for e in known for month in e.by_month})
-    rows = [[cell(e.name), *(f"{e.by_month[m]:.2f}" if m in e.by_month else "–" for m in months)] for e in known]
+    rows = [[cell(e.name), *(kilowatts(e.by_month[m]) if m in e.by_month else "–" for m in months)] for e in known]
     return table(["test MAE, kW, in", *months], rows)
 
 
@@ -135,7 +137,19 @@ def cell(text: str) -> str:
 
 def error(value: Interval | None) -> str:
     """kW or a ratio of errors with two decimals, ``diverged`` where the median fit did."""
-    return _bracketed(value, "{:.2f}".format, "diverged")
+    return _bracketed(value, kilowatts, "diverged")
+
+
+def kilowatts(number: float) -> str:
+    """A load or an error: two decimals in a building's range, three digits below it, whole kW from 1,000 on.
+
+    >>> kilowatts(3.7812), kilowatts(0.09451), kilowatts(132131.94)
+    ('3.78', '0.0945', '132,132')
+    """
+    size = abs(number)
+    if 0 < size < 0.5:
+        return f"{number:#.3g}"
+    return f"{number:,.0f}" if size >= 1000 else f"{number:.2f}"
 
 
 def three_digits(number: float) -> str:

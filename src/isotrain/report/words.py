@@ -13,7 +13,7 @@ from statistics import median
 from isotrain.compare.comparison import Comparison, Method, Rival, seconds_to_target
 from isotrain.compare.results import Budget, Caution, Run, cautions, machine_drift, short_commit
 from isotrain.compare.statistics import Interval
-from isotrain.report.tables import cell, three_digits
+from isotrain.report.tables import cell, kilowatts, three_digits
 
 RIVALS: dict[Rival, str] = {  # the controls that isolate nothing and must be beaten
     "kernels": "the same network on our kernels",
@@ -273,7 +273,7 @@ def _summary(comparison: Comparison, verdict: Verdict) -> str:
         text = f"`{method.name}` reaches the target {_against(tuned.name, s)}"
     maes = [comparison.figure(side, lambda run: run.test_mae).median for side in (method, tuned)]
     if all(math.isfinite(mae) for mae in maes):
-        text += f", with a test MAE of {maes[0]:.2f} kW against {maes[1]:.2f} kW"
+        text += f", with a test MAE of {kilowatts(maes[0])} kW against {kilowatts(maes[1])} kW"
     text += "."
     better = [
         f"`{control.name}`"

@@ -22,7 +22,7 @@ import psutil
 from isotrain.files import machine_lock, sha256_text, try_lock, wait_for_lock
 
 log = logging.getLogger(__name__)
-DECIDES = ("src", "pipelines", "params.yaml", "dvc.yaml")  # what makes a result another one, when it differs
+DECIDES = ("src", "pipelines", "dvc.yaml")  # the code of a result; its settings stand in the result itself
 
 
 class Hardware(TypedDict):
