@@ -17,14 +17,14 @@ inputs     4H D                 4H D            4A D''             4A D''       
 D' are the inputs that an autonomous zone sees: the network's own, or the isolated units below. D'' are the inputs
 that need a gradient: the active units below. The gradient of the inputs is computed only where a layer below trains
 (the network's own inputs need none). ``steps`` multiplies the three backward products by s. Without credit through
-the recurrent weights (``credit`` cell or none) there is no product "states". With ``at_origins`` the k steps before
-each of M origins (k = 1 without credit) are run once more and alone have a backward: s = k M / T, and s more of the
-forward. An isolated layer has no product "weights"; with no training layer below it has no backward at all; remembered,
-no forward either.
+the recurrent weights (``credit`` cell or none) there is no product "states"; credit none leaves one step of a window
+with a gradient, s = 1 / T. With ``at_origins`` the k steps before each of M origins (k = 1 without credit) are run once
+more and alone have a backward: s = k M / T, and s more of the forward. An isolated layer has no product "weights"; with
+no training layer below it has no backward at all; remembered, no forward either.
 
 With one layer and D << H, in units of 4HH: full 3, exact 2 + a, cut 1 + a + a², autonomous
-(1 - a)² + 2a + a² = 1 + 2a², remembered 2a + a², steps 1 + 2s, credit 2. Two layers, the lower one isolated: 9 units
-fall to 1 + (2 + 2 + 1) = 6, remembered to 5.
+(1 - a)² + 2a + a² = 1 + 2a², remembered 2a + a², steps 1 + 2s, credit cell 2, none 1 + 1 / T. Two layers, the lower one
+isolated: 9 units fall to 1 + (2 + 2 + 1) = 6, remembered to 5.
 
 Not counted: elementwise work, the head, the optimiser, drawing the batch, packing. They do not shrink alike, so a
 share of the limit below 1 is expected; above 1 is possible where smaller operands fit a cache.
@@ -59,6 +59,8 @@ def _layer(shape: Shape, condition: Condition, inputs: int, layer: int) -> float
     needed = 0 if layer == 0 or condition.lower else through  # inputs that need a gradient
     with_gradient = 1.0 if condition.steps is None else min(condition.steps / shape.length, 1.0)
     earlier = through if condition.credit == "full" else 0  # states that need a gradient
+    if condition.credit == "none" and not condition.at_origins:
+        with_gradient = 1 / shape.length  # the loss reads the last state, and no earlier step gets a gradient
     if condition.at_origins:
         with_gradient = (condition.steps or 1) * len(origins(shape.length)) / shape.length
         forward += with_gradient * forward

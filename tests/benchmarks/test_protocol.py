@@ -153,7 +153,7 @@ def isolating(share: float = 0.0, **how: object) -> Condition:
         (isolating(steps=42), 1 + 2 * 42 / 168),
         (isolating(steps=999), 3),
         (isolating(credit="cell"), 2),
-        (isolating(credit="none"), 2),
+        (isolating(credit="none"), 1 + 1 / 168),
         # 12 origins of 168 hours, from hour 84 on
         (isolating(credit="none", at_origins=True), 1 + 12 / 168 * (1 + 1)),
         (isolating(steps=4, at_origins=True), 1 + 48 / 168 * (1 + 2)),
