@@ -7,14 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from tests.file_server import serving
 
 from isotrain.config.ingest import Simulated
 from isotrain.data.simulate import building
@@ -201,19 +199,8 @@ def test_a_bad_setting_stops_in_the_first_stage_with_one_line(project: Path) -> 
 def served(tmp_path: Path) -> Iterator[str]:
     """The address of a folder on loopback, with a file in it."""
     mine(tmp_path / "mine, of 2020.csv")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """A file server that keeps its log to itself."""
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
+    with serving(tmp_path) as base:
+        yield base
 
 
 def mine(path: Path) -> None:

@@ -41,7 +41,6 @@ class Shape:
     name: str
     changes: Mapping[str, Any]
     methods: tuple[str, ...]
-    seeds: int = 99  # at most so many
 
     def settings(self, view: MethodsView, method: str, rate: float | None = None) -> Settings:
         """The method's settings in this shape."""
@@ -62,9 +61,7 @@ def shapes() -> Iterator[Shape]:
         yield Shape(f"streamed-{width}", size, STREAMED)
     for width in (64, 256):
         windowed: dict[str, Any] = {"model.hidden": width, "model.layers": 1, "training.steps": 300}
-        yield Shape(
-            f"windowed-{width}", windowed | {"training.regime": "windowed"}, WINDOWED, seeds=3 if width == 256 else 99
-        )
+        yield Shape(f"windowed-{width}", windowed | {"training.regime": "windowed"}, WINDOWED)
     laboratory = {"model.hidden": 150, "model.layers": 5, "training.steps": 160}
     yield Shape("laboratory", laboratory, ("stock", "tuned", "native", "credit-cell", "credit-none", "hours-4"))
 
@@ -98,7 +95,7 @@ def main() -> None:
     if missing:
         parser.error(f"no rate is chosen yet for {', '.join(dict.fromkeys(missing))}: call with --rates first")
     for seed in range(asked.seeds):
-        for shape in (s for s in chosen if seed < s.seeds):
+        for shape in chosen:
             for method in shape.methods:
                 s = shape.settings(view, method, rates[f"{method}-{shape.name}"])
                 result = fitted(s, seed, windows, asked.runs)
@@ -147,8 +144,8 @@ def to_target(result: Mapping[str, Any], target: float) -> float:
 
 def results_of(runs: Path, shape: Shape, method: str) -> dict[int, dict[str, Any]]:
     """Seed -> result."""
-    found = {seed: runs / f"{method}-{shape.name}-{seed}" / "result.json" for seed in range(min(shape.seeds, 99))}
-    return {seed: read_json(path) for seed, path in found.items() if path.exists()}
+    found = runs.glob(f"{method}-{shape.name}-[0-9]*/result.json")
+    return {result["seed"]: result for result in map(read_json, sorted(found))}
 
 
 def write_page(out: Path, runs: Path, chosen: Sequence[Shape]) -> None:

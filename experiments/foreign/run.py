@@ -11,18 +11,18 @@ forecast of ridge-rich, so that it learns what ridge leaves.
 import argparse
 import tempfile
 import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from experiments.published_series import ONE_BUILDING, drammen, located
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isotrain.baselines import BASELINES
-from isotrain.config import Ingest, MethodsView, Window, load
+from isotrain.config import MethodsView, Window, load
 from isotrain.data.ingest import ingest
 from isotrain.data.windowing import make_windows
 from isotrain.data.windows import Windows
@@ -36,43 +36,11 @@ PARTS = ("validation", "test")
 BASE = "ridge-rich"  # whose forecast the residual form starts from
 
 
-def _drammen(building: int) -> dict[str, Any]:
-    columns = {
-        "ElImp": {"kind": "load", "unit": "Wh"},
-        "Tout": {"kind": "temperature"},
-        "SolGlob": {"kind": "solar"},
-    }
-    return {
-        "source": f"drammen-36-buildings.zip/building_{building}.txt",
-        "target": "ElImp",
-        "time_zone": "Europe/Oslo",
-        "country": "NO",
-        "file": {"time_column": "TimeStamp", "separator": ";"},
-        "columns": columns,
-    }
-
-
-SERIES: Mapping[str, dict[str, Any]] = {  # section ingest of each
-    "drahix": {"source": "DrahiX_SIRTA_allzones_20160715_20210520_1h.csv"},
-    "household": {
-        "source": "foreign/household_hourly.csv",
-        "target": "Load",
-        "time_zone": "Europe/Copenhagen",
-        "country": "DK",
-        "file": {"time_column": "date", "time_format": "%m/%d/%Y %H:%M"},
-        "columns": {"Load": {"kind": "load"}, "temp_dry": {"kind": "temperature"}},
-    },
-    "victoria": {
-        "source": "foreign/vic_electricity.csv",
-        "target": "Demand",
-        "time_zone": "Australia/Melbourne",
-        "country": "AU",
-        "file": {"time_column": "Time", "step_minutes": 30},
-        "columns": {"Demand": {"kind": "load", "unit": "MW"}, "Temperature": {"kind": "temperature"}},
-    },
-    "school": _drammen(6397),
-    "office": _drammen(6411),
-    "kindergarten": _drammen(6415),
+SERIES: Mapping[str, dict[str, Any]] = {
+    **ONE_BUILDING,
+    "school": drammen(6397),
+    "office": drammen(6411),
+    "kindergarten": drammen(6415),
 }
 TRIALS: Mapping[str, dict[str, Any]] = {
     "steps-150": {"training.steps": 150},
@@ -91,13 +59,10 @@ TRIALS: Mapping[str, dict[str, Any]] = {
 
 def windows_of(name: str, data: Path, history: int = 168) -> Windows:
     """The series ``name`` of the folder ``data``, ready for forecasting."""
-    settings, window = Ingest.model_validate(SERIES[name]), Window(history=history)
-    path = data / settings.source
+    window = Window(history=history)
     with tempfile.TemporaryDirectory() as folder:
-        if path.parent.suffix == ".zip":
-            with zipfile.ZipFile(path.parent) as archive:
-                path = Path(archive.extract(path.name, folder))
-        tidy = ingest(settings.model_copy(update={"source": str(path)}), path.parent, window)
+        settings = located(SERIES[name], data, Path(folder))
+        tidy = ingest(settings, Path(settings.source).parent, window)
     return make_windows(tidy.frame, tidy.facts, window)
 
 

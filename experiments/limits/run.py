@@ -1,23 +1,23 @@
 """Do limits derived from a series find its faults, and spare what is genuine, as well as limits chosen by hand do?
 
-    python -m experiments.limits.run DRAHIX.csv FOREIGN DRAMMEN.zip [--out experiments/limits/results]
+    python -m experiments.limits.run DATA [--out experiments/limits/results]
 
-DRAHIX.csv is the hourly export of the building, FOREIGN a folder with household_hourly.csv and vic_electricity.csv,
-DRAMMEN.zip the 36 Norwegian buildings as published. Writes limits.md: for each series how many hours `ingest.checks:
-auto` and `drahix` flag as faults, gaps and night offsets apart, and how many of them are the same.
+DATA is a folder with the files that :mod:`experiments.published_series` names. Writes limits.md: for each series how
+many hours `ingest.checks: auto` and `drahix` flag as faults, gaps and night offsets apart, and how many of them are the
+same.
 """
 
 import argparse
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+from experiments.published_series import ONE_BUILDING, drammen, drammen_numbers, located
 
-from isotrain.config.ingest import PROFILES, Column, File, Ingest, Simulated
+from isotrain.config.ingest import PROFILES, Ingest, Simulated
 from isotrain.data import simulate
 from isotrain.data.ingest import Tidy, ingest
 from isotrain.data.schema import Flag, flag_column
@@ -25,34 +25,19 @@ from isotrain.files import write_text
 
 FAULTS = [Flag.STUCK, Flag.OUTAGE, Flag.IMPOSSIBLE]
 SEEDS = range(5)
+NAMES = {"drahix": "Drahi-X", "household": "household", "victoria": "Victoria"}
 
 
-def described(drahix: Path, foreign: Path, drammen: Path) -> Iterator[tuple[str, Ingest]]:
-    """Each series with the settings that read it as it was published."""
-    yield "Drahi-X", Ingest(source=str(drahix))
-    household, victoria = foreign / "household_hourly.csv", foreign / "vic_electricity.csv"
-    yield "household", Ingest(
-        source=str(household), target="Load", time_zone="Europe/London", country="GB",
-        file=File(time_column="date", time_format="%m/%d/%Y %H:%M"),
-        columns={
-            "Load": Column(kind="load"), "temp_dry": Column(kind="temperature"),
-            "humidity": Column(kind="other", unit="%"), "wind_speed": Column(kind="other"),
-        },
-    )  # fmt: skip
-    yield "Victoria", Ingest(
-        source=str(victoria), target="Demand", time_zone="Australia/Melbourne", country="AU",
-        file=File(time_column="Time", step_minutes=30),
-        columns={"Demand": Column(kind="load", unit="MW"), "Temperature": Column(kind="temperature")},
-    )  # fmt: skip
-    for path in sorted(drammen.glob("*.txt")):
-        yield f"Drammen {path.stem.removeprefix('building_')}", Ingest(
-            source=str(path), target="ElImp", time_zone="Europe/Oslo", country="NO",
-            file=File(time_column="TimeStamp", separator=";"),
-            columns={
-                "ElImp": Column(kind="load", unit="Wh"), "Tout": Column(kind="temperature"),
-                "SolGlob": Column(kind="solar"), "WindSpd": Column(kind="other", unit="m/s"),
-            },
-        )  # fmt: skip
+def described(data: Path, folder: Path) -> Iterator[tuple[str, Ingest]]:
+    """Each series with the settings that read it as it was published; members of a zip file go into ``folder``."""
+    others: dict[str, dict[str, dict[str, str]]] = {
+        "household": {"humidity": {"kind": "other", "unit": "%"}, "wind_speed": {"kind": "other"}}
+    }
+    for name, section in ONE_BUILDING.items():
+        yield NAMES[name], located(section, data, folder, **others.get(name, {}))
+    for number in drammen_numbers(data):
+        wind = {"kind": "other", "unit": "m/s"}
+        yield f"Drammen {number}", located(drammen(number), data, folder, WindSpd=wind)
 
 
 def by(settings: Ingest, checks: str) -> Tidy:
@@ -94,16 +79,12 @@ def table(head: list[str], rows: list[list[str]], words: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("drahix", type=Path)
-    parser.add_argument("foreign", type=Path)
-    parser.add_argument("drammen", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("experiments/limits/results"))
     chosen = parser.parse_args()
     rows, buildings = [], []
     with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(chosen.drammen) as archive:
-            archive.extractall(folder)
-        for name, settings in described(chosen.drahix, chosen.foreign, Path(folder)):
+        for name, settings in described(chosen.data, Path(folder)):
             auto, profile = (faults(by(settings, checks)) for checks in ("auto", "drahix"))
             if name.startswith("Drammen"):
                 target = settings.target

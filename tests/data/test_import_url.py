@@ -3,25 +3,16 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.file_server import serving
 
 from isotrain import files
 from isotrain.config.ingest import Ingest, Simulated
 from isotrain.data.ingest import ingest
 from isotrain.data.simulate import building
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """A file server that keeps its log to itself."""
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
 
 
 @pytest.fixture
@@ -31,12 +22,8 @@ def address(tmp_path: Path) -> Iterator[str]:
     folder.mkdir()
     table = building(Simulated(hours=1000)).rename_axis("Date and time (UTC)")
     table.to_csv(folder / "made_up.csv")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/made_up.csv"
-        server.shutdown()
-        thread.join()
+    with serving(folder) as base:
+        yield f"{base}/made_up.csv"
 
 
 def dvc(project: Path, *arguments: str) -> None:

@@ -26,8 +26,8 @@ class Fitted:
     """A forecast function: origins (m,) to kW (m, K).
 
     ``parameters`` counts the numbers that were fitted; a ``refit`` forecast has seen the validation part, so its
-    error there says nothing. ``file`` is what was fitted, from which :func:`isotrain.baselines.restored` makes the
-    same forecast function again; empty where that is not possible.
+    error there says nothing. ``file`` is what was fitted, from which :data:`isotrain.baselines.RESTORED` makes
+    the same forecast function again; empty where nothing was fitted.
 
     Example:
         >>> from isotrain.baselines import BASELINES

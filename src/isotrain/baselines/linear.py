@@ -66,7 +66,8 @@ def restored_ridge(windows: Windows, content: bytes, inputs: Inputs) -> Fitted:
     """What was fitted, from its coefficients: an array ``weights`` (K, P + Q) in the form of ``np.savez``."""
     with np.load(io.BytesIO(content)) as arrays:
         weights = arrays["weights"]
-    return _fitted(windows, _ridge_design(windows, inputs), weights)
+    design = _ridge_design(windows, inputs)
+    return Fitted(lambda origins: forecast(windows, design, weights, origins), weights.size)
 
 
 def _ridge_design(windows: Windows, inputs: Inputs) -> Design:
@@ -94,10 +95,7 @@ def linear(windows: Windows, design: Design, refit: bool) -> Fitted:
     penalty = min(PENALTIES, key=error)
     if refit:
         equations = normal_equations(windows, design, fitting_origins(windows, refit=True))
-    return _fitted(windows, design, solve(equations, penalty), refit)
-
-
-def _fitted(windows: Windows, design: Design, weights: Values, refit: bool = False) -> Fitted:
+    weights = solve(equations, penalty)
     np.savez(content := io.BytesIO(), weights=weights)
     return Fitted(lambda origins: forecast(windows, design, weights, origins), weights.size, refit, content.getvalue())
 

@@ -398,9 +398,8 @@ def check_isolation(settings: Settings) -> None:
     isolation, model = settings.isolation, settings.model
     if isolation is None or isolation.modules is not None:
         return
-    where = f"params.yaml, methods.{settings.method}"
-    if settings.method == "isolated":
-        where += " (the section isolation)"
+    section, fraction = settings.method == "isolated", isolation.schedule.fraction
+    where = f"params.yaml, methods.{settings.method}" + (" (the section isolation)" if section else "")
     if model.encoder in ("gru", "tcn") and (isolation.mode != "masked" or isolation.measured):
         raise InputError(
             f"{where}: isolation.mode {isolation.mode} with criterion {isolation.criterion} needs model.encoder lstm: "
@@ -409,7 +408,6 @@ def check_isolation(settings: Settings) -> None:
         )
     if (convolution := isolation.zone in ("channel", "kernel")) and model.encoder != "tcn":
         raise InputError(f"{where}: isolation.zone {isolation.zone} is of a convolution: it needs model.encoder tcn")
-    section, fraction = settings.method == "isolated", isolation.schedule.fraction
     if section and isolation.zone == "step" and 0 < fraction < 1:
         raise InputError(
             f"{where}: isolation.schedule.fraction = {fraction:g} plays no part for zone step: set isolation.steps "
@@ -423,7 +421,7 @@ def check_isolation(settings: Settings) -> None:
         most = "lower it" if zones == 1 or zones > 10**6 else f"give less than {(zones - 0.5) / zones:g}"
         other = ", or set isolation.zone to unit and isolation.criterion to update_norm" if zones <= 4 else ""
         raise InputError(
-            f"{where}: isolation.schedule.fraction = {isolation.schedule.fraction:g} would isolate every "
+            f"{where}: isolation.schedule.fraction = {fraction:g} would isolate every "
             f"{isolation.zone} of the encoder, so that nothing in it trains: {most}{other}"
         )
 

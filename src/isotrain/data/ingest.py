@@ -18,7 +18,7 @@ from isotrain.data.limits import NO_SUCH, SAID, derive
 from isotrain.data.repair import from_start, repair
 from isotrain.data.schema import TIME, Flag, check_hourly, check_tidy, flag_column
 from isotrain.data.source import read_hourly
-from isotrain.data.windows import AGAIN, Facts, flagged_line, shares_of
+from isotrain.data.windows import AGAIN, Facts, ends_of_parts, flagged_line, shares_of
 from isotrain.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ def ingest(settings: Ingest, raw_folder: Path, window: Window = PARTS) -> Tidy:
     frame = values.join(flags.rename(columns=flag_column)).reset_index(names=TIME)
     check_tidy(frame, columns)
     kinds = {name: column.kind.removeprefix("sub_") for name, column in settings.columns.items()}
+    ends = ends_of_parts(len(frame), window.train, window.validation)
     facts: Facts = {
         "source": name,
         "simulated": source == SIMULATED,
@@ -81,7 +82,7 @@ def ingest(settings: Ingest, raw_folder: Path, window: Window = PARTS) -> Tidy:
             for name in settings.columns
         },
         "limits": limits,
-        "flagged": shares_of((flags[settings.target] != Flag.OK).to_numpy(), _ends(len(frame), window)),
+        "flagged": shares_of((flags[settings.target] != Flag.OK).to_numpy(), ends),
         "hours_before_start": late,
     }
     for column, of_column in limits.items():
@@ -95,25 +96,20 @@ def ingest(settings: Ingest, raw_folder: Path, window: Window = PARTS) -> Tidy:
             log.info("limits of %s: %s", column, "; ".join(words))
     log.info("missing or faulty: %s of %s", flagged_line(facts["flagged"]), settings.target)
     _stop_if_mostly_flagged(
-        flags[settings.target].to_numpy(), hourly[settings.target].to_numpy(), facts, settings, window
+        flags[settings.target].to_numpy(), hourly[settings.target].to_numpy(), facts, settings, ends
     )
     return Tidy(frame, hourly, facts)
 
 
-def _ends(rows: int, window: Window) -> list[int]:
-    """One past the last hour of each part, as :func:`isotrain.data.windowing.split` has them."""
-    return [int(rows * window.train), int(rows * (window.train + window.validation)), rows]
-
-
 def _stop_if_mostly_flagged(
-    flags: npt.NDArray[np.int8], raw: npt.NDArray[np.float64], facts: Facts, settings: Ingest, window: Window
+    flags: npt.NDArray[np.int8], raw: npt.NDArray[np.float64], facts: Facts, settings: Ingest, ends: list[int]
 ) -> None:
     """:class:`InputError` where faults, gaps apart, cover more of the target than allowed, in the whole or in a part.
 
     Gaps are no matter of limits: of those a warning says how many there are.
     """
     faults = np.isin(flags, [Flag.STUCK, Flag.OUTAGE, Flag.IMPOSSIBLE])
-    ends, most = _ends(len(flags), window), settings.most_flagged
+    most = settings.most_flagged
     shares = shares_of(faults, ends)
     gaps = shares_of(flags == Flag.GAP, ends)
     if max(gaps.values()) > most:

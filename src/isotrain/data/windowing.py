@@ -10,7 +10,7 @@ from isotrain.config import Window
 from isotrain.data.features import FEATURES, Family, compute
 from isotrain.data.schema import TIME, flag_column
 from isotrain.data.signals import fit_statistics, signals
-from isotrain.data.windows import DAY, PARTS, Facts, Fitted, Meta, Provenance, Windows, needed_hours
+from isotrain.data.windows import DAY, PARTS, Facts, Fitted, Meta, Provenance, Windows, ends_of_parts, needed_hours
 from isotrain.errors import InputError
 
 NEXT = "next"  # the part that holds the one origin just after a series that goes on
@@ -77,7 +77,7 @@ def split(rows: int, settings: Window, first: int) -> dict[str, tuple[int, int]]
     The purge: an origin belongs to a part only if *all* its target hours do, so no hour is a target in two
     parts. The histories of the first validation and test origins reach back, as they do in use.
     """
-    ends = [int(rows * settings.train), int(rows * (settings.train + settings.validation)), rows]
+    ends = ends_of_parts(rows, settings.train, settings.validation)
     starts = [first, ends[0], ends[1]]
     parts = {part: (start, end - settings.horizon + 1) for part, start, end in zip(PARTS, starts, ends, strict=True)}
     for part, (start, end) in parts.items():

@@ -198,6 +198,11 @@ class Windows:
                 raise ValueError(f"{field.name} holds {len(getattr(self, field.name))} hours instead of {wanted}")
 
 
+def ends_of_parts(rows: int, train: float, validation: float) -> list[int]:
+    """One past the last of ``rows`` hours in each of :data:`PARTS`, from the shares of the first two."""
+    return [int(rows * train), int(rows * (train + validation)), rows]
+
+
 def shares_of(marked: NDArray[np.bool_], ends: Sequence[int]) -> dict[str, float]:
     """The share of the hours ``marked`` (hours,) in the whole series and in the parts that end at ``ends``."""
     bounds = {"whole": (0, len(marked)), **dict(zip(PARTS, zip([0, *ends], ends, strict=False), strict=True))}

@@ -14,7 +14,8 @@ from isotrain.config.sections import Tracking
 from isotrain.errors import InputError
 from isotrain.forecast.bundle import ABOUT, RESIDUALS, WEIGHTS, Bundle, read_about, save_state, write_about
 from isotrain.serve.predict import COVERAGE, predict, read_series
-from isotrain.training.outbox import STORE_ERRORS, open_store
+from isotrain.training.outbox import STORE_ERRORS, open_store, reason_of
+from isotrain.training.tracking import ABOUT as DESCRIPTION
 from isotrain.training.tracking import tracking_uri
 
 SCRIPT = Path(__file__).with_name("pyfunc_model.py")
@@ -45,7 +46,7 @@ def log_model(bundle: Bundle, csv: Path, tracking: Tracking, name: str | None = 
     """
     example = input_example(bundle, csv)
     answer = predict(bundle, read_series(bundle, csv))
-    tags = {"kind": "model", "method": bundle.name, "mlflow.note.content": bundle.description}
+    tags = {"kind": "model", "method": bundle.name, DESCRIPTION: bundle.description}
     store = tracking_uri(tracking.uri)
     with _answering(f"MLflow at {store} takes no model"):
         _, experiment = open_store(store, tracking.experiment)
@@ -78,8 +79,7 @@ def _answering(what: str) -> Iterator[None]:
     except InputError:
         raise
     except STORE_ERRORS as problem:
-        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise InputError(f"{what}: {reason}; check MLFLOW_TRACKING_URI or tracking.uri") from problem
+        raise InputError(f"{what}: {reason_of(problem)}; check MLFLOW_TRACKING_URI or tracking.uri") from problem
 
 
 def input_example(bundle: Bundle, csv: Path) -> pd.DataFrame:

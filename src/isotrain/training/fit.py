@@ -26,7 +26,7 @@ from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
 from isotrain.training.fits import Allowed, fit_key
 from isotrain.training.machine import alone, commit, hardware, machine_seconds
 from isotrain.training.result import Result, log_result, scored, timed
-from isotrain.training.tracking import ABOUT, CURVE, FIT, SERIES, Run, tracked
+from isotrain.training.tracking import ABOUT, CURVE, FIT, SERIES, Run, series_tags, tracked
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to pass on
 warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning")  # Lightning's own to mend
@@ -269,8 +269,7 @@ def _tags(job: Fit) -> dict[str, str]:
         "seed": str(job.seed),
         ABOUT: job.settings.about,
         FIT: fit_key(job.settings, job.seed, meta["sha256"]),
-        "data.source": str(meta["source"]),
-        "data.simulated": "yes" if meta["simulated"] else "no",
+        **series_tags(meta),
         "git.commit": commit() or "none",
         "regime": job.settings.training.regime,
         "role": job.settings.role,

@@ -47,9 +47,7 @@ from isotrain.training.tracking import (
 
 log = logging.getLogger(__name__)
 LOOPBACK = "http://127.0.0.1:5000"  # where `mlflow ui` answers
-VIEW = (
-    "mlflow.sharedViewState."  # and a name: tag of an experiment, the state of its page behind ?viewStateShareKey=name
-)
+VIEW = "mlflow.sharedViewState."  # and a name: tag of an experiment, the state of its page behind ?viewStateShareKey=
 COLUMNS = {  # column of the table of runs -> width, all of them on a screen of 1440 pixels
     "tags.`method`": 120,
     "tags.`seed`": 50,
@@ -59,8 +57,6 @@ COLUMNS = {  # column of the table of runs -> width, all of them on a screen of 
     "metrics.`final/val_mae`": 105,
     "metrics.`final/test_mae`": 110,
 }
-
-
 KIND = "workflowType=machine_learning"  # without it MLflow shows pages for chats
 RUNS = f"runs?{KIND}&viewStateShareKey="  # and a name
 
@@ -134,6 +130,11 @@ def _written(path: Path) -> int:
         return 0
 
 
+def reason_of(problem: Exception) -> str:
+    """The first line of what a store complains of."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
 def where(uri: str, experiment_id: str, name: str) -> str:
     """The address of the view ``name`` of an experiment, and what has to run before it can be opened."""
     address = urlsplit(uri)
@@ -181,7 +182,7 @@ def _send(path: Path, unreachable: dict[str, str], views: dict[tuple[str, str], 
     try:
         run_id, experiment_id = _deliver(run, path / ARTIFACTS)
     except STORE_ERRORS as problem:
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        reason = reason_of(problem)
         if getattr(problem, "error_code", "") in REFUSED and not isinstance(problem.__cause__, SQLAlchemyError):
             log.error("MLflow refuses the run in %s, which stays there: %s", path, reason)
         else:
@@ -324,8 +325,8 @@ def main(params: str) -> None:
         client, experiment_id = open_store(uri, tracking.experiment)
         known = client.get_experiment(experiment_id).tags
     except STORE_ERRORS as problem:
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        print(masked(f"MLflow at {uri} does not answer ({reason}); {len(pending())} runs wait in {outbox_folder()}"))
+        waiting = f"{len(pending())} runs wait in {outbox_folder()}"
+        print(masked(f"MLflow at {uri} does not answer ({reason_of(problem)}); {waiting}"))
         return
     print(masked(where(uri, experiment_id, "report" if f"{VIEW}report" in known else "runs")))
 

@@ -280,6 +280,11 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
         run.report_on(row["key"], {})
 
 
+def series_tags(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Which series a run learnt, so that runs can be found by it."""
+    return {"data.source": str(meta["source"]), "data.simulated": "yes" if meta["simulated"] else "no"}
+
+
 def dvc_tags() -> dict[str, str]:
     """The stage of DVC that this process belongs to, and the experiment, where there is one."""
     known = {"dvc.stage": "DVC_STAGE", "dvc_exp": "DVC_EXP_NAME"}
