@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isotrain.config import Ingest
-from isotrain.data.inspect import unpacked
+from isotrain.data.cells import unpacked
 
 DRAMMEN = "drammen-36-buildings.zip"
 ONE_BUILDING: Mapping[str, dict[str, Any]] = {

@@ -131,6 +131,7 @@ def _inspect(asked: argparse.Namespace) -> None:
     logging.info("reading %s", ", ".join(map(str, asked.files)))
     logging.getLogger("isotrain.data").setLevel(logging.WARNING)  # the limits of each column stand in the data report
     from isotrain.config import load
+    from isotrain.data.cells import unpacked
     from isotrain.data.ingest import ingest
     from isotrain.data.inspect import (
         Asked,
@@ -139,7 +140,6 @@ def _inspect(asked: argparse.Namespace) -> None:
         flagged,
         inspect,
         picture,
-        unpacked,
         words,
         write_section,
     )

@@ -14,7 +14,8 @@ import yaml
 
 from isotrain.cli import run
 from isotrain.config import load
-from isotrain.data.inspect import Asked, Proposal, as_yaml, bars, inspect, unpacked, write_section
+from isotrain.data.cells import unpacked
+from isotrain.data.inspect import Asked, Proposal, as_yaml, bars, inspect, write_section
 from isotrain.data.source import read_hourly
 from isotrain.errors import InputError
 

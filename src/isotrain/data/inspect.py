@@ -4,16 +4,12 @@ Nothing here reads the series for the study: what is proposed is read once by th
 (:mod:`isotrain.data.source`), which has the last word.
 """
 
-import csv
-import io
 import re
 import shutil
-import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import available_timezones
@@ -25,37 +21,34 @@ import yaml
 
 from isotrain.config.ingest import Ingest
 from isotrain.config.reader import read_yaml
-from isotrain.data.source import SEPARATORS, STEPS, YEARS
+from isotrain.data.cells import EMPTY, SAMPLE, Table, number_pattern, read_table, shape_of
+from isotrain.data.clocks import (
+    USUAL_ZONES,
+    busiest_hour,
+    changes,
+    country_of,
+    how_it_follows,
+    in_utc,
+    rhythm_moves,
+    rows_of_tab,
+    zone_of_midnights,
+    zones_of,
+)
+from isotrain.data.source import SEPARATORS, STEPS
 from isotrain.data.windows import Facts
 from isotrain.errors import InputError
-from isotrain.files import read_plain, reading, replacing, sha256
+from isotrain.files import replacing, sha256
 
 Sure = Literal["certain", "likely", "guess"]
 
-SAMPLE = 300  # lines of the file's middle from which its form is found
-EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "#n/a"})  # cells without a value; pandas reads most so
 MOSTLY_MISSING = 0.5  # share of empty cells above which a column is left out
 MOSTLY_ZERO = 0.75  # share of zeros above which a load that is not the target is left out
 SMOOTH = 0.05  # of the mean: the sum of very many customers changes less from row to row, no building does
 BUSY = (7.0, 21.0)  # o'clock, between which the middle of the busy hours of most buildings lies
-WEEKS_AROUND = 3  # before and after a clock change, over which a day's mean course is taken
-USUAL_ZONES = (  # a zone each of the rules by which clocks change
-    "Europe/Paris", "Europe/London", "Europe/Helsinki", "America/New_York", "America/Chicago", "America/Denver",
-    "America/Los_Angeles", "Australia/Sydney", "Australia/Adelaide", "Pacific/Auckland", "America/Santiago",
-)  # fmt: skip
 
-OFFSET = r"\s*(?P<offset>Z|UTC|[+-]\d\d:?\d\d)?"
-CLOCK = r"(?P<between>T| |, ?)(?P<clock>\d{1,2}:\d\d)(?P<seconds>:\d\d)?(?P<fraction>\.\d+)?(?P<half> ?[AaPp][Mm])?"
-DATES = {  # the shapes of a date; of two numbers before the year, the data tell which is the day
-    "%Y{0}%m{0}%d": r"\d{4}(?P<between_dates>[./-])\d{1,2}(?P=between_dates)\d{1,2}",
-    "%d{0}%m{0}%Y": r"(?P<one>\d{1,2})(?P<between_dates>[./-])(?P<two>\d{1,2})(?P=between_dates)\d{4}",
-    "%d{0}%m{0}%y": r"(?P<one>\d{1,2})(?P<between_dates>[./-])(?P<two>\d{1,2})(?P=between_dates)\d{2}",
-    "%d{0}%b{0}%Y": r"\d{1,2}(?P<between_dates>[ -])[A-Za-z]{3}(?P=between_dates)\d{4}",
-    "%Y%m%d": r"\d{8}",
-}
-COMPACT = re.compile(r"\d{12}(\d{2})?")
 ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?\s*(Z|[+-]\d\d(:?\d\d)?)?")
 
+OFFSET = r"(Z|UTC|[+-]\d\d(?::?\d\d)?)"
 UNITS = {  # as headings and unit lines write them, in lower case: as params.yaml does
     "w": "W", "kw": "kW", "mw": "MW", "wh": "Wh", "kwh": "kWh", "mwh": "MWh", "watt": "W", "watts": "W",
     "c": "degC", "°c": "degC", "degc": "degC", "deg c": "degC", "celsius": "degC",
@@ -114,26 +107,6 @@ class Proposal:
         return Ingest.model_validate({**self.section, "source": source})
 
 
-@dataclass(frozen=True)
-class Table:
-    """A file split into cells, and how."""
-
-    path: Path
-    encoding: str
-    why_encoding: str
-    separator: str
-    decimal: str
-    head: list[list[str]]  # the lines above the heading
-    headings: list[str]
-    time: int  # position of the time column
-    cells: pd.DataFrame  # text, (rows, columns), without blanks around it
-
-    @property
-    def form(self) -> tuple[Any, ...]:
-        """What files that are one series must share."""
-        return self.encoding, self.separator, self.decimal, self.headings
-
-
 def inspect(paths: Sequence[Path], asked: Asked = Asked()) -> Proposal:
     """Propose the section ``ingest`` for the files ``paths``, which are one series.
 
@@ -183,219 +156,7 @@ def inspect(paths: Sequence[Path], asked: Asked = Asked()) -> Proposal:
     return proposal
 
 
-# --- the file as cells
-
-
-def unpacked(path: Path, folder: Path) -> Path:
-    """``path``, or the member of a zip file that it names (``archive.zip/member.csv``), unpacked into ``folder``."""
-    archive = next((part for part in (path, *path.parents) if part.suffix.lower() == ".zip"), None)
-    if archive is None or not archive.is_file():
-        return path
-    with reading(archive, "give the path of a whole zip file"), zipfile.ZipFile(archive) as packed:
-        names = [name for name in packed.namelist() if not name.endswith("/")]
-        wanted = path.relative_to(archive).as_posix()
-        if wanted == "." and len(names) == 1:
-            wanted = names[0]
-        if wanted not in names:
-            shown = ", ".join(f"{archive}/{name}" for name in names[:3])
-            what = f"holds {len(names)} files" if wanted == "." else f"holds no file {wanted}"
-            raise InputError(f"{archive} {what}: name one of them, such as {shown}")
-        goal = folder / Path(wanted).name
-        goal.write_bytes(packed.read(wanted))
-    return goal
-
-
-def read_table(path: Path) -> Table:
-    """The cells of ``path`` and how the file is written; :class:`InputError` if it is no table with a heading."""
-    text, encoding, why = _decoded(path)
-    lines = re.split(r"\r\n|\n|\r", text)
-    separator, decimal, count = _separator(lines, path)
-    rows = [next(csv.reader([line], delimiter=separator, skipinitialspace=True), []) for line in lines[:SAMPLE]]
-    rows = [[cell.strip() for cell in row] for row in rows]
-    middle = [row for line in _middle(lines) if len(row := _split(line, separator)) == count]
-    time = _time_column(middle, rows, path)
-    start = next((i for i, row in enumerate(rows) if len(row) == count and _is_stamp(row[time])), None)
-    if start is None:
-        raise InputError(
-            f"{path}: no row with a time stamp in its first {SAMPLE} lines: remove the lines above the table"
-        )
-    at = _heading_line(rows, start, count)
-    if at is None:
-        names = ",".join("time" if i == time else f"column{i + 1}" for i in range(count)).replace(",", separator)
-        raise InputError(
-            f"{path} has no heading: its line {start + 1} is data; put a line with the columns' names above it, "
-            f"such as {names}, with their units in brackets (Load [kW])"
-        )
-    cells = pd.read_csv(
-        io.StringIO("\n".join(lines[start:])), sep=separator, header=None, names=range(count), dtype=str,
-        keep_default_na=False, skipinitialspace=True, on_bad_lines="skip", index_col=False,
-    )  # fmt: skip
-    cells = cells.apply(lambda column: column.str.strip())
-    cells = cells[(cells != "").any(axis=1)].reset_index(drop=True)
-    return Table(path, encoding, why, separator, decimal, rows[:at], rows[at], time, cells)
-
-
-def _decoded(path: Path) -> tuple[str, str, str]:
-    """The text, its encoding and why that is thought; refused where the file holds no text."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist, or is no file: correct the path")
-    with reading(path, "give the path of a CSV file"):
-        content = read_plain(path)
-    kinds = {b"PK": "a spreadsheet or an archive", b"PAR1": "a Parquet file", b"\x1f\x8b": "a packed file",
-             b"\xd0\xcf\x11\xe0": "an old spreadsheet"}  # fmt: skip
-    for mark, kind in kinds.items():
-        if content.startswith(mark):
-            raise InputError(f"{path} is {kind}: save it as CSV (or unpack it) and give that file")
-    if not content.strip():
-        raise InputError(f"{path} is empty: export it again")
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encoding, why = "utf-16", "the file begins with the mark of UTF-16"
-    elif content.startswith(b"\xef\xbb\xbf"):
-        encoding, why = "utf-8", "the file begins with the mark of UTF-8, as spreadsheets write it"
-    else:
-        encoding, why = "utf-8", "every byte is valid UTF-8"
-    try:
-        text = content.decode("utf-8-sig" if encoding == "utf-8" else encoding)
-    except UnicodeDecodeError:
-        encoding, why = "cp1252", "it is not UTF-8; this is what spreadsheets in western Europe write"
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError:
-            encoding, why = "latin-1", "it is neither UTF-8 nor cp1252; latin-1 reads any byte"
-            text = content.decode(encoding)
-    if "\0" in text:
-        raise InputError(f"{path} holds NUL bytes, so it is no text in {encoding}: save it as CSV in UTF-8")
-    start = text[:200].lstrip().lower()
-    if start.startswith(("<!doctype", "<html", "<?xml", "<head", "{")):
-        raise InputError(f"{path} is a web page or JSON, not a table: export it as CSV")
-    return text, encoding, why
-
-
-def _split(line: str, separator: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])]
-
-
-def _middle(lines: list[str]) -> list[str]:
-    """Some lines of the second half, where no heading is."""
-    half = lines[len(lines) // 2 : len(lines) // 2 + SAMPLE]
-    return [line for line in half if line.strip()]
-
-
-def _number(decimal: str) -> re.Pattern[str]:
-    point = re.escape(decimal)
-    return re.compile(rf"[-+]?(\d+{point}?\d*|{point}\d+)([eE][-+]?\d+)?")
-
-
-def _separator(lines: list[str], path: Path) -> tuple[str, str, int]:
-    """Separator, decimal sign and number of columns: those by which the most cells are numbers or stamps."""
-    best: tuple[float, int, str, str] | None = None
-    for separator in SEPARATORS:
-        rows = [_split(line, separator) for line in _middle(lines)]
-        count = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
-        if count < 2:
-            continue
-        alike = [row for row in rows if len(row) == count]
-        cells = [cell for row in alike for cell in row if cell.lower() not in EMPTY]
-        for decimal in (".", ","):
-            if decimal == separator or not cells:
-                continue
-            number = _number(decimal)
-            read = sum(bool(number.fullmatch(cell)) or _is_stamp(cell) for cell in cells) / len(cells)
-            score = round(read * len(alike) / len(rows), 2)
-            if best is None or (score, count) > best[:2]:
-                best = score, count, separator, decimal
-    if best is None:
-        raise InputError(
-            f"{path} is no table: its lines are not split by comma, semicolon, tab or bar into two columns or more; "
-            "export it as CSV"
-        )
-    return best[2], best[3], best[1]
-
-
-def _time_column(middle: list[list[str]], rows: list[list[str]], path: Path) -> int:
-    """Position of the column of time stamps; where there is none, the error says what to write."""
-    width = len(middle[0])
-    whole = [sum(_is_stamp(row[i]) and not _is_date(row[i]) for row in middle) / len(middle) for i in range(width)]
-    if max(whole) > 0.9:
-        return int(np.argmax(whole))
-    heading = next((row for row in rows if len(row) == width), [f"column {i + 1}" for i in range(width)])
-    dates = [i for i in range(width) if sum(_is_date(row[i]) for row in middle) > 0.9 * len(middle)]
-    if dates:
-        hours = [i for i in range(width) if i != dates[0] and all(_is_hour(row[i]) for row in middle)]
-        if hours:
-            raise InputError(
-                f"{path}: the date stands in the column {heading[dates[0]]!r} and the hour in {heading[hours[0]]!r}, "
-                "the reader takes one column with both (2020-01-31 13:00): join them in a spreadsheet, or by pandas "
-                f"(t['time'] = t[{heading[dates[0]]!r}] + ' ' + t[{heading[hours[0]]!r}])"
-            )
-        raise InputError(
-            f"{path}: the column {heading[dates[0]]!r} has dates without an hour: the study forecasts hours, so a file "
-            "with a row an hour or more often is needed"
-        )
-    for i in range(width):
-        if all(re.fullmatch(r"\d{9,10}(\.\d+)?|\d{12,13}", row[i]) for row in middle):
-            unit = "s" if len(middle[0][i].split(".")[0]) <= 10 else "ms"
-            raise InputError(
-                f"{path}: the column {heading[i]!r} counts {'seconds' if unit == 's' else 'milliseconds'} since 1970, "
-                "which the reader does not take: write time stamps (2020-01-31 13:00), such as by pandas "
-                f"(t[{heading[i]!r}] = pandas.to_datetime(t[{heading[i]!r}], unit={unit!r}))"
-            )
-    raise InputError(
-        f"{path} has no column of time stamps that is known here (the middle of the file reads {middle[0][:4]}): write "
-        "them as 2020-01-31 13:00"
-    )
-
-
-def _heading_line(rows: list[list[str]], start: int, count: int) -> int | None:
-    """The heading: of the lines as wide as the table right above the data, the fullest with names of their own."""
-    at, most = None, 0
-    for i in range(start - 1, -1, -1):
-        names = [cell for cell in rows[i] if cell]
-        if len(rows[i]) != count or all(_number(".").fullmatch(cell) for cell in names):
-            break
-        if len(set(names)) > most and len(set(names)) >= count - 1:
-            at, most = i, len(set(names))
-    return at
-
-
 # --- time
-
-
-def _shape(cell: str) -> str | None:
-    """``cell`` as a strptime format, day before month where two numbers stand before the year; ``None`` if no stamp."""
-    if COMPACT.fullmatch(cell) and YEARS[0] <= int(cell[:4]) <= YEARS[1]:
-        return "%Y%m%d%H%M" + ("%S" if len(cell) == 14 else "")
-    for shape, pattern in DATES.items():
-        found = re.fullmatch(rf"{pattern}({CLOCK}{OFFSET})?", cell)
-        if not found:
-            continue
-        parts = found.groupdict()
-        date = shape.format(parts.get("between_dates", ""))
-        if parts["clock"] is None:
-            return date
-        half = parts["half"]
-        clock = (
-            ("%I:%M" if half else "%H:%M") + (":%S" if parts["seconds"] else "") + (".%f" if parts["fraction"] else "")
-        )
-        marker = half.replace(half.strip(), "%p") if half else ""
-        offset = parts["offset"] or ""
-        blank = " " if offset and cell[: -len(offset)].endswith(" ") else ""
-        return f"{date}{parts['between']}{clock}{marker}{blank}{'%z' if offset else ''}"
-    return None
-
-
-def _is_stamp(cell: str) -> bool:
-    return bool(cell) and _shape(cell) is not None
-
-
-def _is_date(cell: str) -> bool:
-    shape = _shape(cell)
-    return shape is not None and "%H" not in shape and "%I" not in shape
-
-
-def _is_hour(cell: str) -> bool:
-    found = re.fullmatch(r"(\d{1,2})(:\d\d(:\d\d)?)?", cell)
-    return bool(found) and int(found[1]) <= 24  # type: ignore[index]
 
 
 def _time(
@@ -407,18 +168,16 @@ def _time(
         found, why, shape = "ISO 8601", "all of its stamps are written year-month-day, hour:minute", None
         sure: Sure = "certain"
     else:
-        shape = Counter(_shape(cell) for cell in text.iloc[:: max(1, len(text) // SAMPLE)]).most_common(1)[0][0] or ""
+        shape = Counter(shape_of(cell) for cell in text.iloc[:: max(1, len(text) // SAMPLE)]).most_common(1)[0][0] or ""
         sure, why = "certain", "its stamps have this form"
         if shape.startswith("%d") and "%b" not in shape:
             shape, sure, why = _day_or_month(table.path, text, shape, asked)
         found = shape
-    offsets = (
-        text.str.extract(r"(Z|UTC|[+-]\d\d(?::?\d\d)?)$", expand=False) if shape is None or "%z" in shape else None
-    )
+    offsets = text.str.extract(rf"{OFFSET}$", expand=False) if shape is None or "%z" in shape else None
     if offsets is not None and offsets.isna().all():
         offsets = None
     parsed = pd.to_datetime(
-        text if offsets is None else text.str.replace(r"\s*(Z|UTC|[+-]\d\d(:?\d\d)?)$", "", regex=True),
+        text if offsets is None else text.str.replace(rf"\s*{OFFSET}$", "", regex=True),
         format="ISO8601" if shape is None else shape.replace("%z", "").strip(), errors="coerce",
     )  # fmt: skip
     if (wrong := parsed.isna()).any():
@@ -489,9 +248,9 @@ def _step(proposal: Proposal, stamps: pd.Series, path: Path) -> int:
 # --- columns
 
 
-def _unit_of(heading: str, written: str) -> str | None:
-    """The unit that a line of units, or the end of a heading, gives."""
-    for text in (written, *re.findall(r"[\[(]([^\])]+)[\])]", heading)):
+def _unit_of(heading: str) -> str | None:
+    """The unit that a heading gives, in brackets or at its end."""
+    for text in re.findall(r"[\[(]([^\])]+)[\])]", heading):
         if (known := UNITS.get(text.strip().lower())) is not None:
             return known
     ending = re.split(r"[_ ]", heading)[-1].lower()
@@ -518,7 +277,7 @@ def _columns(
     proposal: Proposal, table: Table, cells: pd.DataFrame, asked: Asked
 ) -> tuple[dict[str, dict[str, Any]], str, pd.Series]:
     """The section ``columns``, the target's key in it, and the target's values as written."""
-    number = _number(table.decimal)
+    number = number_pattern(table.decimal)
     found: dict[int, tuple[str | None, str | None, pd.Series]] = {}
     for i, heading in enumerate(table.headings):
         if i == table.time:
@@ -537,8 +296,7 @@ def _columns(
                 proposal.to_check.append(f"column {heading!r} is left out, because {few}: empty those cells to use it")
             continue
         values = pd.to_numeric(text.str.replace(table.decimal, "."), errors="coerce")
-        above = [row[i] for row in table.head if len(row) == len(table.headings)]
-        name = " ".join([re.sub(r"(?<=[a-z])(?=[A-Z])", " ", heading), *above]).lower()
+        name = " ".join([re.sub(r"(?<=[a-z])(?=[A-Z])", " ", heading), *table.above(i)]).lower()
         if re.search(CALENDAR, heading.lower()) and heading != asked.target:
             _leave_out(proposal, heading, "it says the date, which the study knows by itself")
         elif values.nunique() == 1:
@@ -546,8 +304,8 @@ def _columns(
         elif values.isna().mean() > MOSTLY_MISSING and heading != asked.target:
             _leave_out(proposal, heading, f"{values.isna().mean():.0%} of its cells are empty")
         else:
-            unit = _unit_of(heading, next((known for cell in above if (known := UNITS.get(cell.lower()))), ""))
-            unit = unit or next((known for cell in above if (known := UNITS.get(cell.lower()))), None)
+            written = next((known for cell in table.above(i) if (known := UNITS.get(cell.lower()))), None)
+            unit = written or _unit_of(heading)
             found[i] = _kind_of(name, unit, values), unit, values
     target = _target(proposal, table, found, asked)
     kinds = _kinds(table, found, target)
@@ -606,7 +364,7 @@ def _target(
         raise InputError(f"{table.path}: no column looks like a load (it has {names}{others}): name it by --target")
 
     def rank(i: int) -> tuple[bool, bool, float]:
-        name = _words(table, i)
+        name = " ".join([table.headings[i], *table.above(i)]).lower()
         heat, whole = re.search(HEAT, name), re.search(WHOLE, name)
         return not heat, bool(whole), abs(float(found[i][2].mean()))
 
@@ -615,11 +373,6 @@ def _target(
         others = ", ".join(repr(table.headings[i]) for i in (loads or unnamed) if i != best)
         proposal.to_check.append(f"the target is {table.headings[best]!r}, and not {others}: --target names another")
     return best
-
-
-def _words(table: Table, i: int) -> str:
-    above = [row[i] for row in table.head if len(row) == len(table.headings)]
-    return " ".join([table.headings[i], *above]).lower()
 
 
 def _kinds(table: Table, found: Mapping[int, tuple[str | None, str | None, pd.Series]], target: int) -> dict[int, str]:
@@ -674,21 +427,6 @@ def _keys(headings: list[str]) -> list[str]:
 # --- zones and country
 
 
-def _tab(name: str) -> Iterator[list[str]]:
-    """The rows of a table of the time-zone database."""
-    for line in (package_files("tzdata") / "zoneinfo" / name).read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            yield line.split("\t")
-
-
-def _country_of(zone: str) -> str | None:
-    return next((row[0] for row in _tab("zone.tab") if row[2] == zone), None)
-
-
-def _zones_of(country: str) -> list[str]:
-    return [row[2] for row in _tab("zone.tab") if row[0] == country]
-
-
 def _zones(
     proposal: Proposal,
     table: Table,
@@ -702,7 +440,7 @@ def _zones(
     words = [cell for row in table.head for cell in row if cell]
     by_name = {zone.casefold(): zone for zone in available_timezones()}
     written = next((by_name[word.casefold()] for word in words if "/" in word and word.casefold() in by_name), None)
-    names = {row[1].casefold(): row[0] for row in _tab("iso3166.tab")}
+    names = {row[1].casefold(): row[0] for row in rows_of_tab("iso3166.tab")}
     text = " ".join(words).casefold()
     named = next((names[name] for name in names if len(name) > 3 and re.search(rf"\b{re.escape(name)}\b", text)), None)
 
@@ -711,10 +449,10 @@ def _zones(
     country, zone, sure, why = asked.country, asked.time_zone, "certain", "the option says so"
     if zone is None and country is None and named:
         country, sure, why = named, "likely", "the lines above the table name the country"
-    if zone is None and country is None and written and _country_of(written):
+    if zone is None and country is None and written and country_of(written):
         zone, sure, why = written, "likely", "the lines above the table name it"
     if zone is None and country is not None:
-        if not (zones := _zones_of(country)):
+        if not (zones := zones_of(country)):
             raise InputError(f"{country!r} is no country: write two letters of ISO 3166, such as FR")
         zone = zones[0]
         if len(zones) > 1:
@@ -722,18 +460,22 @@ def _zones(
                 f"{country} has {len(zones)} time zones, {zone} is the first: --time-zone names another"
             )
     if zone is None and offsets is None:
-        local = next((one for one in USUAL_ZONES if _follows(naive, one) is not None), None)
+        local = next((one for one in USUAL_ZONES if how_it_follows(naive, one) is not None), None)
         zone, sure, why = local, "likely", "the hours that a clock change skips and repeats are those of this zone"
         if local:
             proposal.to_check.append(
                 f"where the building stands: {local} is one zone whose clocks change so; --country names the place"
             )
     if zone is None and offsets is not None:
-        zone, sure, why = _midnights(table, cells, naive, offsets), "likely", "a column of dates begins its days there"
+        zone, sure, why = (
+            zone_of_midnights(table, cells, naive, offsets),
+            "likely",
+            "a column of dates begins its days there",
+        )
     if zone is None:
         zone, sure, why = Ingest().time_zone, "guess", "nothing in the file tells where the building stands"
         proposal.to_check.append(f"where the building stands: {zone} is a guess; --time-zone and --country say it")
-    country = country or _country_of(zone)
+    country = country or country_of(zone)
     if country is None:
         country = Ingest().country
         proposal.to_check.append(f"whose public holidays count: {country} is a guess; --country says it")
@@ -741,7 +483,7 @@ def _zones(
     proposal.findings.append(Finding("building", f"{zone}, {country}", sure, why))  # type: ignore[arg-type]
 
     stamps, change = _zone_of_stamps(proposal, table, naive, offsets, load, zone, written)
-    busiest = _busiest(_utc(naive, offsets, stamps), load, zone)
+    busiest = busiest_hour(in_utc(naive, offsets, stamps), load, zone)
     if busiest is not None and not BUSY[0] <= busiest <= BUSY[1]:
         proposal.to_check.append(
             f"the load is highest around {busiest:.0f}:00 by the clock of {zone}, which is unusual: check where the "
@@ -769,7 +511,7 @@ def _zone_of_stamps(
             stamps = zone
     elif re.search(r"\b(utc|gmt)\b", heading.lower()):
         stamps, why = "UTC", f"the heading {heading!r} says so"
-    elif (follows := _follows(naive, zone)) is not None:
+    elif (follows := how_it_follows(naive, zone)) is not None:
         stamps, change = zone, follows
         why = "the hour that the spring change skips is absent" + (
             ", the one that autumn repeats is there twice"
@@ -779,8 +521,8 @@ def _zone_of_stamps(
     elif written:
         stamps, why = written, "the lines above the table name it"
     else:
-        skipped, _ = _changes(naive, zone)
-        moved = _rhythm_moves(naive, load, zone)
+        skipped, _ = changes(naive, zone)
+        moved = rhythm_moves(naive, load, zone)
         sure = "guess"
         if not len(skipped):
             stamps, why = zone, f"no clock change of {zone} lies in the file, so that nothing tells"
@@ -797,94 +539,6 @@ def _zone_of_stamps(
         )
     proposal.findings.append(Finding("zone of stamps", stamps, sure, why))
     return stamps, change
-
-
-def _changes(naive: pd.Series, zone: str) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
-    """The hours that the clock of ``zone`` skipped in spring and showed twice in autumn, within the series."""
-    hours = pd.date_range(naive.min().ceil("h"), naive.max().floor("h"), freq="h")
-    skipped = hours[hours.tz_localize(zone, ambiguous=np.ones(len(hours), bool), nonexistent="NaT").isna()]
-    twice = hours[hours.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward").isna()]
-    return skipped, twice
-
-
-def _follows(naive: pd.Series, zone: str) -> str | None:
-    """``infer`` or ``gap`` if the stamps are those of a clock in ``zone``; ``None`` if not, or if no change tells.
-
-    Both hours, the skipped and the repeated one, must be as that clock shows them; a file that drops the second of the
-    repeated ones has a gap there.
-    """
-    skipped, twice = _changes(naive, zone)
-    if not len(skipped):
-        return None
-    hours = naive.dt.floor("h")
-    if hours.isin(skipped).any():
-        return None
-    around = pd.DatetimeIndex(np.concatenate([skipped - pd.Timedelta(hours=1), skipped + pd.Timedelta(hours=1)]))
-    if not around.isin(hours).all():  # a longer gap lies there, which says nothing of the clock
-        return None
-    if not len(twice):
-        return "infer"
-    counts = hours.value_counts()
-    usual = counts.median()
-    return "infer" if (counts.reindex(twice, fill_value=0) == 2 * usual).all() else "gap"
-
-
-def _rhythm_moves(naive: pd.Series, load: pd.Series, zone: str) -> bool | None:
-    """Whether the load's mean course over a day moves by an hour, against the stamps, at the clock changes of ``zone``.
-
-    It does where stamps are UTC and people follow the clock. ``None`` where neither fits clearly better.
-    """
-    skipped, twice = _changes(naive, zone)
-    series = load.set_axis(pd.DatetimeIndex(naive)).groupby(level=0).mean()
-    span = pd.Timedelta(weeks=WEEKS_AROUND)
-    still, moved = [], []
-    for change, hours in [*((day, -1) for day in skipped), *((day, 1) for day in twice)]:
-        parts = series[change - span : change], series[change : change + span]
-        courses = [
-            part.groupby(pd.DatetimeIndex(part.index).hour).mean().reindex(range(24)).to_numpy() for part in parts
-        ]
-        if any(len(part) < len(series[: series.index[0] + span]) / 2 for part in parts) or np.isnan(courses).any():
-            continue
-        still.append(np.corrcoef(courses[0], courses[1])[0, 1])
-        moved.append(np.corrcoef(np.roll(courses[0], hours), courses[1])[0, 1])
-    if len(still) < 2:
-        return None
-    difference = np.array(moved) - np.array(still)
-    clear = abs(difference.mean()) > 2 * difference.std(ddof=1) / np.sqrt(len(difference))
-    return bool(difference.mean() > 0) if clear else None
-
-
-def _midnights(table: Table, cells: pd.DataFrame, naive: pd.Series, offsets: pd.Series) -> str | None:
-    """The zone at whose midnights another column of plain dates goes on to the next day."""
-    utc = _utc(naive, offsets, "UTC")
-    for i in range(len(table.headings)):
-        if i == table.time or not cells[i].iloc[:50].map(_is_date).all():
-            continue
-        dates = pd.to_datetime(cells[i], format=_shape(cells[i].iloc[0]), errors="coerce")
-        starts = np.flatnonzero((dates != dates.shift()).to_numpy())[1:]
-        for zone in (*USUAL_ZONES, *(row[2] for row in _tab("zone1970.tab"))):
-            local = utc.iloc[starts].dt.tz_convert(zone).dt.tz_localize(None)
-            if len(local) and (local.to_numpy() == dates.iloc[starts].to_numpy()).all():
-                return str(zone)
-    return None
-
-
-def _busiest(utc: pd.Series, load: pd.Series, zone: str) -> float | None:
-    """The middle of the busy hours by the building's clock: where the day's fundamental wave of the load is highest."""
-    course = load.groupby(utc.dt.tz_convert(zone).dt.hour).mean().reindex(range(24)).to_numpy()
-    if np.isnan(course).any():
-        return None
-    return float(np.angle(course @ np.exp(2j * np.pi * np.arange(24) / 24)) / (2 * np.pi) * 24 % 24)
-
-
-def _utc(naive: pd.Series, offsets: pd.Series | None, stamps: str) -> pd.Series:
-    """The stamps in UTC, near enough for a mean over all days: not exact in the hours of a clock change."""
-    if offsets is None:
-        local = naive.dt.tz_localize(stamps, ambiguous=np.ones(len(naive), bool), nonexistent="shift_forward")
-        return pd.Series(local.dt.tz_convert("UTC"))
-    parts = offsets.replace({"Z": "+00", "UTC": "+00"}).str.extract(r"([+-])(\d\d):?(\d\d)?")
-    minutes = parts[1].astype(int) * 60 + parts[2].fillna("0").astype(int)
-    return (naive - pd.to_timedelta(minutes.where(parts[0] == "+", -minutes), unit="min")).dt.tz_localize("UTC")
 
 
 # --- into the project

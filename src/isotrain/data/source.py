@@ -255,6 +255,12 @@ def text_of(path: Path, file: File) -> str:
         ) from None
     if not text.strip("\ufeff \r\n\t"):
         raise InputError(f"{path} is empty: fetch it again")
+    refuse_what_is_no_table(text, path)
+    return text
+
+
+def refuse_what_is_no_table(text: str, path: Path) -> None:
+    """:class:`InputError` for a web page, JSON, or bytes that are no text."""
     start = text[:200].lstrip("\ufeff \r\n\t").lower()
     if start.startswith(("<!doctype", "<html", "<?xml", "<head")):
         raise InputError(f"{path} is a web page, not a table: give the address of the raw file and fetch it again")
@@ -265,7 +271,6 @@ def text_of(path: Path, file: File) -> str:
         raise InputError(
             f"{path} line {line} holds a NUL byte: the file is damaged or of another encoding; fetch it again"
         )
-    return text
 
 
 def _heading(text: str, file: File, path: Path) -> tuple[int, int]:
