@@ -1,6 +1,7 @@
 """The report's figures: every function takes a comparison and returns one figure, units on every axis."""
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -148,7 +149,7 @@ def isolated_share(comparison: Comparison) -> Figure | None:
     isolating = [m for m in comparison.methods if any(v.isolated_fraction > 0 for r in m.runs for v in r.history)]
     if not isolating:
         return None
-    figure, grid = new_figure(8.4, 3.6, titled(comparison.runs[0], "Isolated share while training"))
+    figure, grid = new_figure(8.4, 4.2, titled(comparison.runs[0], "Isolated share while training"))
     axes, colour, ends = grid[0, 0], _colours(comparison), []
     for method in isolating:
         for run in method.runs:
@@ -157,13 +158,11 @@ def isolated_share(comparison: Comparison) -> Figure | None:
             axes.plot(*zip(*seen, strict=True), color=colour[method.name], lw=1.6, alpha=0.8, drawstyle="steps-pre")
         ends.append((*seen[-1], method.name, colour[method.name]))
     axes.set(ylim=(-3, 103), xlim=(-1, 101))
-    axes.set(
-        xlabel="Training progress (% of the fit's own steps)", ylabel="Isolated share (% of weights or of time steps)"
-    )
+    axes.set(xlabel="Training progress (% of the fit's own steps)", ylabel="Isolated (% of weights, steps or credit)")
     label_ends(axes, ends)
     rest = [method.name for method in comparison.methods if method not in isolating]
     if rest:
-        axes.set_title(f"0 % throughout: {', '.join(rest)}", **_SUBTITLE)
+        axes.set_title(textwrap.fill(f"0 % throughout: {', '.join(rest)}", 96, break_on_hyphens=False), **_SUBTITLE)
     return figure
 
 

@@ -248,7 +248,7 @@ def _linked(note: str, experiment_id: str, run_id: str) -> str:
 
 
 def _taken_up(client: MlflowClient, experiment_id: str, run: PendingRun) -> str | None:
-    """The run that ``mlflow run`` opened, if it lies in our experiment; if not, it is told where the runs are."""
+    """The run that ``mlflow run`` opened, if it lies in our experiment; if not, it gets a link to them."""
     if run.taken_up is None:
         return None
     if client.get_run(run.taken_up).info.experiment_id == experiment_id:
