@@ -54,11 +54,14 @@ STREAMED = (*REFERENCES, "credit-cell", "credit-thawed", "credit-measured", "cre
 WINDOWED = (*REFERENCES, "credit-cell", "credit-thawed", "credit-none", "steps-24")
 
 
+SMALLER = ("tuned", "native", "credit-cell", "credit-thawed", "credit-none", "hours-4")
+
+
 def shapes() -> Iterator[Shape]:
-    """One layer of 16, 64, 256 units, and the laboratory's five of 150."""
-    for width in (16, 64, 256):
+    """One layer of 16 to 256 units, and the laboratory's five of 150."""
+    for width in (16, 24, 32, 48, 64, 256):
         size = {"model.hidden": width, "model.layers": 1, "training.steps": 300}
-        yield Shape(f"streamed-{width}", size, STREAMED)
+        yield Shape(f"streamed-{width}", size, SMALLER if width in (24, 32, 48) else STREAMED)
     for width in (64, 256):
         windowed: dict[str, Any] = {"model.hidden": width, "model.layers": 1, "training.steps": 300}
         yield Shape(f"windowed-{width}", windowed | {"training.regime": "windowed"}, WINDOWED)
@@ -240,7 +243,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "| :-- |" + " --: |" * (len(head) - 1)]
     for r in rows:
         cells = [f"`{r['method']}`", str(r["seeds"]), f"{r['rate']:g}", f"{r['step_ms']:.2f}"]
-        cells += [f"{r['times'][m]:.2f}" for m in ("native", "tuned", "stock")]
+        cells += [f"{r['times'][m]:.2f}" if m in r["times"] else "–" for m in ("native", "tuned", "stock")]
         cells += [_said(r["training_s"], ".2f"), _said(r["to_target_s"], ".2f"), f"{r['reached']} of {r['seeds']}"]
         cells += [
             _said(r["val_mae"], ".3f"),
