@@ -10,12 +10,12 @@ from isotrain.config.experiments import run_stage
 def main(tidy: str, windows: str, params: str) -> None:
     settings = load(params, view=WindowView, trains=True).window  # refused before what takes seconds to import
 
-    from isotrain.data.ingest import read
-    from isotrain.data.windowing import describe, make_windows
+    from isotrain.data.ingest import read_all, read_facts
+    from isotrain.data.windowing import describe, make_all
+    from isotrain.data.windows import Windows
 
-    made = make_windows(*read(Path(tidy)), settings)
-    made.save(windows)
-    logging.info("windows: %s", describe(made))
+    make_all(read_all(Path(tidy)), read_facts(Path(tidy)), settings, Path(windows))
+    logging.info("windows: %s", describe(Windows.load(windows)))
 
 
 if __name__ == "__main__":

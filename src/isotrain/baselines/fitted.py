@@ -3,6 +3,7 @@
 Shapes: m origins, K leads (the horizon), P columns known at an origin, Q columns of one lead.
 """
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isotrain.data.windows import Windows
-from isotrain.forecast.forecasts import Scores, scores
+from isotrain.forecast.forecasts import Errors, Scores, scores
 
 Origins = NDArray[np.int64]
 Forecast = NDArray[np.float32]
@@ -51,11 +52,36 @@ class Fitted:
 Baseline = Callable[[Windows], Fitted]
 
 
+def each(baseline: Baseline) -> Baseline:
+    """``baseline`` fitted on every series by itself; :attr:`Fitted.file` then holds the arrays of each by its name."""
+
+    def fit(windows: Windows) -> Fitted:
+        if len(windows.series) == 1:
+            return baseline(windows)
+        fitted = [baseline(windows.only(index)) for index in range(len(windows.series))]
+        firsts = np.array([one["first"] for one in windows.series])
+
+        def answer(origins: Origins) -> Forecast:
+            forecast = np.empty((len(origins), windows.meta["horizon"]), np.float32)
+            of = windows.series_at(origins - 1)
+            for index in np.unique(of):
+                forecast[of == index] = fitted[index](origins[of == index] - firsts[index])
+            return forecast
+
+        kept: dict[str, Any] = {}
+        for one, own in zip(windows.series, fitted, strict=True):
+            with np.load(io.BytesIO(own.file)) as arrays:
+                kept |= {f"{one['name']}/{name}": array for name, array in arrays.items()}
+        np.savez(content := io.BytesIO(), **kept)
+        return Fitted(answer, sum(own.parameters for own in fitted), fitted[0].refit, content.getvalue())
+
+    return fit
+
+
 def fitting_origins(windows: Windows, refit: bool) -> Origins:
     """Every origin of the training part; with ``refit`` up to the last of the validation part."""
-    first, _ = windows.meta["origins"]["train"]
-    _, last = windows.meta["origins"]["validation" if refit else "train"]
-    return np.arange(first, last)
+    ranges = windows.ranges("train", "validation" if refit else "train")
+    return np.concatenate([np.arange(first, last) for first, last in ranges])
 
 
 def blocks(origins: Origins) -> Iterator[Origins]:
@@ -66,12 +92,12 @@ def blocks(origins: Origins) -> Iterator[Origins]:
 
 def relative(windows: Windows, load: Values, origins: Origins) -> Values:
     """``load`` (m, any) in kW above the level at each origin, in training standard deviations."""
-    return (load - windows.level[origins - 1][:, None]) / np.float32(windows.meta["scale"])
+    return (load - windows.level[origins - 1][:, None]) / windows.scale_at(origins)[:, None]
 
 
 def absolute(windows: Windows, change: Values, origins: Origins) -> Forecast:
     """The inverse of :func:`relative`, kW."""
-    answer: Forecast = (change * windows.meta["scale"] + windows.level[origins - 1][:, None]).astype(np.float32)
+    answer: Forecast = (change * windows.scale_at(origins)[:, None] + windows.level[origins - 1][:, None]).astype(np.float32)
     return answer
 
 
@@ -105,8 +131,11 @@ class Score(TypedDict):
     test_mae: float
     test_rmse: float
     test_mase: float
+    test_relative: float  # each series in its standard deviation over the training part
     mae_by_lead: list[float]
+    by_series: dict[str, Errors]  # of the test part, where there are several series
     val_mae: float | None  # None after a refit, which has seen the validation part
+    val_relative: float | None
     key: NotRequired[str]  # of what decides it: windows, code, cores
 
 
@@ -120,7 +149,7 @@ def score(name: str, baseline: Baseline, windows: Windows) -> tuple[Score, dict[
     for part, prefix in (("test", ""), ("validation", "val_")):
         origins = windows.origins(part)
         answer, truth = fitted(origins), windows.targets(origins)
-        errors[part] = scores(answer, truth, windows.meta["mase_scale"])
+        errors[part] = scores(windows, origins, answer)
         values = {"origins": origins, "prediction": answer, "truth": truth, "time": windows.time[origins]}
         if part == "test" or not fitted.refit:
             arrays |= {f"{prefix}{key}": np.asarray(value) for key, value in values.items()}
@@ -133,7 +162,10 @@ def score(name: str, baseline: Baseline, windows: Windows) -> tuple[Score, dict[
         "test_mae": test["mae"],
         "test_rmse": test["rmse"],
         "test_mase": test["mase"],
+        "test_relative": test["relative"],
         "mae_by_lead": test["mae_by_lead"],
+        "by_series": test["by_series"],
         "val_mae": None if fitted.refit else errors["validation"]["mae"],
+        "val_relative": None if fitted.refit else errors["validation"]["relative"],
     }
     return row, arrays, fitted

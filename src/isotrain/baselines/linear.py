@@ -19,6 +19,7 @@ from isotrain.baselines.fitted import (
     Values,
     absolute,
     blocks,
+    each,
     fitting_origins,
     known_at_origin,
     known_of_lead,
@@ -54,18 +55,21 @@ class Equations:
 
 
 def ridge(inputs: Inputs, refit: bool = False) -> Baseline:
-    """Ridge regression of every lead on the last week, the local hour of the week and the columns of ``inputs``."""
+    """Ridge regression, a series by itself, of every lead on the last week, the local hour of the week and the columns of ``inputs``."""
 
     def fit(windows: Windows) -> Fitted:
         return linear(windows, _ridge_design(windows, inputs), refit)
 
-    return fit
+    return each(fit)
 
 
 def restored_ridge(windows: Windows, content: bytes, inputs: Inputs) -> Fitted:
-    """What was fitted, from its coefficients: an array ``weights`` (K, P + Q) in the form of ``np.savez``."""
+    """What was fitted on the one series of ``windows``, from its coefficients.
+
+    They are an array ``weights`` (K, P + Q) in the form of ``np.savez``, or ``NAME/weights`` for each of many series.
+    """
     with np.load(io.BytesIO(content)) as arrays:
-        weights = arrays["weights"]
+        weights = arrays["weights" if "weights" in arrays else f"{windows.series[0]['name']}/weights"]
     design = _ridge_design(windows, inputs)
     return Fitted(lambda origins: forecast(windows, design, weights, origins), weights.size)
 
@@ -167,7 +171,7 @@ def echo_state(refit: bool = False) -> Baseline:
         )
         return linear(windows, design, refit)
 
-    return fit
+    return each(fit)
 
 
 def reservoir(inputs: Values, units: int = UNITS) -> Values:

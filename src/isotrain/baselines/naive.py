@@ -26,7 +26,8 @@ def same_day_type(windows: Windows) -> Fitted:
     The local hour, not 24 hours before: the two differ after a clock change. Where the series holds no such hour
     yet, the level of the week.
     """
-    before = previous_alike(local_hour(windows) + DAY * working(windows))
+    hours = np.arange(len(windows.ahead))
+    before = previous_alike(local_hour(windows) + DAY * working(windows) + 2 * DAY * windows.series_at(hours))
     leads = np.arange(windows.meta["horizon"])
 
     def answer(origins: Origins) -> Forecast:

@@ -117,8 +117,8 @@ def _grow(windows: Windows, leads: Values, inputs: Inputs, refit: bool, effort: 
     settings = {"learning_rate": effort.learning_rate, "num_threads": cores(), **SETTINGS}
     seen = fitting_origins(windows, refit=False)[:: effort.stride]
     train = lightgbm.Dataset(*_examples(windows, seen, leads, inputs))
-    first, last = windows.meta["origins"]["validation"]
-    validation = train.create_valid(*_examples(windows, np.arange(first, last, effort.checked), leads, inputs))
+    checked = np.concatenate([np.arange(first, last, effort.checked) for first, last in windows.ranges("validation")])
+    validation = train.create_valid(*_examples(windows, checked, leads, inputs))
     stop = lightgbm.early_stopping(PATIENCE, verbose=False)
     model = lightgbm.train(settings, train, effort.rounds, valid_sets=[validation], callbacks=[stop])
     if not refit:

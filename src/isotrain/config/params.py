@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, overload
@@ -200,13 +201,15 @@ class Params(IngestView, SearchView, CompareView):
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         w = self.window
-        simulated = self.ingest.simulated.hours if self.ingest.source in ("auto", "simulated") else None
-        if simulated is not None and simulated * min(w.train, w.validation) < w.history + 2 * w.horizon:
+        known = self.ingest.source == "simulated" or (self.ingest.source == "auto" and isinstance(w.train, float))
+        simulated = self.ingest.simulated.hours if known else None
+        train, validation, _ = w.ends(self.ingest.simulated.start.replace(tzinfo=UTC), simulated or 0)
+        if simulated is not None and min(train, validation - train) < w.history + 2 * w.horizon:
             raise ValueError(
                 f"window.history of {w.history} h and window.horizon of {w.horizon} h do not fit into the parts of "
                 f"ingest.simulated.hours = {simulated}: shorten the window or lengthen the series"
             )
-        if simulated is not None and self.training.regime == "streamed" and simulated * w.train < self.training.stretch:
+        if simulated is not None and self.training.regime == "streamed" and train < self.training.stretch:
             raise ValueError(
                 f"training.stretch of {self.training.stretch} h does not fit into the training part of "
                 f"ingest.simulated.hours = {simulated}: shorten it"

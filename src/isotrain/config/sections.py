@@ -5,10 +5,11 @@ The section ``isolation`` is the library's own :class:`isotrain.isolation.settin
 
 import dataclasses
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, time
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 
@@ -62,23 +63,65 @@ class Paths(Section):
     search: str = "results/search"
 
 
+def _share_or_date(end: Any) -> Any:
+    if not isinstance(end, str):
+        return end
+    try:
+        return date.fromisoformat(end)
+    except ValueError:
+        raise ValueError(f"{end!r} is neither a share of the hours, such as 0.7, nor a date, such as 2021-07-01") from None
+
+
+PartEnd = Annotated[Fraction | date, BeforeValidator(_share_or_date)]
+
+
 class Window(Section):
-    """How the series becomes origins, windows and three parts in time order."""
+    """How the series becomes origins, windows and three parts in time order.
+
+    ``train`` and ``validation`` are shares of the hours, of each series its own, or the dates (UTC, at midnight) at
+    which these parts end, the same for every series; the test part is what follows.
+    """
 
     history: Hours = 168  # hours that the encoder sees before an origin
     horizon: Hours = 24  # hours forecast from an origin: the leads
-    train: Fraction = 0.7  # share of the hours
-    validation: Fraction = 0.1  # share of the hours; the rest is the test part
+    train: PartEnd = 0.7  # share of the hours, or the date it ends
+    validation: PartEnd = 0.1  # share of the hours, or the date it ends; the rest is the test part
     stride: Hours = 1  # hours between two origins of the validation and test parts
 
     @model_validator(mode="after")
     def _parts_leave_a_test(self) -> "Window":
-        if self.train <= 0 or self.validation <= 0 or self.train + self.validation >= 1:
+        train, validation = self.train, self.validation
+        if isinstance(train, date) != isinstance(validation, date):
+            raise ValueError(f"train {train} and validation {validation} must both be shares of the hours, or both dates")
+        if isinstance(train, date) and isinstance(validation, date):
+            if train >= validation:
+                raise ValueError(f"train ends on {train}, which must lie before {validation}, the end of validation")
+        elif (
+            isinstance(train, float)
+            and isinstance(validation, float)
+            and (train <= 0 or validation <= 0 or train + validation >= 1)
+        ):
             raise ValueError(
                 f"train {self.train} and validation {self.validation} must be above 0 and sum to less than 1: "
                 "the rest is the test part"
             )
         return self
+
+    def ends(self, first_hour: datetime, rows: int) -> list[int]:
+        """One past the last of ``rows`` hours in the training, validation and test part of a series.
+
+        Example:
+            >>> Window(train=0.7, validation=0.1).ends(datetime(2020, 1, 1, tzinfo=UTC), 1000)
+            [700, 799, 1000]
+            >>> dates = Window(train=date(2020, 1, 11), validation=date(2020, 1, 21))
+            >>> dates.ends(datetime(2020, 1, 1, tzinfo=UTC), 1000)
+            [240, 480, 1000]
+        """
+        train, validation = self.train, self.validation
+        if isinstance(train, float) and isinstance(validation, float):
+            return [int(rows * train), int(rows * (train + validation)), rows]
+        days = [datetime.combine(day, time(), UTC) for day in (train, validation) if isinstance(day, date)]
+        return [min(max(int((day - first_hour).total_seconds()) // 3600, 0), rows) for day in days] + [rows]
 
 
 class Model(Section):

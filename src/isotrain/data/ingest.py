@@ -18,7 +18,7 @@ from isotrain.data.limits import NO_SUCH, SAID, derive
 from isotrain.data.repair import from_start, repair
 from isotrain.data.schema import TIME, Flag, check_hourly, check_tidy, flag_column
 from isotrain.data.source import read_hourly
-from isotrain.data.windows import AGAIN, Facts, ends_of_parts, flagged_line, shares_of
+from isotrain.data.windows import AGAIN, Facts, flagged_line, shares_of
 from isotrain.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -58,13 +58,16 @@ def ingest(settings: Ingest, raw_folder: Path, window: Window = PARTS) -> Tidy:
     late = len(hourly)
     hourly = from_start(hourly, settings)
     late -= len(hourly)
-    settings, limits = derive(hourly, settings, window.train)
+    settings, limits = derive(hourly, settings, window.ends(hourly.index[0], len(hourly))[0])
     values, flags = repair(hourly, settings)
     frame = values.join(flags.rename(columns=flag_column)).reset_index(names=TIME)
     check_tidy(frame, columns)
     kinds = {name: column.kind.removeprefix("sub_") for name, column in settings.columns.items()}
-    ends = ends_of_parts(len(frame), window.train, window.validation)
+    ends = window.ends(frame[TIME].iloc[0], len(frame))
     facts: Facts = {
+        "name": Path(name.split(", ")[0]).stem,
+        "about": {},
+        "first_hour": frame[TIME].iloc[0].isoformat(),
         "source": name,
         "simulated": source == SIMULATED,
         "rows": len(frame),

@@ -36,19 +36,19 @@ DUSK = 20.0  # W/m2; up to here sensors do repeat their values
 Found = dict[str, tuple[float | None, str]]
 
 
-def derive(hourly: pd.DataFrame, settings: Ingest, train: float) -> tuple[Ingest, dict[str, dict[str, Limit]]]:
+def derive(hourly: pd.DataFrame, settings: Ingest, trained: int) -> tuple[Ingest, dict[str, dict[str, Limit]]]:
     """``settings`` with every limit of every column stated, and each limit with its reason.
 
-    What ``settings.checks`` say stands; the rest is found in the first share ``train`` of the rows of ``hourly`` (raw
+    What ``settings.checks`` say stands; the rest is found in the first ``trained`` rows of ``hourly`` (raw
     values in stored units, from the start of the target on) and knows no later one.
 
     Raises :class:`InputError` if a limit that was set does not fit the others.
     """
-    trained = hourly.iloc[: int(len(hourly) * train)]
+    seen = hourly.iloc[:trained]
     checks, stated = {}, {}
     for name, column in settings.columns.items():
         said = settings.check(name)
-        found = _RULES[column.kind](trained[name].to_numpy(np.float64))
+        found = _RULES[column.kind](seen[name].to_numpy(np.float64))
         limits: dict[str, Limit] = {}
         for limit in Check.model_fields:
             value, reason = found.get(limit, (0.0 if limit == "before_start" else None, NO_SUCH))

@@ -1,6 +1,8 @@
-"""From the tidy table to arrays: features of every hour, parts in time order, statistics of the training part only."""
+"""From tidy tables to arrays: features of every hour, parts in time order, statistics of the training part only."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,19 +12,36 @@ from isotrain.config import Window
 from isotrain.data.features import FEATURES, Family, compute
 from isotrain.data.schema import TIME, flag_column
 from isotrain.data.signals import fit_statistics, signals
-from isotrain.data.windows import DAY, PARTS, Facts, Fitted, Meta, Provenance, Windows, ends_of_parts, needed_hours
+from isotrain.data.windows import (
+    DAY,
+    LEVEL_HOURS,
+    PARTS,
+    Facts,
+    Fitted,
+    Meta,
+    OfSeries,
+    Provenance,
+    Windows,
+    needed_hours,
+    save_all,
+)
 from isotrain.errors import InputError
 
+log = logging.getLogger(__name__)
+REPORTED = 10  # series between two lines of the log
 NEXT = "next"  # the part that holds the one origin just after a series that goes on
 
 
 def make_windows(table: pd.DataFrame, facts: Facts, settings: Window, declared: Sequence[Family] = FEATURES) -> Windows:
-    """Split, fit what scales on the training part, compute all features.
+    """Split one series, fit what scales on the training part, compute all features.
 
     ``table`` and ``facts`` are ``series.parquet`` and ``series.json``. Raises :class:`InputError` when the parts
     are too short for the window or the target is constant.
     """
-    trained = table.iloc[: int(len(table) * settings.train)]
+    ends = settings.ends(table[TIME].iloc[0], len(table))
+    if not ends[0]:
+        raise InputError(f"{facts['name']} has no hour before {settings.train}, the end of the training part")
+    trained = table.iloc[: ends[0]]
     load = trained[facts["target"]]
     fitted: Fitted = {
         "target": facts["target"],
@@ -36,9 +55,43 @@ def make_windows(table: pd.DataFrame, facts: Facts, settings: Window, declared: 
         "mase_scale": float((load - load.shift(DAY)).abs().mean()),
     }
     made = _windows(table, facts, fitted, declared)
-    origins = split(len(table), settings, needed_hours(made.meta))
-    made.meta["origins"] = {part: list(bounds) for part, bounds in origins.items()}
+    origins = split(ends, settings, needed_hours(made.meta))
+    made.series[0]["origins"] = {part: list(bounds) for part, bounds in origins.items()}
     return made
+
+
+def make_all(tables: Iterable[tuple[pd.DataFrame, Facts]], about: Sequence[Facts], settings: Window, folder: Path) -> Meta:
+    """Windows of many series in ``folder``, made one at a time; returns what ``windows.json`` holds.
+
+    ``about`` holds the facts of all series, in the order of ``tables``. A series whose parts are too short for the
+    window is left out with a warning where ``ingest.broken`` says ``leave_out``, else :class:`InputError` names all
+    of these, before any features are computed.
+    """
+    refused: dict[str, str] = {}
+    for facts in about if len(about) > 1 else ():  # of one series the remedy below says nothing
+        try:
+            ends = settings.ends(pd.Timestamp(facts["first_hour"]), facts["rows"])
+            split(ends, settings, settings.history + LEVEL_HOURS)  # at the least: features may reach further back
+        except InputError as problem:
+            refused[facts["name"]] = str(problem)
+    stops = len(refused) == len(about) or any(one["ingest"].get("broken") == "stop" for one in about)
+    if refused and stops:
+        words = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise InputError(f"{words}. To go on without such series: ingest.broken: leave_out")
+    for name, reason in refused.items():
+        log.warning("%s is left out: %s", name, reason)
+    kept = [one for one in about if one["name"] not in refused]
+
+    def made() -> Iterator[Windows]:
+        seen = 0
+        for table, facts in tables:
+            if facts["name"] not in refused:
+                yield make_windows(table, facts, settings)
+                seen += 1
+                if len(kept) > 1 and (seen % REPORTED == 0 or seen == len(kept)):
+                    log.info("windows: %d of %d series", seen, len(kept))
+
+    return save_all(made(), folder, [one["rows"] for one in kept])
 
 
 def apply_statistics(
@@ -49,12 +102,13 @@ def apply_statistics(
     inputs: str = "rich",
     leave_out: Sequence[str] = (),
 ) -> Windows:
-    """The features of a new ``table`` (n hours) by the statistics of ``meta``, those of a trained forecaster.
+    """The features of a new ``table`` (n hours) by the statistics of ``meta``, a trained forecaster's for one series.
 
     Its one origin, ``windows.origins("next")``, is n: the first hour after the table. Raises :class:`InputError`
     if a column is missing or the table has fewer hours than the features of ``inputs`` look back over.
     """
-    wanted = [meta["target"], *(about["name"] for about in meta["statistics"]["weather"])]
+    one = meta["series"][0]
+    wanted = [meta["target"], *(about["name"] for about in one["statistics"]["weather"])]
     if missing := [name for name in wanted if name not in table]:
         raise InputError(
             f"{facts['source']} lacks {', '.join(missing)}, which the forecaster was trained on: it needs "
@@ -66,25 +120,35 @@ def apply_statistics(
             f"{facts['source']} has {len(table)} h of history; {inputs} inputs look back over {needed} h: "
             "give a longer series"
         )
-    made = _windows(table, facts, meta, FEATURES)
-    made.meta["origins"] = {NEXT: [len(table), len(table) + 1]}
+    fitted: Fitted = {
+        "target": meta["target"],
+        "unit": meta["unit"],
+        "time_zone": one["time_zone"],
+        "country": one["country"],
+        "history": meta["history"],
+        "horizon": meta["horizon"],
+        "stride": meta["stride"],
+        "statistics": one["statistics"],
+        "mase_scale": one["mase_scale"],
+    }
+    made = _windows(table, facts, fitted, FEATURES)
+    made.series[0]["origins"] = {NEXT: [len(table), len(table) + 1]}
     return made
 
 
-def split(rows: int, settings: Window, first: int) -> dict[str, tuple[int, int]]:
-    """First and one-past-last origin of each part; ``first``: the first origin that has its whole past.
+def split(ends: Sequence[int], settings: Window, first: int) -> dict[str, tuple[int, int]]:
+    """First and one-past-last origin of each part, which end at ``ends``; ``first``: the first with its whole past.
 
     The purge: an origin belongs to a part only if *all* its target hours do, so no hour is a target in two
     parts. The histories of the first validation and test origins reach back, as they do in use.
     """
-    ends = ends_of_parts(rows, settings.train, settings.validation)
     starts = [first, ends[0], ends[1]]
     parts = {part: (start, end - settings.horizon + 1) for part, start, end in zip(PARTS, starts, ends, strict=True)}
     for part, (start, end) in parts.items():
         if end <= start:
             raise InputError(
                 f"the {part} part has no room for a past of {first} h (window.history of {settings.history} h and what "
-                f"its features look back over) and window.horizon of {settings.horizon} h in a series of {rows} h: "
+                f"its features look back over) and window.horizon of {settings.horizon} h in a series of {ends[-1]} h: "
                 "shorten the window or give a longer series"
             )
     return parts
@@ -105,26 +169,34 @@ def _windows(table: pd.DataFrame, facts: Provenance, fitted: Fitted, declared: S
     s = signals(table, fitted)
     features = compute(s, declared)
     target = fitted["target"]
-    meta: Meta = {
-        "target": target,
-        "unit": fitted["unit"],
+    one: OfSeries = {
+        "name": facts["name"],
+        "about": facts["about"],
+        "source": facts["source"],
+        "sha256": facts["sha256"],
+        "ingest": facts["ingest"],
+        "first": 0,
+        "rows": facts["rows"],
         "time_zone": fitted["time_zone"],
         "country": fitted["country"],
-        "history": fitted["history"],
-        "horizon": fitted["horizon"],
-        "stride": fitted["stride"],
         "statistics": fitted["statistics"],
         "mase_scale": fitted["mase_scale"],
+        "origins": {},
+    }
+    meta: Meta = {
         "source": facts["source"],
         "simulated": facts["simulated"],
         "rows": facts["rows"],
         "sha256": facts["sha256"],
-        "ingest": facts["ingest"],
+        "target": target,
+        "unit": fitted["unit"],
+        "history": fitted["history"],
+        "horizon": fitted["horizon"],
+        "stride": fitted["stride"],
         "columns": features.columns,
         "groups": features.groups,
         "left_out": features.left_out,
-        "scale": s.scale,
-        "origins": {},
+        "series": [one],
     }
     return Windows(
         **features.arrays,

@@ -1,11 +1,13 @@
-"""A series as arrays: what a forecaster reads, without pandas; and what the JSON files beside it hold.
+"""One series, or many, as arrays: what a forecaster reads, without pandas; and what the JSON files beside it hold.
 
 An *origin* ``o`` is the index of the first hour forecast: its inputs are hours ``< o``, its targets the hours
 ``o ... o + horizon - 1``. A window is a pair of indices into the arrays here, never a copy, so memory does not
-grow with the window's length.
+grow with the window's length. Many series lie one after the other in the same arrays, with ``horizon`` empty rows
+between two of them, so that an index means the same wherever it is used and no window reaches from one into the next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isotrain.errors import InputError
-from isotrain.files import checksum, read_json, reading, replacing, sha256, write_json
+from isotrain.files import checksum, read_json, reading, replacing, sha256, sha256_text, write_json
 
 Floats = NDArray[np.float32]
 LEVEL_HOURS = 168  # the trailing week: a window's mean and spread do not depend on the weekday it ends on
@@ -22,11 +24,15 @@ DAY = 24
 PARTS = ("train", "validation", "test")
 AGAIN = "remove its folder and run `dvc repro`"
 ARRAYS = ("inputs", "ahead", "lags", "origin", "recent")
+AHEAD = ("ahead", "lags")  # arrays with a row for each of the hours that follow the last
+CHECKED = 1 << 30  # bytes of arrays above which reading them all to check them takes too long
 
 
 class Provenance(TypedDict):
     """Which series it is."""
 
+    name: str  # of the series: its file's, without the ending
+    about: dict[str, str | float | None]  # facts about the building that ingest.about asks for; None: not said
     source: str  # the file's name, or "simulated"
     simulated: bool
     rows: int  # hours
@@ -51,6 +57,7 @@ class Limit(TypedDict):
 class Facts(Provenance):
     """What ``series.json`` holds, which lies beside the tidy table ``series.parquet``."""
 
+    first_hour: str  # UTC, ISO 8601
     target: str
     unit: str  # of the target
     time_zone: str
@@ -102,21 +109,46 @@ class Column(TypedDict):
     reach: int  # hours that it goes back over
 
 
-class Meta(Fitted, Provenance):
+class OfSeries(TypedDict):
+    """What is known of one of the series, and where it lies in the arrays."""
+
+    name: str
+    about: dict[str, str | float | None]  # facts that do not change, such as category and floor area
+    source: str  # the file's name, or "simulated"
+    sha256: str  # of the file, or of the simulated values
+    ingest: dict[str, Any]  # the section of params.yaml: how a newer file of this series is to be read
+    first: int  # its first row in the arrays
+    rows: int  # hours
+    time_zone: str
+    country: str
+    statistics: Statistics
+    mase_scale: float  # MAE of "same hour yesterday" over the training part, kW
+    origins: dict[str, list[int]]  # of each part: the first, and one past the last, as rows of the arrays
+
+
+class Meta(TypedDict):
     """What ``windows.json`` holds, and a bundle of a trained forecaster under ``windows``."""
 
+    source: str  # the file's name, "simulated", or how many series there are
+    simulated: bool
+    rows: int  # hours of all series
+    sha256: str  # of the one series; of the checksums of many
+    target: str
+    unit: str  # of the target
+    history: int  # hours
+    horizon: int  # leads, hours
+    stride: int  # hours from one origin of validation or test to the next
     columns: dict[str, list[Column]]  # of each array
     groups: list[str]  # of features
     left_out: dict[str, list[str]]  # kind of weather that is missing -> groups that lack columns for it
-    scale: float  # of the statistics, kW
-    origins: dict[str, list[int]]  # of each part: the first, and one past the last
+    series: list[OfSeries]  # in the order of the arrays
 
 
 @dataclass(frozen=True)
 class Windows:
-    """A series ready for forecasting. ``n`` hours, ``K`` leads (the horizon); docs/features.md lists the columns.
+    """One series or many, ready for forecasting; docs/features.md lists the columns.
 
-    Row t of ``inputs``, ``origin``, ``recent``, ``level`` and ``spread`` is known at the end of hour t, so an
+    ``n`` rows: the hours of all series and the K empty rows between two of them, with K leads (the horizon). Row t of ``inputs``, ``origin``, ``recent``, ``level`` and ``spread`` is known at the end of hour t, so an
     origin o reads row o - 1. Row f of ``ahead`` and ``lags`` is known at *every* origin that has f among its
     targets. ``meta["columns"][array]`` describes the columns of an array; the ``reach`` of one is the number of hours
     before its origin or target (inputs: up to its own hour) that it depends on.
@@ -150,39 +182,100 @@ class Windows:
         """The names of the columns of ``array``."""
         return [column["name"] for column in self.meta["columns"][array]]
 
+    @property
+    def series(self) -> list[OfSeries]:
+        """What is known of each series, in the order in which they lie in the arrays."""
+        return self.meta["series"]
+
+    def series_at(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of :attr:`series` each of ``rows`` belongs to; the empty rows after a series belong to it."""
+        firsts = [one["first"] for one in self.series]
+        return np.searchsorted(firsts, rows, side="right") - 1
+
+    def scale_at(self, origins: NDArray[np.int64]) -> Floats:
+        """(m,): the standard deviation (kW) of each origin's series over its training part."""
+        scales = np.array([one["statistics"]["scale"] for one in self.series], np.float32)
+        found: Floats = scales[self.series_at(origins - 1)]
+        return found
+
+    def mase_scale_at(self, origins: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(m,): the MAE (kW) of "same hour yesterday" of each origin's series over its training part."""
+        scales = np.array([one["mase_scale"] for one in self.series])
+        found: NDArray[np.float64] = scales[self.series_at(origins - 1)]
+        return found
+
+    def ranges(self, part: str, until: str | None = None) -> list[tuple[int, int]]:
+        """Of each series the first origin of ``part``, and one past the last of it, or of the later part ``until``."""
+        return [(one["origins"][part][0], one["origins"][until or part][1]) for one in self.series]
+
     def origins(self, part: str) -> NDArray[np.int64]:
         """The origins of ``part``: every one of the training part, every ``stride``-th of the others."""
-        first, last = self.meta["origins"][part]
-        return np.arange(first, last, 1 if part == "train" else self.meta["stride"])
+        step = 1 if part == "train" else self.meta["stride"]
+        return np.concatenate([np.arange(first, last, step) for first, last in self.ranges(part)])
 
     def flagged(self) -> dict[str, float]:
         """Share of the target's hours that are no truth, since they were missing or faulty: whole, and by part."""
-        first = {part: origins[0] for part, origins in self.meta["origins"].items()}
-        ends = [first["validation"], first["test"], len(self.truth)]
-        return shares_of(np.isnan(self.truth), ends)
+        marked: dict[str, list[NDArray[np.bool_]]] = {part: [] for part in ("whole", *PARTS)}
+        for one in self.series:
+            truth = np.isnan(self.truth[one["first"] : one["first"] + one["rows"]])
+            starts = [0, *(one["origins"][part][0] - one["first"] for part in PARTS[1:]), one["rows"]]
+            marked["whole"].append(truth)
+            for part, start, end in zip(PARTS, starts, starts[1:], strict=False):
+                marked[part].append(truth[start:end])
+        return {part: float(np.concatenate(found).mean()) for part, found in marked.items()}
 
     def targets(self, origins: NDArray[np.int64]) -> Floats:
         """True load of every lead: (origins, horizon), kW, NaN where unknown."""
         truth: Floats = self.truth[origins[:, None] + np.arange(self.meta["horizon"])]
         return truth
 
+    def only(self, index: int) -> "Windows":
+        """The series ``index`` alone: the same memory, rows counted from its first hour."""
+        one = self.series[index]
+        first, rows, horizon = one["first"], one["rows"], self.meta["horizon"]
+        origins = {part: [bound - first for bound in bounds] for part, bounds in one["origins"].items()}
+        meta: Meta = {
+            **self.meta,
+            "source": one["source"],
+            "rows": rows,
+            "sha256": one["sha256"],
+            "series": [{**one, "first": 0, "origins": origins}],
+        }
+        arrays = {
+            name: getattr(self, name)[first : first + rows + (horizon if name in AHEAD else 0)]
+            for name in self.array_names()
+        }
+        return Windows(**arrays, meta=meta)
+
+    @classmethod
+    def array_names(cls) -> list[str]:
+        """Of the arrays, each of which is a file in the folder."""
+        return [field.name for field in fields(cls) if field.name != "meta"]
+
     def save(self, folder: str | Path) -> None:
-        """Write ``windows.npz`` and ``windows.json`` into ``folder``, each with a checksum, which the latter holds."""
-        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "meta"}
-        path = Path(folder) / "windows.npz"
-        with replacing(path) as draft, draft.open("wb") as stream:
-            np.savez(stream, **arrays)
-        write_meta(Path(folder) / "windows.json", self.meta, sha256(path))
+        """Write each array as ``NAME.npy`` and ``windows.json``, which holds their checksums, into ``folder``."""
+        save_all([self], folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Windows":
-        """Read what :meth:`save` wrote; :class:`InputError` when it is not there or incomplete."""
-        path = Path(folder) / "windows.npz"
+        """Read what :meth:`save` or :func:`save_all` wrote; :class:`InputError` when it is not there or incomplete.
+
+        The arrays are mapped from their files: what is not used is not read. The checksums of arrays beyond
+        :data:`CHECKED` bytes in all are therefore not checked, their lengths are.
+        """
+        folder = Path(folder)
         try:
-            meta, of_arrays = _read_meta(Path(folder) / "windows.json")
-            if sha256(path) != of_arrays:  # such as one that a kill left between the two
-                raise InputError(f"{path} is not the file that windows.json beside it was written for: {AGAIN}")
-            with reading(path, AGAIN), np.load(path) as arrays:
+            meta, of_arrays = _read_meta(folder / "windows.json")
+            paths = {name: folder / f"{name}.npy" for name in cls.array_names()}
+            checked = sum(path.stat().st_size for path in paths.values()) <= CHECKED
+            for name, path in paths.items():
+                if checked and sha256(path) != of_arrays.get(name):  # such as one that a kill left between two files
+                    raise InputError(f"{path} is not the file that windows.json beside it was written for: {AGAIN}")
+            arrays = {}
+            for name, path in paths.items():
+                with reading(path, AGAIN):  # c: a write would change a page of this process, never the file
+                    arrays[name] = np.load(path, mmap_mode="c")
+            with reading(folder, AGAIN):
                 windows = cls(**arrays, meta=meta)
                 windows._check_lengths()
                 return windows
@@ -191,16 +284,82 @@ class Windows:
 
     def _check_lengths(self) -> None:
         """ValueError for arrays that are not of one series, such as one that was cut."""
-        hours, horizon = self.meta["rows"], self.meta["horizon"]
-        for field in fields(self):
-            wanted = hours + (horizon if field.name in ("ahead", "lags") else 0)
-            if field.name != "meta" and len(getattr(self, field.name)) != wanted:
-                raise ValueError(f"{field.name} holds {len(getattr(self, field.name))} hours instead of {wanted}")
+        horizon = self.meta["horizon"]
+        hours = rows_of_all([one["rows"] for one in self.series], horizon)
+        for name in self.array_names():
+            wanted = hours + (horizon if name in AHEAD else 0)
+            if len(getattr(self, name)) != wanted:
+                raise ValueError(f"{name} holds {len(getattr(self, name))} hours instead of {wanted}")
 
 
-def ends_of_parts(rows: int, train: float, validation: float) -> list[int]:
-    """One past the last of ``rows`` hours in each of :data:`PARTS`, from the shares of the first two."""
-    return [int(rows * train), int(rows * (train + validation)), rows]
+def rows_of_all(rows: Sequence[int], horizon: int) -> int:
+    """Rows that series of so many ``rows`` take one after the other, with ``horizon`` empty ones between two."""
+    return sum(rows) + horizon * (len(rows) - 1)
+
+
+def save_all(made: Iterable[Windows], folder: str | Path, rows: Sequence[int] | None = None) -> Meta:
+    """Write series made one at a time as the :class:`Windows` of all, in memory for one of them.
+
+    ``rows`` are the hours of each, which must be known beforehand for more than one. Returns what ``windows.json``
+    holds. Raises :class:`InputError` for series whose columns differ.
+    """
+    folder = Path(folder)
+    drafts: dict[str, NDArray[Any]] = {}
+    meta: Meta | None = None
+    first = 0
+    with ExitStack() as stack:
+        paths = {name: stack.enter_context(replacing(folder / f"{name}.npy")) for name in Windows.array_names()}
+        for windows in made:
+            one = windows.series[0]
+            assert len(windows.series) == 1 or rows is None, "series come one at a time"
+            if meta is None:
+                meta = {**windows.meta, "series": []}
+                lengths = [one["rows"] for one in windows.series] if rows is None else rows
+                total, horizon = rows_of_all(lengths, meta["horizon"]), meta["horizon"]
+                for name, path in paths.items():
+                    array = getattr(windows, name)
+                    shape = (total + (horizon if name in AHEAD else 0), *array.shape[1:])
+                    drafts[name] = np.lib.format.open_memmap(path, "w+", array.dtype, shape)
+            _check_alike(meta, windows.meta)
+            for name, draft in drafts.items():
+                array = getattr(windows, name)
+                draft[first : first + len(array)] = array
+                if name == "truth":
+                    draft[first + len(array) : first + len(array) + horizon] = np.nan
+                elif name not in AHEAD:  # read where a window is padded, never scored
+                    draft[first + len(array) : first + len(array) + horizon] = array[-1]
+            for one in windows.series:
+                origins = {part: [bound + first for bound in bounds] for part, bounds in one["origins"].items()}
+                meta["series"].append({**one, "first": one["first"] + first, "origins": origins})
+            first += rows_of_all([one["rows"] for one in windows.series], horizon) + horizon
+        assert meta is not None, "there is no series"
+        if len(meta["series"]) > 1 and rows is not None:
+            meta |= {
+                "source": f"{len(meta['series'])} series",
+                "rows": sum(one["rows"] for one in meta["series"]),
+                "sha256": sha256_text(" ".join(one["sha256"] for one in meta["series"])),
+            }
+        for draft in drafts.values():
+            draft.flush()  # type: ignore[attr-defined]  # a memory map
+        of_arrays = {name: sha256(path) for name, path in paths.items()}
+    write_meta(folder / "windows.json", meta, of_arrays)
+    return meta
+
+
+def _check_alike(meta: Meta, other: Meta) -> None:
+    """:class:`InputError` unless both have the same columns, the same target and unit."""
+    if meta["columns"] == other["columns"] and (meta["target"], meta["unit"]) == (other["target"], other["unit"]):
+        return
+    first, one = meta["series"][0]["name"], other["series"][0]["name"]
+    mine, theirs = (
+        {f"{array}: {column['name']}" for array, columns in m["columns"].items() for column in columns}
+        for m in (meta, other)
+    )
+    differing = ", ".join(sorted(mine ^ theirs)[:5]) or "the target"
+    raise InputError(
+        f"the series {first} and {one} differ in what can be computed of them ({differing}): all series of a pool need "
+        "the same kinds of columns; take a column out of ingest.columns, or leave that series out"
+    )
 
 
 def shares_of(marked: NDArray[np.bool_], ends: Sequence[int]) -> dict[str, float]:
@@ -215,8 +374,8 @@ def flagged_line(shares: dict[str, float]) -> str:
     return f"{whole[1]:.2%} of the hours ({', '.join(f'{part} {share:.2%}' for part, share in parts)})"
 
 
-def write_meta(path: Path, meta: Meta, of_arrays: str) -> None:
-    """Write ``windows.json`` with the checksum ``of_arrays`` of the file beside it, and with its own."""
+def write_meta(path: Path, meta: Meta, of_arrays: dict[str, str]) -> None:
+    """Write ``windows.json`` with the checksums ``of_arrays`` of the files beside it, and with its own."""
     held = {**meta, "of_arrays": of_arrays}
     write_json(path, {**held, "checksum": checksum(held)})
 
@@ -226,7 +385,7 @@ def read_meta(path: Path) -> Meta:
     return _read_meta(path)[0]
 
 
-def _read_meta(path: Path) -> tuple[Meta, str]:
+def _read_meta(path: Path) -> tuple[Meta, dict[str, str]]:
     """What :func:`write_meta` wrote."""
     with reading(path, AGAIN):
         held = dict(read_json(path, AGAIN))
@@ -235,7 +394,9 @@ def _read_meta(path: Path) -> tuple[Meta, str]:
         raise InputError(f"{path} has no checksum: another version wrote it; make it again with `dvc repro`")
     if own != checksum(held):
         raise InputError(f"{path} is damaged, its checksum does not agree: {AGAIN}")
-    of_arrays = str(held.pop("of_arrays"))
+    of_arrays = held.pop("of_arrays")
+    if not isinstance(of_arrays, dict):
+        raise InputError(f"{path} was written by another version: {AGAIN}")
     return complete(held, path), of_arrays
 
 

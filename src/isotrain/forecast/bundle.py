@@ -21,15 +21,16 @@ import torch
 from numpy.typing import NDArray
 
 from isotrain.config import Ingest, Settings
-from isotrain.data.windows import Meta, Windows, complete, needed_hours
+from isotrain.data.windows import Meta, OfSeries, Windows, complete, needed_hours
 from isotrain.errors import InputError
 from isotrain.files import checksum, read_json, read_sealed, reading, replacing, sha256, write_json, write_sealed
 from isotrain.forecast.forecasts import Forecasts
 from isotrain.forecast.intervals import Intervals, calibrate, working_hours
 from isotrain.forecast.network import Forecaster, Series
 
-FORMAT = 3  # of forecaster.json, as it is written
-FORMATS = (2, 3)  # that are read; 2: a single fit, without the keys name and baselines
+FORMAT = 4  # of forecaster.json, as it is written
+FORMATS = (4,)  # that are read; older ones know one series only
+LISTED = 5  # series that an error names
 PUBLISHED = "forecaster"  # the folder beside the report that a study publishes its best forecaster in
 ABOUT, WEIGHTS, RESIDUALS = "forecaster.json", "model.ckpt", "residuals.npz"
 RANGE = (0.01, 0.5, 0.99)  # quantiles of the load over the training part that a forecast compares new data with
@@ -39,7 +40,7 @@ TRAIN_AGAIN = "remove its folder and train again (dvc repro)"
 def write_bundle(folder: Path, settings: Settings, windows: Windows) -> None:
     """Make the folder of a finished fit, with its ``model.ckpt`` and ``forecasts.npz``, a bundle.
 
-    ``windows.meta["ingest"]`` must hold the section ``ingest`` of params.yaml that the series was read with.
+    The ``ingest`` of each series must hold the section of params.yaml that it was read with.
     """
     with np.load(folder / "forecasts.npz") as forecasts:
         if "val_prediction" in forecasts:  # else a refit: its errors on what it was trained on say nothing
@@ -86,8 +87,9 @@ def publish(
 def _write_residuals(
     folder: Path, windows: Windows, origins: NDArray[np.int64], residuals: NDArray[np.float32]
 ) -> None:
+    of = windows.series_at(origins - 1)
     with replacing(folder / RESIDUALS) as draft, draft.open("wb") as stream:
-        np.savez(stream, residuals=residuals, working=working_hours(windows, origins))
+        np.savez(stream, residuals=residuals, working=working_hours(windows, origins), of=of)
 
 
 def _write(
@@ -98,7 +100,7 @@ def _write(
     baselines: Sequence[str] = (),
     candidates: Mapping[str, float] | None = None,
 ) -> None:
-    seen = windows.target[: windows.meta["origins"]["train"][1]]
+    seen = [windows.target[one["first"] : one["origins"]["train"][1]] for one in windows.series]
     about = {
         "format": FORMAT,
         "name": name,
@@ -106,7 +108,7 @@ def _write(
         "baselines": dict.fromkeys(baselines, ""),
         "candidates": dict(candidates or {}),
         "windows": windows.meta,
-        "load_range": [float(value) for value in np.quantile(seen, RANGE)],
+        "load_range": [[float(value) for value in np.quantile(load, RANGE)] for load in seen],  # of each series
     }
     write_about(folder, about)
 
@@ -163,7 +165,38 @@ class Bundle:
     candidates: dict[str, float]  # what it was chosen from -> validation MAE, kW; empty: it was not chosen
     residuals: NDArray[np.float32] | None  # (m, K), truth - forecast on the validation part, kW
     working: NDArray[np.bool_] | None  # (m, K)
-    load_range: tuple[float, float, float]  # kW, quantiles RANGE of the load that it was trained on
+    of: NDArray[np.int64] | None  # (m,), which series each row of both belongs to
+    load_ranges: list[list[float]]  # kW, of each series quantiles RANGE of the load that it was trained on
+
+    @property
+    def series(self) -> OfSeries:
+        """What is known of its one series; :class:`InputError` if it was trained on several and none was chosen."""
+        if len(self.meta["series"]) > 1:
+            raise InputError(f"{self.folder} was trained on {_listed(self.meta)}: name one of them")
+        return self.meta["series"][0]
+
+    @property
+    def names(self) -> list[str]:
+        """The series that it was trained on."""
+        return [one["name"] for one in self.meta["series"]]
+
+    def only(self, name: str) -> "Bundle":
+        """The same forecaster for the series ``name`` alone; :class:`InputError` if it was not trained on it."""
+        if name not in self.names:
+            raise InputError(f"{self.folder} was not trained on {name} but on {_listed(self.meta)}: name one of these")
+        index = self.names.index(name)
+        one = self.meta["series"][index]
+        meta: Meta = {**self.meta, "source": one["source"], "rows": one["rows"], "sha256": one["sha256"], "series": [one]}
+        alone = replace(
+            self,
+            meta=meta,
+            ingest=_what_is_read(Ingest.model_validate(one["ingest"])),
+            load_ranges=[self.load_ranges[index]],
+        )
+        if self.residuals is None or self.working is None or self.of is None:
+            return alone
+        own = np.flatnonzero(self.of == index)
+        return replace(alone, residuals=self.residuals[own], working=self.working[own], of=np.zeros_like(own))
 
     @property
     def reads(self) -> dict[str, Any]:
@@ -211,7 +244,9 @@ class Bundle:
         mine, theirs = (f"{b.meta['target']} {b.meta['horizon']} h ahead" for b in (self, other))
         if mine != theirs:
             raise InputError(f"{other.folder} forecasts {theirs}, {self.folder} {mine}: name one that forecasts {mine}")
-        return replace(self, residuals=other.residuals, working=other.working)
+        if self.names != other.names:
+            raise InputError(f"{other.folder} was trained on {_listed(other.meta)}, {self.folder} on {_listed(self.meta)}")
+        return replace(self, residuals=other.residuals, working=other.working, of=other.of)
 
     def intervals(self, coverage: float) -> Intervals | None:
         """Intervals calibrated on the validation part; None for a refit, which was trained on that part too."""
@@ -229,10 +264,10 @@ def load_bundle(folder: Path) -> Bundle:
                 f"{folder} holds no forecaster ({name} is missing): give the result folder of a fit, such as "
                 "results/runs/rich-0 after `make reproduce`"
             )
-    residuals, working = None, None
+    residuals, working, of = None, None, None
     if digest := about["residuals_sha256"]:
         with np.load(io.BytesIO(_unchanged(folder, RESIDUALS, digest))) as arrays:
-            residuals, working = arrays["residuals"], arrays["working"]
+            residuals, working, of = arrays["residuals"], arrays["working"], arrays["of"]
     baselines = {name: _unchanged(folder, name, digest) for name, digest in about.get("baselines", {}).items()}
     weights: dict[str, Any] = {}
     if about["settings"]:
@@ -241,21 +276,27 @@ def load_bundle(folder: Path) -> Bundle:
         weights = load_state(folder / WEIGHTS)["state_dict"]
     with reading(folder / ABOUT, TRAIN_AGAIN):
         meta = complete(about["windows"], folder / ABOUT)
-        low, middle, high = about["load_range"]
         settings = Settings.model_validate(about["settings"]) if about["settings"] else None
         return Bundle(
             folder,
             about.get("name") or (settings.method if settings else ""),
             settings,
-            _what_is_read(Ingest.model_validate(meta["ingest"])),
+            _what_is_read(Ingest.model_validate(meta["series"][0]["ingest"])),
             meta,
             {name.removeprefix("net."): tensor for name, tensor in weights.items()},
             baselines,
             about.get("candidates", {}),
             residuals,
             working,
-            (low, middle, high),
+            of,
+            about["load_range"],
         )
+
+
+def _listed(meta: Meta) -> str:
+    """The series of ``meta``, a few of them by name."""
+    names = [one["name"] for one in meta["series"]]
+    return ", ".join(names) if len(names) <= LISTED else f"{len(names)} series ({', '.join(names[:LISTED])}, ...)"
 
 
 def _unchanged(folder: Path, name: str, digest: str) -> bytes:

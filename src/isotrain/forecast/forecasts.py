@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
+from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 
 Floats = NDArray[np.float32]
@@ -19,29 +20,53 @@ ARRAYS = ("origins", "time", "prediction", "truth")
 PREFIX = {"test": "", "validation": "val_"}  # of the names of a part's arrays
 
 
-class Scores(TypedDict):
-    """Errors of forecasts: kW, but for the MASE."""
+class Errors(TypedDict):
+    """Errors of forecasts over some hours: kW, but for the MASE and the relative error."""
 
     mae: float
     rmse: float
-    mase: float
+    mase: float  # MAE over that of "same hour yesterday" over the training part, each series its own
+    relative: float  # MAE, each series in its standard deviation over the training part
+
+
+class Scores(Errors):
+    """Errors of forecasts of a part."""
+
     mae_by_lead: list[float]
+    by_series: dict[str, Errors]  # of each series; empty where there is one
 
 
-def scores(forecast: Floats, truth: Floats, mase_scale: float) -> Scores:
-    """MAE, RMSE, MASE and MAE of each lead; both arrays (origins, leads) in kW, ``truth`` NaN where unknown.
+def scores(windows: Windows, origins: npt.NDArray[np.int64], forecast: Floats) -> Scores:
+    """Errors of ``forecast`` (origins, leads), kW, over the hours whose truth is known.
 
-    ``mase_scale``: MAE of "same hour yesterday" over the training part (Hyndman and Koehler 2006, with m = 24),
-    so a MASE below 1 is better than that forecast was there. A NaN forecast gives NaN scores.
+    MASE: Hyndman and Koehler 2006, with m = 24, so a MASE below 1 is better than "same hour yesterday" was over the
+    training part. A NaN forecast gives NaN scores, and so does a series of which no hour is known.
     """
+    truth = windows.targets(origins)
     known = ~np.isnan(truth)
     error = np.where(known, forecast - np.nan_to_num(truth), 0.0).astype(np.float64)
-    mae = np.abs(error).sum() / known.sum()
+    mase_scale, scale = windows.mase_scale_at(origins)[:, None], windows.scale_at(origins).astype(np.float64)[:, None]
+
+    def errors(at: slice) -> Errors:
+        e, count = np.abs(error[at]), known[at].sum()
+        with np.errstate(invalid="ignore"):
+            return {
+                "mae": float(e.sum() / count),
+                "rmse": float(np.sqrt((e**2).sum() / count)),
+                "mase": float((e / mase_scale[at]).sum() / count),
+                "relative": float((e / scale[at]).sum() / count),
+            }
+
+    bounds = np.searchsorted(origins - 1, [one["first"] for one in windows.series] + [len(windows.truth) + 1])
+    several = len(windows.series) > 1
     return {
-        "mae": float(mae),
-        "rmse": float(np.sqrt((error**2).sum() / known.sum())),
-        "mase": float(mae / mase_scale),
+        **errors(slice(None)),
         "mae_by_lead": [float(x) for x in np.abs(error).sum(0) / known.sum(0)],
+        "by_series": {
+            one["name"]: errors(slice(first, last))
+            for one, first, last in zip(windows.series, bounds, bounds[1:], strict=False)
+            if several and known[first:last].any()
+        },
     }
 
 

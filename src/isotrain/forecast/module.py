@@ -1,5 +1,6 @@
 """The Lightning module: loss, validation, optimiser. Which zones are isolated is decided by the callback."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,8 @@ from isotrain.forecast.network import Forecaster, LSTMEncoder
 from isotrain.forecast.stretches import Sampler, Stretches, cover
 from isotrain.isolation.optimisers import MaskedAdam
 
-VALIDATION_STRIDE = 7  # hours between validation origins during a fit: prime to 24, so every hour of day occurs
+VALIDATION_STRIDE = 7  # of the origins of the validation part one in so many is used during a fit, and
+VALIDATED = 10_000  # at most about so many in all; prime to 24, so that every hour of day occurs
 
 
 class ForecastModule(pl.LightningModule):
@@ -21,7 +23,7 @@ class ForecastModule(pl.LightningModule):
     Args:
         net: the network, with the series that it reads.
         sampler: draws the stretches of each training step.
-        validation: origins of the validation part; every 7th of them is used during a fit.
+        validation: origins of the validation part, of which :func:`validation_stride` says how many a fit uses.
         learning_rate, rise: the highest rate of the one-cycle schedule, and the share of the steps until it is reached.
         weight_decay: of matrices; biases have none.
         fused: whether the optimiser is PyTorch's fused one.
@@ -43,7 +45,7 @@ class ForecastModule(pl.LightningModule):
         super().__init__()
         self.net = net
         self.sampler = sampler
-        self.validation = validation[::VALIDATION_STRIDE]
+        self.validation = validation[:: validation_stride(len(validation))]
         self.learning_rate = learning_rate
         self.fused = fused
         self.rise = rise
@@ -71,11 +73,12 @@ class ForecastModule(pl.LightningModule):
             self.net.encoder.made_with = checkpoint.get("states_made_with")
 
     def loss(self, at: Stretches) -> Tensor:
-        """Mean absolute error over the known target hours, in training standard deviations."""
+        """Mean absolute error over the known target hours, each in its series' training standard deviation."""
         truth = self.net.series.truth_at(at.origins)
         known = ~truth.isnan()
         error = (self.net(at) - truth.nan_to_num()) * known
-        return error.abs().sum() / known.sum().clamp(min=1) / self.net.series.scale
+        scale = self.net.series.scale_at(at.origins)
+        return (error.abs() / scale[..., None]).sum() / known.sum().clamp(min=1)
 
     def validation_step(self, batch: tuple[Stretches, Tensor], _: int) -> None:
         at, position = batch
@@ -140,6 +143,19 @@ class ForecastModule(pl.LightningModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Nothing: indices are moved to the device where they are used."""
         return batch
+
+
+def validation_stride(origins: int) -> int:
+    """How many origins of the validation part one stands for during a fit.
+
+    Example:
+        >>> validation_stride(4_000), validation_stride(126_000)
+        (7, 13)
+    """
+    stride = max(VALIDATION_STRIDE, -(-origins // VALIDATED))
+    while math.gcd(stride, 24) > 1:
+        stride += 1
+    return stride
 
 
 def _as_it_is(batch: Any) -> Any:

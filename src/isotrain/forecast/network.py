@@ -16,13 +16,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from isotrain.data.windows import Windows
+from isotrain.data.windows import ARRAYS, Windows
 from isotrain.errors import InputError
 from isotrain.forecast.stretches import Stretches, cover
 from isotrain.lstm import LSTM
 from isotrain.lstm.backends import BackendName
 from isotrain.lstm.plan import Isolated
 
+COPIED = 1 << 30  # bytes of an array above which it is read from its file as needed
 KERNEL = 3  # hours that one convolution sees
 OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
 
@@ -46,9 +47,9 @@ class Encoder(nn.Module):
         """The state after each hour of ``x``, from nothing known before it."""
         raise NotImplementedError
 
-    def forward(self, inputs: Float[Tensor, "n F"], at: Stretches) -> Float[Tensor, "B M H"]:
-        """The state at each origin of ``at``; hours beyond the series repeat its last."""
-        return at_origins(self.states(_hours(inputs, at)), at)
+    def forward(self, series: "Series", at: Stretches) -> Float[Tensor, "B M H"]:
+        """The state at each origin of ``at``; hours beyond the last series repeat its last."""
+        return at_origins(self.states(_hours(series, at)), at)
 
     def before_step(self, step: int) -> None:
         """Called before training step ``step``."""
@@ -74,7 +75,8 @@ class LSTMEncoder(Encoder):
         self.lstm = LSTM(inputs, hidden, layers, batch_first=True, backend=backend)
         self.renew = 0
         self.made_with: list[Tensor] | None = None  # the weights of the states of the series; a checkpoint keeps them
-        self._span: tuple[int, int] | None = None
+        self._spans: Sequence[tuple[int, int]] = ()
+        self._warm = 0
         self._memory: tuple[Isolated, Tensor] | None = None
         self._trajectory: tuple[Tensor, Tensor] | None = None
 
@@ -82,9 +84,9 @@ class LSTMEncoder(Encoder):
     def backend(self) -> str:
         return str(self.lstm.chosen)
 
-    def remember_over(self, hours: int, warm: int, renew: int = 0) -> None:
-        """Remember over the first ``hours`` of the series, each part of it warmed up over ``warm`` hours."""
-        self._span, self.renew = (hours, warm), renew
+    def remember_over(self, spans: Sequence[tuple[int, int]], warm: int, renew: int = 0) -> None:
+        """Remember over the rows (first, one past the last) of each series, each part warmed up over ``warm`` hours."""
+        self._spans, self._warm, self.renew = spans, warm, renew
 
     def before_step(self, step: int) -> None:
         """Let go of the states of the series if they are to be made anew at training step ``step``."""
@@ -95,32 +97,33 @@ class LSTMEncoder(Encoder):
         answer: Tensor = self.lstm(x)[0]
         return answer
 
-    def forward(self, inputs: Float[Tensor, "n F"], at: Stretches) -> Float[Tensor, "B M H"]:
-        if self.training and self._span and self.lstm.memory_width:
-            hours = at.hours.clamp(max=len(inputs) - 1)
+    def forward(self, series: "Series", at: Stretches) -> Float[Tensor, "B M H"]:
+        if self.training and self._spans and self.lstm.memory_width:
+            hours = at.hours.clamp(max=len(series.inputs) - 1)
             before_and_after = torch.cat([hours[:, :1], hours + 1], 1)
-            memory = rows(self._remembered(inputs, *self._span), before_and_after)
-            return at_origins(self.lstm(rows(inputs, hours), memory=memory)[0], at)
+            memory = rows(self._remembered(series), before_and_after)
+            return at_origins(self.lstm(series.rows("inputs", hours), memory=memory)[0], at)
         reach = self.lstm.isolated.reach if self.training else None
         if reach is None or at.windowed:  # there the last hours of a stretch are the last before its origin
-            return super().forward(inputs, at)
+            return super().forward(series, at)
         if not self.renew:
-            return self.lstm.outputs_at(_hours(inputs, at), at.offset - 1)
+            return self.lstm.outputs_at(_hours(series, at), at.offset - 1)
         first = (at.origins - reach).flatten()
-        h, c = (states[:, first] for states in self._states(inputs))
-        recent = rows(inputs, first[:, None] + torch.arange(reach, device=first.device))
+        h, c = (states[:, first] for states in self._states(series))
+        recent = series.rows("inputs", first[:, None] + torch.arange(reach, device=first.device))
         y: Tensor = self.lstm(recent, (h, c))[0][:, -1]
         return y.view(*at.offset.shape, -1)
 
-    def _states(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def _states(self, series: "Series") -> tuple[Tensor, Tensor]:
         """h and c over the series, as they were when they were last made anew."""
         if self._trajectory is None:
-            assert self._span is not None, "remember_over comes first"
-            hours, warm = self._span
+            assert self._spans, "remember_over comes first"
             now = [p.detach().clone() for p in self.lstm.parameters()]
             self.made_with = self.made_with or now
             self._set(self.made_with)  # a resumed training goes on with the states that it had
-            self._trajectory = self.lstm.trajectory(inputs[:hours], warm)
+            found = [self.lstm.trajectory(series.inputs_of(first, last), self._warm) for first, last in self._spans]
+            h, c = (_in_their_rows([pair[i] for pair in found], self._spans, 1) for i in range(2))
+            self._trajectory = h, c
             self._set(now)
         return self._trajectory
 
@@ -129,18 +132,31 @@ class LSTMEncoder(Encoder):
         for p, value in zip(self.lstm.parameters(), weights, strict=True):
             p.copy_(value)
 
-    def _remembered(self, inputs: Tensor, hours: int, warm: int) -> Tensor:
+    def _remembered(self, series: "Series") -> Tensor:
         """The states of the isolated units over the series, run again whenever other units are isolated."""
         if self._memory is None or self._memory[0] is not self.lstm.isolated:
-            self._memory = (self.lstm.isolated, self.lstm.remember(inputs[:hours], warm=warm))
+            found = [self.lstm.remember(series.inputs_of(first, last), warm=self._warm) for first, last in self._spans]
+            self._memory = (self.lstm.isolated, _in_their_rows(found, self._spans, 0))
         return self._memory[1]
 
 
 class ZeroedEncoder(LSTMEncoder):
     """The control without recurrence: an LSTM with all its parameters that is never run, and a state of zeros."""
 
-    def forward(self, inputs: Float[Tensor, "n F"], at: Stretches) -> Float[Tensor, "B M H"]:
-        return inputs.new_zeros(*at.offset.shape, self.lstm.hidden_size)
+    def forward(self, series: "Series", at: Stretches) -> Float[Tensor, "B M H"]:
+        return series.inputs.new_zeros(*at.offset.shape, self.lstm.hidden_size)
+
+
+def _in_their_rows(states: Sequence[Tensor], spans: Sequence[tuple[int, int]], dim: int) -> Tensor:
+    """States before each hour of each span, one after the other along ``dim``, as rows of the arrays of all series."""
+    if spans[0][0] == 0 and len(spans) == 1:
+        return states[0]
+    shape = list(states[0].shape)
+    shape[dim] = spans[-1][1] + 1
+    answer = states[0].new_zeros(shape)
+    for found, (first, _) in zip(states, spans, strict=True):
+        answer.narrow(dim, first, found.shape[dim]).copy_(found)
+    return answer
 
 
 def rows(array: Float[Tensor, "n C"], hours: Int[Tensor, "*at"]) -> Float[Tensor, "*at C"]:
@@ -153,9 +169,9 @@ def at_origins(states: Float[Tensor, "B L H"], at: Stretches) -> Float[Tensor, "
     return states.gather(1, (at.offset - 1)[..., None].expand(-1, -1, states.shape[-1]))
 
 
-def _hours(inputs: Tensor, at: Stretches) -> Tensor:
-    """The inputs of the hours of each stretch; hours beyond the series repeat its last."""
-    return rows(inputs, at.hours.clamp(max=len(inputs) - 1))
+def _hours(series: "Series", at: Stretches) -> Tensor:
+    """The inputs of the hours of each stretch; hours beyond the last series repeat its last."""
+    return series.rows("inputs", at.hours.clamp(max=len(series.inputs) - 1))
 
 
 class GRUEncoder(Encoder):
@@ -206,25 +222,38 @@ class Series(nn.Module):
     """The arrays of one input set, moved with the forecaster between devices and left out of its state_dict.
 
     ``inputs`` and ``leave_out`` choose the columns (:meth:`Windows.columns`); :class:`InputError` for a group that
-    does not exist, or if nothing is left for the encoder to read.
+    does not exist, or if nothing is left for the encoder to read. Arrays of more than :data:`COPIED` bytes are not
+    copied: they stay where they are, mapped from their files, and columns are chosen of each row that is read.
     """
 
     def __init__(self, windows: Windows, inputs: str = "plain", leave_out: Sequence[str] = ()) -> None:
         super().__init__()
-        for name in ("inputs", "ahead", "lags", "origin", "recent"):
-            chosen = windows.columns(name, inputs, leave_out)
-            array = np.ascontiguousarray(getattr(windows, name)[:, chosen])  # hours are copied whole: let them lie so
+        self.chosen: dict[str, Tensor] = {}
+        self.width: dict[str, int] = {}
+        for name in ARRAYS:
+            columns, array = windows.columns(name, inputs, leave_out), getattr(windows, name)
+            self.width[name] = len(columns)
+            if array.nbytes <= COPIED:
+                array = np.ascontiguousarray(array[:, columns])  # hours are copied whole: let them lie so
+            elif len(columns) < array.shape[1]:
+                self.chosen[name] = torch.from_numpy(columns)
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
         for name in ("truth", "level", "spread"):
             self.register_buffer(name, torch.from_numpy(getattr(windows, name)), persistent=False)
-        if not self.inputs.shape[1]:
+        if not self.width["inputs"]:
             raise InputError(f"model.leave_out = {list(leave_out)} leaves the encoder nothing to read: leave out less")
+        scales = [one["statistics"]["scale"] for one in windows.series]
+        firsts = [one["first"] for one in windows.series[1:]]  # a row at or beyond k of them belongs to series k
+        self.register_buffer("scales", torch.tensor(scales), persistent=False)
+        self.register_buffer("firsts", torch.tensor(firsts, dtype=torch.int64), persistent=False)
         lags = windows.meta["columns"]["lags"]
         self.first_guess = [bool(lags[c]["plain"]) for c in windows.columns("lags", inputs, leave_out)]
-        self.scale: float = windows.meta["scale"]
         self.history: int = windows.meta["history"]
         self.horizon: int = windows.meta["horizon"]
-        self.parts: dict[str, list[int]] = windows.meta["origins"]
+        self.ends: dict[str, list[tuple[int, int]]] = {
+            part: [(one["first"], one["origins"][part][1]) for one in windows.series]
+            for part in windows.series[0]["origins"]
+        }
 
     inputs: Float[Tensor, "n F"]
     ahead: Float[Tensor, "n+K A"]
@@ -234,18 +263,37 @@ class Series(nn.Module):
     truth: Float[Tensor, " n"]  # kW, NaN where unknown
     level: Float[Tensor, " n"]  # kW
     spread: Float[Tensor, " n"]  # kW
+    scales: Float[Tensor, " series"]  # kW, standard deviation of each over its training part
+    firsts: Int[Tensor, " series-1"]  # the first row of each series but the first
+    ends: dict[str, list[tuple[int, int]]]  # of each part: each series' first row, and one past its last origin there
     first_guess: list[bool]  # of each lag: whether its mean with the others marked is the forecast before training
 
-    def of_leads(self, array: Float[Tensor, "hours C"], origins: Int[Tensor, "*at"]) -> Float[Tensor, "*at leads C"]:
-        """The rows of ``array`` for every lead: the hours from each origin on, copied as one piece."""
-        wide = array.shape[1]
+    def scale_at(self, origins: Int[Tensor, "*at"]) -> Float[Tensor, "*at"]:
+        """The standard deviation (kW) of each origin's series; without dimensions where there is one series."""
+        if not len(self.firsts):
+            return self.scales[0]
+        return self.scales[torch.bucketize(origins - 1, self.firsts, right=True)]
+
+    def rows(self, name: str, hours: Int[Tensor, "*at"]) -> Float[Tensor, "*at C"]:
+        """The rows ``hours`` of an array, the chosen columns of it."""
+        found = rows(getattr(self, name), hours)
+        return found if name not in self.chosen else found.index_select(-1, self.chosen[name].to(found.device))
+
+    def inputs_of(self, first: int, last: int) -> Float[Tensor, "hours F"]:
+        """What the encoder reads in the rows ``first`` to ``last``, that one left out."""
+        return self.rows("inputs", torch.arange(first, last, device=self.inputs.device))
+
+    def of_leads(self, name: str, origins: Int[Tensor, "*at"]) -> Float[Tensor, "*at leads C"]:
+        """The rows of an array for every lead: the hours from each origin on, copied as one piece."""
+        array: Tensor = getattr(self, name)
+        wide = 1 if array.dim() == 1 else array.shape[1]
         overlapping = array.as_strided((len(array) - self.horizon + 1, self.horizon * wide), (wide, 1))
-        found = overlapping.index_select(0, origins.flatten())
-        return found.view(*origins.shape, self.horizon, wide)
+        found = overlapping.index_select(0, origins.flatten()).view(*origins.shape, self.horizon, wide)
+        return found if name not in self.chosen else found.index_select(-1, self.chosen[name].to(found.device))
 
     def truth_at(self, origins: Int[Tensor, "*at"]) -> Float[Tensor, "*at leads"]:
         """True load of every lead, kW."""
-        return self.of_leads(self.truth[:, None], origins)[..., 0]
+        return self.of_leads("truth", origins)[..., 0]
 
 
 class Decoder(nn.Module):
@@ -323,24 +371,25 @@ class Forecaster(nn.Module):
     ) -> None:
         super().__init__()
         self.series = series
-        self.encoder = ENCODERS[encoder](series.inputs.shape[1], hidden, layers, series.history, backend)
+        width = series.width
+        self.encoder = ENCODERS[encoder](width["inputs"], hidden, layers, series.history, backend)
         if remember and isinstance(self.encoder, LSTMEncoder):
-            self.encoder.remember_over(series.parts[remember][1], warm=series.history, renew=renew)
-        known = series.ahead.shape[1] + series.lags.shape[1]
-        self.decoder = Decoder(hidden + series.origin.shape[1], known, decoder, series.horizon, dropout)
+            self.encoder.remember_over(series.ends[remember], warm=series.history, renew=renew)
+        known = width["ahead"] + width["lags"]
+        self.decoder = Decoder(hidden + width["origin"], known, decoder, series.horizon, dropout)
         self.dropout = nn.Dropout(state_dropout)
-        self.skip = Skip(series.first_guess, series.recent.shape[1], series.horizon)
+        self.skip = Skip(series.first_guess, width["recent"], series.horizon)
 
     def forward(self, at: Stretches) -> Float[Tensor, "B M K"]:
         s = self.series
-        state = self.dropout(self.encoder(s.inputs, at))
+        state = self.dropout(self.encoder(s, at))
         origins = at.origins.clamp(max=len(s.inputs))  # only padding is beyond
-        level, spread = s.level[origins - 1], s.spread[origins - 1]
-        lags = (s.of_leads(s.lags, origins) - level[..., None, None]) / s.scale
-        recent = (rows(s.recent, origins - 1) - level[..., None]) / s.scale
-        at_origin = torch.cat([state, rows(s.origin, origins - 1)], -1)
-        z = self.decoder(at_origin, torch.cat([s.of_leads(s.ahead, origins), lags], -1))
-        change = z * OUTPUT_GAIN * spread[..., None] + self.skip(lags, recent) * s.scale
+        level, spread, scale = s.level[origins - 1], s.spread[origins - 1], s.scale_at(origins)[..., None]
+        lags = (s.of_leads("lags", origins) - level[..., None, None]) / scale[..., None]
+        recent = (s.rows("recent", origins - 1) - level[..., None]) / scale
+        at_origin = torch.cat([state, s.rows("origin", origins - 1)], -1)
+        z = self.decoder(at_origin, torch.cat([s.of_leads("ahead", origins), lags], -1))
+        change = z * OUTPUT_GAIN * spread[..., None] + self.skip(lags, recent) * scale
         return level[..., None] + change
 
     @torch.no_grad()

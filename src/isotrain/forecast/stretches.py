@@ -4,8 +4,10 @@
 origins in a longer stretch, all after a warm-up of ``history`` hours. Everything is an index into the series.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -48,7 +50,7 @@ class Sampler:
 
     Attributes:
         regime: ``"windowed"`` or ``"streamed"``.
-        first, last: the origins to train on lie in [first, last).
+        ranges: of each series the first origin to train on, and one past the last.
         history: hours that the encoder runs before the first origin of a stretch.
         stretch: hours of a stretch (streamed; a window is as long as ``history``).
         count: stretches a step.
@@ -56,7 +58,7 @@ class Sampler:
         seed: of the draw.
 
     Example:
-        >>> draw = Sampler("streamed", first=48, last=2000, history=48, stretch=100, count=2, origins=3, seed=0)
+        >>> draw = Sampler("streamed", [(48, 2000)], history=48, stretch=100, count=2, origins=3, seed=0)
         >>> at = draw(step=0)
         >>> tuple(at.hours.shape), tuple(at.origins.shape)
         ((2, 100), (2, 3))
@@ -65,8 +67,7 @@ class Sampler:
     """
 
     regime: str
-    first: int
-    last: int
+    ranges: Sequence[tuple[int, int]]
     history: int
     stretch: int
     count: int
@@ -77,26 +78,44 @@ class Sampler:
         # one generator a step; the multiplier keeps neighbouring (seed, step) pairs apart
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         length = self.stretch if self.regime == "streamed" else self.history
-        start = torch.randint(self.first - self.history, self.last - length, (self.count,), generator=generator)
+        start = self._starts(torch.randint(self._before[-1], (self.count,), generator=generator))
         if self.regime == "windowed":
             return Stretches(start, torch.full((self.count, 1), self.history), length, windowed=True)
         offset = torch.randint(self.history, length + 1, (self.count, self.origins), generator=generator)
         return Stretches(start, offset, length)
 
+    @cached_property
+    def _before(self) -> list[int]:
+        """How many stretches fit into the series before each, and into all of them."""
+        length = self.stretch if self.regime == "streamed" else self.history
+        return [0, *accumulate(max(last - first + self.history - length, 0) for first, last in self.ranges)]
+
+    def _starts(self, drawn: Tensor) -> Tensor:
+        """The first hours of the stretches ``drawn``, all of which are numbered series by series."""
+        before = torch.tensor(self._before)
+        of = torch.bucketize(drawn, before, right=True) - 1
+        firsts = torch.tensor([first - self.history for first, _ in self.ranges])
+        return drawn - before[of] + firsts[of]
+
 
 def cover(origins: Tensor, regime: str, history: int, batch_hours: int = 12_000) -> Iterator[tuple[Stretches, Tensor]]:
     """Evaluate at every origin, in batches of about ``batch_hours`` encoder hours (memory does not grow with n).
 
-    ``origins``: (n,) increasing with one constant stride. Yields stretches and the positions (B, M) in
-    ``origins`` that they answer; a position of -1 is padding.
+    ``origins``: (n,) increasing; neighbours with the stride of the first two share a stretch, so series that lie one
+    after the other do not. Yields stretches and the positions (B, M) in ``origins`` that they answer; a position of
+    -1 is padding.
     """
     n = len(origins)
     stride = int(origins[1] - origins[0]) if n > 1 else 1
     many = min(max(WEEK // stride, 1), n) if regime == "streamed" else 1
     length = history + (many - 1) * stride
-    position = torch.arange(-(-n // many) * many).reshape(-1, many)
-    position[position >= n] = -1
-    start = origins[position[:, 0]] - history
+    breaks = (origins[1:] - origins[:-1] != stride).nonzero().flatten() + 1
+    bounds = [0, *breaks.tolist(), n]
+    first = torch.cat([torch.arange(begin, end, many) for begin, end in zip(bounds, bounds[1:], strict=False)])
+    last = torch.cat([torch.arange(begin + many, end + many, many).clamp(max=end) for begin, end in zip(bounds, bounds[1:], strict=False)])
+    position = first[:, None] + torch.arange(many)
+    position[position >= last[:, None]] = -1
+    start = origins[first] - history
     offset = history + torch.arange(many) * stride
     size = max(batch_hours // length, 1)
     for rows in torch.arange(len(start)).split(size):

@@ -55,7 +55,7 @@ def fan_figure(title: str, panels: Sequence[Fans], time_zone: str) -> Figure:
 
 def forecast_figure(bundle: Bundle, table: pd.DataFrame) -> Figure:
     """The last week of ``table`` (tidy) and the forecast of the hours after it."""
-    zone = ZoneInfo(bundle.meta["time_zone"])
+    zone = ZoneInfo(bundle.series["time_zone"])
     answer, target, week = next_hours(bundle, table), bundle.meta["target"], table.tail(WEEK)
     hours = list(answer.time.tz_convert(zone).to_pydatetime())
     with mpl.rc_context(STYLE):

@@ -442,4 +442,4 @@ def fans(comparison: Comparison, windows: Windows) -> Figure | None:
         bands = {share: limit.around(forecast, working) for share, limit in limits.items()}
         panels.append(Fans(title, test.time[rows], forecast, test.truth[rows], bands))
     title = titled(comparison.runs[0], f"Forecasts of {best.name} with their intervals")
-    return fan_figure(title, panels, windows.meta["time_zone"]) if panels else None
+    return fan_figure(title, panels, windows.series[0]["time_zone"]) if panels else None

@@ -61,7 +61,7 @@ def check_recent(table: pd.DataFrame, bundle: Bundle) -> None:
             f"faulty; more than {MOST_REPAIRED:.0%} leave nothing to forecast from: bring in a file that has them, and "
             "check its unit and column"
         )
-    low, middle, high = bundle.load_range
+    low, middle, high = bundle.load_ranges[0]
     usual = float(recent.loc[good, target].median())
     if not low <= usual <= high:
         log.warning(
@@ -69,7 +69,7 @@ def check_recent(table: pd.DataFrame, bundle: Bundle) -> None:
             "the hours), %.3g in the middle: is this the load that it knows, in its unit?",
             source, len(recent), target, usual, low, high, middle,
         )  # fmt: skip
-    for column in bundle.meta["statistics"]["weather"]:
+    for column in bundle.series["statistics"]["weather"]:
         if column["name"] in recent:
             mean = float(recent[column["name"]].mean())
             if abs(mean - column["mean"]) > FAR * column["std"]:
@@ -116,7 +116,9 @@ def next_hours(bundle: Bundle, table: pd.DataFrame) -> NextHours:
         "simulated": False,
         "rows": len(table),
         "sha256": "",
-        "ingest": bundle.meta["ingest"],
+        "ingest": bundle.series["ingest"],
+        "name": bundle.series["name"],  # a baseline of its own for each series is found by it
+        "about": bundle.series["about"],
     }
     recent = table.tail(bundle.needed_hours).reset_index(drop=True)  # no feature looks further back
     windows = apply_statistics(recent, facts, bundle.meta, **bundle.reads)
@@ -147,7 +149,7 @@ def predict(bundle: Bundle, table: pd.DataFrame, coverage: float = COVERAGE) -> 
     return pd.DataFrame(
         {
             "time_utc": [stamp.isoformat() for stamp in answer.time],
-            "time_local": [stamp.isoformat() for stamp in answer.time.tz_convert(bundle.meta["time_zone"])],
+            "time_local": [stamp.isoformat() for stamp in answer.time.tz_convert(bundle.series["time_zone"])],
             "lead_h": np.arange(1, len(answer.time) + 1),
             "forecast_kw": answer.forecast,
             "low_kw": low,

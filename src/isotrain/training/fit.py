@@ -109,14 +109,15 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
 def sampler(job: Fit) -> Sampler:
     """Which stretches each step draws; :class:`InputError` if what there is to train on is shorter than one."""
     t, meta = job.settings.training, job.windows.meta
-    first, last = meta["origins"]["train"][0], meta["origins"][job.trained_part][1]
-    if t.regime == "streamed" and not meta["history"] < t.stretch < last - first + meta["history"]:
+    ranges = job.windows.ranges("train", job.trained_part)
+    longest = max(last - first for first, last in ranges)
+    if t.regime == "streamed" and not meta["history"] < t.stretch < longest + meta["history"]:
         raise InputError(
             f"training.stretch of {t.stretch} h must exceed window.history of {meta['history']} h and fit into the "
-            f"training part ({last - first} origins)"
+            f"training part ({longest} origins)"
         )
     count = t.stretches if t.regime == "streamed" else t.windows
-    return Sampler(t.regime, first, last, meta["history"], t.stretch, count, t.origins, job.seed)
+    return Sampler(t.regime, ranges, meta["history"], t.stretch, count, t.origins, job.seed)
 
 
 def isolation(job: Fit, s: Policy) -> Chooser:

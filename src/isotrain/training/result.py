@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from isotrain.data.windows import Windows
 from isotrain.files import replacing
+from isotrain.forecast.forecasts import Errors as SeriesErrors
 from isotrain.forecast.forecasts import scores
 from isotrain.forecast.module import ForecastModule
 from isotrain.training.clock import Clock, Row
@@ -30,6 +31,8 @@ FINAL = (  # what MLflow shows of a result
     "test_mae",
     "test_rmse",
     "test_mase",
+    "val_relative",
+    "test_relative",
 )
 
 
@@ -53,7 +56,10 @@ class Errors(TypedDict):
     test_mae: float | None
     test_rmse: float | None
     test_mase: float | None
+    val_relative: float | None  # MAE, each series in its standard deviation over the training part
+    test_relative: float | None
     mae_by_lead: list[float] | None
+    by_series: dict[str, SeriesErrors]  # of the test part, where there are several series
 
 
 class Result(Times, Errors):
@@ -114,7 +120,10 @@ def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path, re
         "test_mae": None,
         "test_rmse": None,
         "test_mase": None,
+        "val_relative": None,
+        "test_relative": None,
         "mae_by_lead": None,
+        "by_series": {},
     }
     if diverged:
         log.error("the fit diverged at step %s: lower training.learning_rate", clock.rows[-1]["step"])
@@ -123,14 +132,15 @@ def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path, re
     answers = {part: module.forecast(torch.from_numpy(windows.origins(part))).numpy() for part in parts}
     save_forecasts(out / "forecasts.npz", windows, answers)
     errors = {
-        part: scores(answer, windows.targets(windows.origins(part)), windows.meta["mase_scale"])
-        for part, answer in answers.items()
+        part: scores(windows, windows.origins(part), answer) for part, answer in answers.items()
     }
     if not refit:
-        found |= {"best_val_mae": best(history), "val_mae": errors["validation"]["mae"]}
+        seen = errors["validation"]
+        found |= {"best_val_mae": best(history), "val_mae": seen["mae"], "val_relative": seen["relative"]}
     test = errors["test"]
     found |= {"test_mae": test["mae"], "test_rmse": test["rmse"], "test_mase": test["mase"]}
-    return found | {"mae_by_lead": test["mae_by_lead"]}
+    found |= {"test_relative": test["relative"], "mae_by_lead": test["mae_by_lead"], "by_series": test["by_series"]}
+    return found
 
 
 def save_forecasts(path: Path, windows: Windows, answers: Mapping[str, NDArray[np.float32]]) -> None:
