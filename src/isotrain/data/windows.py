@@ -51,6 +51,8 @@ class Limit(TypedDict):
 class Facts(Provenance):
     """What ``series.json`` holds, which lies beside the tidy table ``series.parquet``."""
 
+    name: str  # of the series: its file's, without the ending
+    about: dict[str, str | float | None]  # facts about the building that ingest.about asks for; None: not said
     target: str
     unit: str  # of the target
     time_zone: str
