@@ -15,9 +15,9 @@ def main(raw: str, tidy: str, reports: str, params: str) -> None:
     from isotrain.report.overview import Overview
 
     if settings.ingest.series == "each":
-        overview, many = Overview(), ingest_all(settings.ingest, Path(raw), settings.window)
+        many, overview = ingest_all(settings.ingest, Path(raw), settings.window), Overview(Path(reports))
         write_all(many, Path(tidy), overview.note)
-        overview.write(many, Path(reports))
+        overview.write(many.left_out, many.remarks)
     else:
         series = ingest(settings.ingest, Path(raw), settings.window)
         write(series, Path(tidy))

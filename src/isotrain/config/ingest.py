@@ -226,8 +226,8 @@ def _drahix_columns() -> dict[str, Column]:
 class Ingest(Section):
     """From a file, or the simulator, to an hourly table without gaps."""
 
-    # auto (brought in, else simulated) | simulated | a file, a folder, a zip file: its path, or its name in data/raw | a
-    # list of them | a pattern such as meter-*.csv
+    # auto (brought in, else simulated) | simulated | a file, a folder, a zip file: its path, or its name in data/raw |
+    # a list of them | a pattern such as meter-*.csv
     source: Annotated[str | list[str], BeforeValidator(_one_or_several)] = AUTO
     # one: the files are one series, its rows joined by time, its columns in any of them | each: every file is one
     series: Literal["one", "each"] = "one"

@@ -128,6 +128,7 @@ class Summary:
     median: float  # of the target's measured hours, kW
     first: pd.Timestamp
     last: pd.Timestamp
+    empty: list[str]  # parts of it without an hour that can be trusted
     pool: tuple[str, ...]  # the facts about the building that are words, such as its category
 
 
@@ -241,12 +242,13 @@ def _summary(tidy: Tidy) -> Summary:
         float(tidy.frame[facts["target"]][good].median()),
         tidy.frame[TIME].iloc[0],
         tidy.frame[TIME].iloc[-1],
+        [part for part, share in facts["flagged"].items() if share >= 1.0],
         tuple(value for value in facts["about"].values() if isinstance(value, str)),
     )
 
 
 def remarks_on(series: Mapping[str, Summary]) -> dict[str, list[str]]:
-    """What looks wrong beside the other series: a median about a thousand times off, a period of its own.
+    """What looks wrong: a median about a thousand times off those of others, a part without truth, a period of its own.
 
     A median is held against those of the same category, where there are enough, else against all others.
     """
@@ -259,6 +261,9 @@ def remarks_on(series: Mapping[str, Summary]) -> dict[str, list[str]]:
             times = one.median / middle
             if any(THOUSAND[0] <= ratio <= THOUSAND[1] for ratio in (times, 1 / times)):
                 found.setdefault(name, []).append(_of_thousand(name, one, middle, times))
+        if one.empty:
+            parts = " and ".join(one.empty)
+            found.setdefault(name, []).append(f"no hour of its parts {parts} is measured and without a fault")
         apart = sum(one.first > other.last or one.last < other.first for other in others)
         if len(others) >= 2 and apart > len(others) / 2:
             found.setdefault(name, []).append(
