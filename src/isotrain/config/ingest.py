@@ -1,7 +1,9 @@
 """Section ``ingest``: which series is read, how its file is written, what counts as a fault."""
 
 import codecs
+from collections.abc import Mapping
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -10,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
     model_serializer,
     model_validator,
 )
@@ -17,6 +20,7 @@ from pydantic import (
 from isotrain.config.sections import Count, Fraction, Positive, Section, Seed
 
 AUTO, SIMULATED, DRAHIX = "auto", "simulated", "drahix"
+OVERRIDABLE = ("file", "columns", "checks", "target", "time_zone", "country")  # what files of one source may differ in
 
 Kind = Literal["load", "sub_load", "temperature", "solar", "other"]
 
@@ -69,7 +73,8 @@ def _one_or_several(source: Any) -> Any:
     names = source if isinstance(source, list) else [source]
     if not names or not all(isinstance(name, str) and name.strip() for name in names):
         raise ValueError(
-            f"{source!r} names no file: write auto, simulated, a file, a list of files or a pattern such as meter-*.csv"
+            f"{source!r} names no file: write auto, simulated, a file, a folder, a zip file, a list of them or a "
+            "pattern such as meter-*.csv"
         )
     if isinstance(source, list) and {AUTO, SIMULATED} & {*source}:
         raise ValueError(f"{source!r}: auto and simulated stand alone; a list holds files only")
@@ -189,6 +194,7 @@ class Simulated(Section):
     seed: Seed = 0
     start: datetime = Field(default=datetime(2017, 1, 1), strict=False)  # UTC, on the hour; text in YAML and JSON
     hours: int = Field(default=26_304, ge=24 * 28, le=24 * 366 * 100)
+    series: Annotated[int, Field(ge=1, le=10_000)] = 1  # with ingest.series: each, so many buildings, no two alike
 
     @model_validator(mode="after")
     def _starts_on_the_hour(self) -> "Simulated":
@@ -200,6 +206,17 @@ class Simulated(Section):
         return self
 
 
+def _laid_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes``; a column, or a check, that is null is taken out."""
+    laid = dict(base)
+    for key, value in changes.items():
+        old = laid.get(key)
+        laid[key] = _laid_over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if key in ("columns", "checks") and isinstance(laid[key], Mapping):
+            laid[key] = {name: one for name, one in laid[key].items() if one is not None}
+    return laid
+
+
 def _drahix_columns() -> dict[str, Column]:
     solar = {f"{part}_Solar_Flux": Column(kind="solar") for part in ("Global", "Direct", "Diffuse")}
     zones = {f"T{number}": Column(kind="sub_load") for number in range(1, 8)}
@@ -209,9 +226,12 @@ def _drahix_columns() -> dict[str, Column]:
 class Ingest(Section):
     """From a file, or the simulator, to an hourly table without gaps."""
 
-    # auto (brought in, else simulated) | simulated | a file: its path, or its name in data/raw | a list of files, or a
-    # pattern such as meter-*.csv: one series, its rows joined by time, its columns in any of the files
+    # auto (brought in, else simulated) | simulated | a file, a folder, a zip file: its path, or its name in data/raw |
+    # a list of them | a pattern such as meter-*.csv
     source: Annotated[str | list[str], BeforeValidator(_one_or_several)] = AUTO
+    # one: the files are one series, its rows joined by time, its columns in any of them | each: every file is one
+    series: Literal["one", "each"] = "one"
+    broken: Literal["stop", "leave_out"] = "stop"  # a file of several series that cannot be used: all of them are named
     target: str = "TGBT"  # key in columns
     time_zone: Zone = "Europe/Paris"  # the building's own: occupancy follows it
     country: Annotated[str, BeforeValidator(_quoted_code)] = "FR"  # its public holidays count, ISO 3166
@@ -221,6 +241,9 @@ class Ingest(Section):
     checks: Annotated[dict[str, Check], BeforeValidator(_named_checks)] = Field(default_factory=dict)
     most_flagged: Fraction = 0.2  # share of the target's hours with a fault, gaps apart, above which the run stops
     simulated: Simulated = Simulated()
+    # pattern of series' names -> what differs in them: parts of file, columns (null: lacks it), checks, target, ...
+    overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    about: dict[str, str] = Field(default_factory=dict)  # fact about a building -> its key in the file's head lines
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Ingest":
@@ -240,6 +263,39 @@ class Ingest(Section):
             if headings.count(heading) > 1 or heading == self.file.time_column.strip():
                 raise ValueError(f"the heading {heading!r} is given to two columns; each needs its own")
         return self
+
+    @model_validator(mode="after")
+    def _many_fit_together(self) -> "Ingest":
+        if self.series == "one" and self.overrides:
+            raise ValueError("overrides say what differs between series: set ingest.series to each, or leave them out")
+        if self.series == "one" and self.simulated.series > 1:
+            raise ValueError(f"simulated.series = {self.simulated.series} needs ingest.series: each")
+        for pattern, override in self.overrides.items():
+            if unknown := [key for key in override if key not in OVERRIDABLE]:
+                raise ValueError(f"overrides.{pattern}.{unknown[0]}: only {', '.join(OVERRIDABLE)} may differ")
+            try:
+                self._with(override)
+            except ValidationError as problem:
+                first = problem.errors()[0]
+                where = ".".join(map(str, ("overrides", pattern, *first["loc"])))
+                raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+        return self
+
+    def of(self, name: str, source: str) -> "Ingest":
+        """The settings of the one series ``name``, which is read from ``source``: what ``overrides`` say is laid over.
+
+        Where several patterns fit, a later one goes before an earlier one.
+        """
+        own = self.model_copy(update={"series": "one", "broken": "stop", "overrides": {}, "source": source})
+        for pattern, override in self.overrides.items():
+            if fnmatchcase(name, pattern):
+                own = own._with(override)
+        return own
+
+    def _with(self, override: Mapping[str, Any]) -> "Ingest":
+        values = self.model_dump(mode="json", exclude={"overrides", "series", "simulated"})
+        settings = Ingest.model_validate(_laid_over(values, override))
+        return settings.model_copy(update={"simulated": self.simulated})
 
     def heading(self, key: str) -> str:
         """The heading under which the file holds column ``key``."""

@@ -286,6 +286,7 @@ def extended(path: Path) -> dict[str, Any]:
     """The settings of the file ``path``, laid over those of the file that its ``extends`` names, if it has one.
 
     So a study of one's own is a file of what differs. The path in ``extends`` is relative to the file that says it.
+    Columns are those of the file that says any: another series has none of the columns below.
     """
     values = read_yaml(path)
     base = values.pop("extends", None)
@@ -297,7 +298,10 @@ def extended(path: Path) -> dict[str, Any]:
     below = read_yaml(under)
     if "extends" in below:
         raise InputError(f"{path}: extends {base}, which extends another file itself: extend that one")
-    return _merged(below, values)
+    merged = _merged(below, values)
+    if isinstance(own := values.get("ingest"), Mapping) and "columns" in own:
+        merged["ingest"]["columns"] = own["columns"]
+    return merged
 
 
 def plain(section: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from isotrain.data.locate import archive_of, content_of, members
 from isotrain.data.source import SEPARATORS, YEARS, refuse_what_is_no_table
 from isotrain.errors import InputError
 from isotrain.files import read_plain, reading
@@ -57,20 +57,16 @@ class Table:
 
 def unpacked(path: Path, folder: Path) -> Path:
     """``path``, or the member of a zip file that it names (``archive.zip/member.csv``), unpacked into ``folder``."""
-    archive = next((part for part in (path, *path.parents) if part.suffix.lower() == ".zip"), None)
-    if archive is None or not archive.is_file():
+    archive = archive_of(path)
+    if archive is None:
         return path
-    with reading(archive, "give the path of a whole zip file"), zipfile.ZipFile(archive) as packed:
-        names = [name for name in packed.namelist() if not name.endswith("/")]
-        wanted = path.relative_to(archive).as_posix()
-        if wanted == "." and len(names) == 1:
-            wanted = names[0]
-        if wanted not in names:
-            shown = ", ".join(f"{archive}/{name}" for name in names[:3])
-            what = f"holds {len(names)} files" if wanted == "." else f"holds no file {wanted}"
-            raise InputError(f"{archive} {what}: name one of them, such as {shown}")
-        goal = folder / Path(wanted).name
-        goal.write_bytes(packed.read(wanted))
+    inside = members(archive)
+    wanted = inside[0] if path == archive and len(inside) == 1 else path
+    if wanted not in inside:
+        what = f"holds {len(inside)} files" if path == archive else f"holds no file {path.relative_to(archive)}"
+        raise InputError(f"{archive} {what}: name one of them, such as {', '.join(map(str, inside[:3]))}")
+    goal = folder / wanted.name
+    goal.write_bytes(content_of(wanted))
     return goal
 
 

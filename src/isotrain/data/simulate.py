@@ -152,6 +152,10 @@ LEVEL = ([0.0, 0.25, 0.5, 0.75, 1.0], [0.74, 0.97, 1.02, 1.15, 1.05])
 CLOSURE = ([0.0, 0.78, 0.78, 0.83, 0.83, 0.92, 1.0], [1.0, 1.0, 0.12, 0.12, 0.4, 0.75, 0.85])
 
 
+SIZES = (0.3, 4.0)  # of one of many buildings, in terms of the one
+FLOOR_AREA = 4000.0  # m2 of the one
+
+
 def building(settings: Simulated) -> pd.DataFrame:
     """Hourly table with the real file's columns, faults included: loads in kW, degC, W/m2, two decimals.
 
@@ -169,6 +173,20 @@ def building(settings: Simulated) -> pd.DataFrame:
     table = table.round(2)
     spoil(rng, table, target="TGBT", zones=ZONES)
     return table
+
+
+def one_of_many(settings: Simulated, number: int) -> tuple[pd.DataFrame, dict[str, str | float | None]]:
+    """The building ``number`` of many, with weather, people, size and mean load of its own; and facts about it.
+
+    These are ``building_category`` (small or large) and ``floor_area`` (m2).
+    """
+    rng = np.random.default_rng([settings.seed, number])
+    size, intensity = SIZES[0] * (SIZES[1] / SIZES[0]) ** rng.uniform(), np.exp(0.25 * rng.standard_normal())
+    table = building(settings.model_copy(update={"seed": int(rng.integers(2**32))}))
+    loads = ["TGBT", *ZONES]
+    table[loads] = (table[loads] * size * intensity).round(2)
+    area = float(round(FLOOR_AREA * size))
+    return table, {"building_category": "large" if area > FLOOR_AREA else "small", "floor_area": area}
 
 
 def zone_loads(rng: np.random.Generator, hours: pd.DatetimeIndex, temperature: Values, sun: Values) -> Values:

@@ -5,7 +5,7 @@ import csv
 import io
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -14,11 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from isotrain.config.ingest import STORED_UNIT, Column, File, Ingest
+from isotrain.data.locate import content_of, exists
 from isotrain.errors import InputError
 
 log = logging.getLogger(__name__)
 OFFSET = r":\d\d(?:\.\d+)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)$"
 NEWLINE = re.compile(r"\r\n|\n|\r")
+HEAD_BYTES = 2**16  # of a file, in which the facts about its meter are looked for
 HEAD = 100  # lines in which the heading is looked for
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 PROBABLY_WATTS = 1000.0  # kW; the median of no single building of a campus
@@ -241,12 +243,12 @@ def hourly_means(table: pd.DataFrame, file: File) -> pd.DataFrame:
 
 def text_of(path: Path, file: File) -> str:
     """The file as text; refused, before parsing, where it is no table: absent, empty, a web page, JSON, cut short."""
-    if not path.is_file():
+    if not exists(path):
         raise InputError(
             f"{path} does not exist: fetch it (dvc import-url ADDRESS {path}), "
             'or set ingest.source to another file or to "simulated"'
         )
-    content = path.read_bytes()
+    content = content_of(path)
     try:
         text = content.decode(_with_mark(file.encoding))
     except (ValueError, LookupError) as problem:
@@ -257,6 +259,27 @@ def text_of(path: Path, file: File) -> str:
         raise InputError(f"{path} is empty: fetch it again")
     refuse_what_is_no_table(text, path)
     return text
+
+
+def about_of(path: Path, file: File, wanted: Mapping[str, str]) -> dict[str, str | float | None]:
+    """Facts about the meter from the lines before the heading, each ``key;value`` by the file's separator.
+
+    ``wanted``: name of a fact -> its key there. A value that reads as a number is one; ``None`` where there is none.
+    """
+    if not wanted:
+        return {}
+    text = content_of(path, HEAD_BYTES).decode(_with_mark(file.encoding), errors="ignore")
+    said: dict[str, str] = {}
+    for line in text[: _heading(text, file, path)[1]].splitlines():
+        with contextlib.suppress(csv.Error):
+            key, *values = [*next(csv.reader([line], delimiter=file.separator, skipinitialspace=True), []), ""]
+            said.setdefault(key.lstrip("#").strip(), values[0].strip() if values else "")
+    return {name: _fact(said.get(key.strip(), ""), file.decimal) for name, key in wanted.items()}
+
+
+def _fact(text: str, decimal: str) -> str | float | None:
+    number = re.fullmatch(r"[-+]?\d+(\.\d+)?([eE][-+]?\d{1,2})?", plain := text.replace(decimal, "."))
+    return float(plain) if number else text or None
 
 
 def refuse_what_is_no_table(text: str, path: Path) -> None:

@@ -36,14 +36,18 @@ DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 UNITS = {"degC": "°C", "W/m2": "W/m²"}
 
 
-def report(tidy: Tidy, folder: Path) -> None:
-    """Write ``data_report.md`` and ``series.png`` into ``folder``; both say so if the series is simulated."""
-    save(figure(tidy), folder / "series.png")
-    files.write_text(folder / "data_report.md", page(tidy))
+def report(tidy: Tidy, folder: Path, *, drawn: bool = True) -> None:
+    """Write ``data_report.md``, and ``series.png`` if it is to be ``drawn``, into ``folder``.
+
+    Both say so if the series is simulated.
+    """
+    if drawn:
+        save(figure(tidy), folder / "series.png")
+    files.write_text(folder / "data_report.md", page(tidy, drawn=drawn))
 
 
-def page(tidy: Tidy) -> str:
-    """The report's text, Markdown."""
+def page(tidy: Tidy, *, drawn: bool = True) -> str:
+    """The report's text, Markdown; with the picture only if it is ``drawn``."""
     facts, hours = tidy.facts, tidy.frame[TIME]
     simulated = facts["simulated"]
     title = "SIMULATED series, as ingested" if simulated else f"Series {facts['source']}, as ingested"
@@ -53,6 +57,7 @@ def page(tidy: Tidy) -> str:
         else f"Source: `{facts['source']}`, SHA-256 `{facts['sha256']}`."
     )
     late = facts["hours_before_start"]
+    picture = f"![{title}](series.png)\n\n" if drawn else ""
     return f"""# {title}
 
 {origin}
@@ -61,9 +66,7 @@ def page(tidy: Tidy) -> str:
 {late:,} hours before the target's first measurement were left out.
 The target is {facts["target"]} in {facts["unit"]}; the building keeps the time of {facts["time_zone"]}.
 
-![{title}](series.png)
-
-## Columns
+{picture}## Columns
 
 "Before" is the hourly value as read, "after" is what models see.
 
