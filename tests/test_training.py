@@ -81,7 +81,7 @@ def test_isolation_off_is_a_plain_loop_over_nn_lstm_and_adam(
     plain = copy.deepcopy(module.net)
     stock = nn.LSTM(plain.encoder.lstm.input_size, 6, plain.encoder.lstm.num_layers, batch_first=True)
     stock.load_state_dict(plain.encoder.lstm.state_dict())
-    plain.encoder.lstm, plain.encoder._span = stock, None  # type: ignore[assignment]
+    plain.encoder.lstm, plain.encoder._spans = stock, ()  # type: ignore[assignment]
     plain.encoder.forward = types.MethodType(Encoder.forward, plain.encoder)  # type: ignore[method-assign]
 
     torch.manual_seed(11)
@@ -329,9 +329,9 @@ def test_a_refit_trains_on_the_validation_part_and_claims_no_error_there(
     settings = small("tuned", training__refit=True, training__regime=regime)
     draw = prepare(Fit(settings, 0, windows, tmp_path))[0].sampler
     origins = torch.cat([draw(step).origins.flatten() for step in range(1000)])
-    first, last = windows.meta["origins"]["train"][0], windows.meta["origins"]["validation"][1]
+    first, last = windows.ranges("train", "validation")[0]
     assert first <= origins.min() and last - 24 < origins.max() < last  # the last one itself is drawn seldom
-    assert last + windows.meta["horizon"] - 1 <= windows.meta["origins"]["test"][0]
+    assert last + windows.meta["horizon"] - 1 <= windows.ranges("test")[0][0]
     result = fit(settings, 0, windows, tmp_path / "run")
     assert (result["best_val_mae"], result["val_mae"], result["history"]) == (None, None, [])
     assert result["test_mae"] > 0 and not result["diverged"]
@@ -340,8 +340,8 @@ def test_a_refit_trains_on_the_validation_part_and_claims_no_error_there(
 def test_a_refit_sees_what_it_is_trained_on_and_no_more(windows: Windows, tmp_path: Path) -> None:
     """Another truth in the validation part changes a refit alone; in the test part, no fit."""
     for refit, part, same in ((False, "validation", True), (True, "validation", False), (True, "test", True)):
-        start = windows.meta["origins"][part][0]
-        stop = {"validation": windows.meta["origins"]["test"][0], "test": len(windows.truth)}[part]
+        start = windows.ranges(part)[0][0]
+        stop = {"validation": windows.ranges("test")[0][0], "test": len(windows.truth)}[part]
         truth = windows.truth.copy()
         truth[start:stop] += 10
         settings = small("tuned", training__refit=refit, training__steps=10)

@@ -121,7 +121,7 @@ def study(windows: Windows, seeds: int) -> dict[str, dict[str, float]]:
         fitted[name] = BASELINES[name](windows)
         note(name, {part: fitted[name](windows.origins(part)) for part in PARTS}, since)
     base = torch.full((len(windows.target) + 1, windows.meta["horizon"]), torch.nan)
-    origins = np.arange(windows.meta["origins"]["train"][0], len(windows.target) + 1 - windows.meta["horizon"])
+    origins = np.arange(windows.ranges("train")[0][0], len(windows.target) + 1 - windows.meta["horizon"])
     base[origins] = torch.from_numpy(fitted[BASE](origins))
     for method, form, below in (("native", "", None), ("native", "-on-ridge", base), ("rich", "", None)):
         for seed in range(seeds):

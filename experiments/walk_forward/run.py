@@ -79,12 +79,12 @@ def months(windows: Windows) -> list[tuple[str, Origins]]:
 
 def until(windows: Windows, first: int) -> Windows:
     """The same series, to be trained on every origin whose target hours lie before ``first``."""
-    start = windows.meta["origins"]["train"][0]
+    one = windows.series[0]
+    start = one["origins"]["train"][0]
     train = [start, first - windows.meta["horizon"] + 1]
     validation = [first - windows.meta["horizon"], first - windows.meta["horizon"] + 1]  # one origin: nothing is chosen
-    return replace(
-        windows, meta={**windows.meta, "origins": {**windows.meta["origins"], "train": train, "validation": validation}}
-    )
+    origins = {**one["origins"], "train": train, "validation": validation}
+    return replace(windows, meta={**windows.meta, "series": [{**one, "origins": origins}]})
 
 
 def walk(windows: Windows, params: str, method: str, way: Way, seed: int) -> list[dict[str, Any]]:

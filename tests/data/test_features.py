@@ -132,7 +132,7 @@ def test_stored_statistics_give_the_same_windows(tidy: Tidy, made: Windows) -> N
 
 
 def test_columns_say_what_they_are(tidy: Tidy, made: Windows) -> None:
-    load, scale = tidy.frame["TGBT"], made.meta["scale"]
+    load, scale = tidy.frame["TGBT"], made.series[0]["statistics"]["scale"]
     level = load.rolling(168, min_periods=1).mean()
     ago = load.shift(24)
     truths = {

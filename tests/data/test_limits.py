@@ -18,7 +18,8 @@ from isotrain.data.repair import repair
 from isotrain.data.schema import Flag
 from isotrain.errors import InputError
 
-HOURS, TRAIN = 24 * 400, 0.7
+HOURS = 24 * 400
+TRAIN = int(0.7 * HOURS)
 KINDS: dict[str, Any] = {"load": "load", "zone": "sub_load", "air": "temperature", "sun": "solar", "price": "other"}
 SETTINGS = Ingest(target="load", columns={name: Column(kind=kind) for name, kind in KINDS.items()})
 HOUR = np.arange(HOURS)
@@ -114,7 +115,7 @@ def test_nothing_says_off_where_zero_is_usual_or_never_seen(name: str) -> None:
 def test_no_limit_knows_an_hour_after_the_training_part(poison: float) -> None:
     raw = table(LOADS["office"])
     later = raw.copy()
-    later.iloc[int(HOURS * TRAIN) :] = poison
+    later.iloc[TRAIN:] = poison
     assert derive(raw, SETTINGS, TRAIN) == derive(later, SETTINGS, TRAIN)
 
 

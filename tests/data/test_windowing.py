@@ -42,10 +42,10 @@ def test_parts_are_where_a_hand_puts_them() -> None:
 
 def test_scaling_is_the_training_parts_alone(tidy: Tidy) -> None:
     made = make_windows(tidy.frame, tidy.facts, SPLIT)
-    _first, last = made.meta["origins"]["train"]
+    _first, last = made.ranges("train")[0]
     hours = last + SPLIT.horizon - 1
     assert hours == int(0.6 * HOURS)
-    assert made.meta["scale"] == pytest.approx(tidy.frame["TGBT"][:hours].std())
+    assert made.series[0]["statistics"]["scale"] == pytest.approx(tidy.frame["TGBT"][:hours].std())
     column = made.names("inputs").index("AirTemp")
     assert made.inputs[:hours, column].mean() == pytest.approx(0, abs=1e-4)
     assert made.inputs[:hours, column].std() == pytest.approx(1, abs=1e-3)
@@ -98,9 +98,9 @@ def test_saved_and_loaded_is_the_same(windows: Windows, tmp_path: Path) -> None:
 def test_windows_in_which_anything_differs_are_refused(windows: Windows, tmp_path: Path) -> None:
     """A figure of windows.json, a value of the arrays, or one of both files of another run."""
     windows.save(tmp_path)
-    meta, arrays = tmp_path / "windows.json", tmp_path / "windows.npz"
+    meta, arrays = tmp_path / "windows.json", tmp_path / "level.npy"
     whole, whole_arrays = meta.read_text(), arrays.read_bytes()
-    for key in ("mase_scale", "horizon", "of_arrays", "checksum"):
+    for key in ("stride", "horizon", "sha256", "checksum"):
         held = json.loads(whole)
         held[key] = held[key] + 1 if isinstance(held[key], int | float) else "0" * len(held[key])
         meta.write_text(json.dumps(held))
@@ -113,9 +113,9 @@ def test_windows_in_which_anything_differs_are_refused(windows: Windows, tmp_pat
     meta.write_text(whole)
     Windows.load(tmp_path)
     replace(windows, level=windows.level + 1).save(tmp_path / "other")
-    for content in (b"", whole_arrays[:-1], (tmp_path / "other" / "windows.npz").read_bytes()):
+    for content in (b"", whole_arrays[:-1], (tmp_path / "other" / "level.npy").read_bytes()):
         arrays.write_bytes(content)
-        with pytest.raises(InputError, match=r"windows\.npz is not the file that windows\.json"):
+        with pytest.raises(InputError, match=r"level\.npy is not the file that windows\.json"):
             Windows.load(tmp_path)
 
 

@@ -32,15 +32,22 @@ def small_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("isotrain.baselines.trees.SETTINGS", SETTINGS | small)
 
 
-def test_scores_by_hand() -> None:
-    truth = np.array([[1.0, np.nan], [3.0, 4.0]], np.float32)
+def test_scores_by_hand(windows: Windows) -> None:
+    """Two origins of two leads; in a series whose standard deviation is 4 kW."""
+    truth = np.array([1.0, np.nan, 9.0, 3.0, 4.0], np.float32)
     forecast = np.array([[2.0, 9.0], [3.0, 2.0]], np.float32)
-    answer = scores(forecast, truth, mase_scale=2.0)
+    one = windows.series[0]
+    series = [{**one, "mase_scale": 2.0, "statistics": {**one["statistics"], "scale": 4.0}}]
+    two = dataclasses.replace(windows, truth=truth, meta={**windows.meta, "horizon": 2, "series": series})
+    origins = np.array([0, 3])
+    answer = scores(two, origins, forecast)
     assert answer["mae"] == pytest.approx(1.0)  # errors 1, 0, 2 over three known hours
     assert answer["rmse"] == pytest.approx((5 / 3) ** 0.5)
     assert answer["mase"] == pytest.approx(0.5)
+    assert answer["relative"] == pytest.approx(0.25)
     assert answer["mae_by_lead"] == pytest.approx([0.5, 2.0])
-    assert np.isnan(scores(np.full((2, 2), np.nan, np.float32), truth, 2.0)["mae"])
+    assert answer["by_series"] == {}
+    assert np.isnan(scores(two, origins, np.full((2, 2), np.nan, np.float32))["mae"])
 
 
 def test_params_yaml_may_name_every_baseline() -> None:
@@ -59,7 +66,7 @@ def test_naive_forecasts_look_back_whole_days(windows: Windows) -> None:
 
 
 def test_the_same_day_type_is_the_last_known_hour_of_equal_clock_and_kind(windows: Windows) -> None:
-    zone = ZoneInfo(windows.meta["time_zone"])
+    zone = ZoneInfo(windows.series[0]["time_zone"])
     clock = np.array([datetime.fromtimestamp(int(t), UTC).astimezone(zone).hour for t in windows.time])
     kind = working(windows)[: len(clock)]
     assert {*kind} == {0, 1}
@@ -81,7 +88,7 @@ def test_where_nothing_alike_is_known_the_level_stands_in(windows: Windows) -> N
 
 
 def test_the_hour_of_the_week_is_the_buildings(windows: Windows) -> None:
-    zone = ZoneInfo(windows.meta["time_zone"])
+    zone = ZoneInfo(windows.series[0]["time_zone"])
     for hour in range(0, len(windows.time), 97):
         local = datetime.fromtimestamp(int(windows.time[hour]), UTC).astimezone(zone)
         assert hour_of_week(windows)[hour] == local.weekday() * 24 + local.hour
@@ -103,7 +110,7 @@ def test_normal_equations_in_blocks_give_the_ridge_of_the_whole_table(windows: W
     train = windows.origins("train")
     train = train[~np.isnan(windows.targets(train)).any(1)]
     x = np.hstack([windows.inputs[train - 1], windows.ahead[train + 5]]).astype(np.float64)
-    level, scale = windows.level[train - 1], windows.meta["scale"]
+    level, scale = windows.level[train - 1], windows.series[0]["statistics"]["scale"]
     test = windows.origins("test")[:50]
     rows = np.hstack([windows.inputs[test - 1], windows.ahead[test + 5]])
     answers = []
@@ -147,7 +154,7 @@ def test_a_fitted_baseline_reads_nothing_from_its_origin_on(name: str, windows: 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ridge-refit", "echo-state-refit", "lightgbm-rich-refit"])
 def test_only_a_refit_learns_from_the_validation_part(name: str, windows: Windows) -> None:
-    first, last = windows.meta["origins"]["validation"]
+    first, last = windows.ranges("validation")[0]
     copies = {"truth": windows.truth.copy()}
     copies["truth"][first + 24 : last] *= 1.3
     other = dataclasses.replace(windows, **copies)

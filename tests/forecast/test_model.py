@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +73,20 @@ def test_no_state_depends_on_a_later_input(hour: int, encoder: str, seed: int) -
     assert encoder == "zeroed" or not torch.equal(before[:, hour:], after[:, hour:])
 
 
+class Inputs:
+    """What an encoder reads of a series, and nothing else of it."""
+
+    def __init__(self, inputs: Tensor) -> None:
+        self.inputs = inputs
+
+    def rows(self, name: str, hours: Tensor) -> Tensor:
+        assert name == "inputs"
+        return self.inputs[hours]
+
+    def inputs_of(self, first: int, last: int) -> Tensor:
+        return self.inputs[first:last]
+
+
 @pytest.mark.parametrize("encoder", ["lstm", "gru", "tcn"])
 @pytest.mark.parametrize(("history", "layers"), [(24, 1), (48, 2), (168, 1)])
 def test_a_state_sees_the_whole_history(encoder: str, history: int, layers: int) -> None:
@@ -83,7 +98,7 @@ def test_a_state_sees_the_whole_history(encoder: str, history: int, layers: int)
             if "bias" in name:
                 p.add_(1.0)
     x = torch.randn(history, 1, dtype=torch.float64, requires_grad=True)
-    net(x, Stretches(torch.tensor([0]), torch.tensor([[history]]), history))[0, 0].sum().backward()
+    net(Inputs(x), Stretches(torch.tensor([0]), torch.tensor([[history]]), history))[0, 0].sum().backward()
     assert x.grad is not None and x.grad[0].abs() > 0
 
 
@@ -94,13 +109,13 @@ def test_the_last_hours_before_an_origin_alone_get_a_gradient(windows: Windows) 
     at = Stretches(torch.tensor([300, 900]), torch.tensor([[history, history + 30], [history + 4, history + 9]]), 260)
     encoder = net.encoder.train()
     assert isinstance(encoder, LSTMEncoder)
-    whole = encoder(inputs, at)
+    whole = encoder(net.series, at)
     encoder.lstm.isolate(steps=3)
     for renew in (0, 5):
-        encoder.remember_over(net.series.parts["train"][1], warm=history, renew=renew)
-        torch.testing.assert_close(encoder(inputs, at), whole, rtol=1e-3, atol=1e-4)
+        encoder.remember_over(net.series.ends["train"], warm=history, renew=renew)
+        torch.testing.assert_close(encoder(net.series, at), whole, rtol=1e-3, atol=1e-4)
         reached = inputs.clone().requires_grad_()
-        encoder(reached, at).sum().backward()
+        encoder(Inputs(reached), at).sum().backward()
         assert reached.grad is not None
         hours = reached.grad.any(1).nonzero().flatten().tolist()
         assert hours == sorted({int(origin) - back for origin in at.origins.flatten() for back in (1, 2, 3)})
@@ -109,8 +124,8 @@ def test_the_last_hours_before_an_origin_alone_get_a_gradient(windows: Windows) 
 def test_states_of_the_series_are_those_of_the_weights_they_were_made_with(windows: Windows) -> None:
     encoder = forecaster(windows).encoder.train()
     assert isinstance(encoder, LSTMEncoder)
-    inputs = torch.randn(1200, encoder.lstm.input_size)
-    encoder.remember_over(1200, warm=48, renew=3)
+    inputs = Inputs(torch.randn(1200, encoder.lstm.input_size))
+    encoder.remember_over([(0, 1200)], warm=48, renew=3)
     encoder.lstm.isolate(credit="none")
     at = Stretches(torch.tensor([100]), torch.tensor([[300, 400]]), 420)
     seen = []

@@ -9,7 +9,7 @@ from isotrain.forecast.stretches import Sampler, cover
 
 
 def sampler(regime: str, seed: int = 0) -> Sampler:
-    return Sampler(regime, first=400, last=2000, history=48, stretch=100, count=5, origins=7, seed=seed)
+    return Sampler(regime, [(400, 2000)], history=48, stretch=100, count=5, origins=7, seed=seed)
 
 
 @pytest.mark.parametrize("regime", ["streamed", "windowed"])

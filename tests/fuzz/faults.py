@@ -109,8 +109,7 @@ def outcome(folder: Path, what: str) -> dict[str, np.ndarray]:
             found |= {f"{path.parent.name}/{name}": value.numpy() for name, value in state.items()}
         return found
     if what == "window":
-        with np.load(folder / "data" / "windows" / "windows.npz") as arrays:
-            return dict(arrays)
+        return {path.stem: np.load(path) for path in sorted((folder / "data" / "windows").glob("*.npy"))}
     return {"series": np.frombuffer((folder / "data" / "tidy" / "series.parquet").read_bytes(), np.uint8)}
 
 

@@ -108,7 +108,7 @@ class Fuzzer:
         self.recent = recent.reset_index(names="Date and time (UTC)").to_csv(index=False).encode()
         (scratch / "windows").mkdir()
         fitted.windows.save(scratch / "windows")
-        self.windows = {name: (scratch / "windows" / name).read_bytes() for name in ("windows.npz", "windows.json")}
+        self.windows = {path.name: path.read_bytes() for path in sorted((scratch / "windows").iterdir())}
         self.study(scratch)
 
     def study(self, scratch: Path) -> None:

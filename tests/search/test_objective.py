@@ -76,7 +76,7 @@ def test_the_test_part_is_not_looked_at(tmp_path: Path, windows: Windows) -> Non
     """With its truth and its inputs taken away a trial is the same, to the bit."""
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
-    first = windows.meta["origins"]["test"][0]
+    first = windows.ranges("test")[0][0]
     blind = windows.truth.copy()
     blind[first:] = np.nan
     cut = Windows(**{**{name: getattr(windows, name) for name in windows.__dataclass_fields__}, "truth": blind})

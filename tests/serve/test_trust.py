@@ -85,8 +85,8 @@ def test_the_series_itself_is_read_in_silence(plain: Fitted, tmp_path: Path, cap
     bundle = load_bundle(plain.folder)
     answer = predict(bundle, read_series(bundle, plain.csv(tmp_path / "latest.csv")))
     assert not caplog.text and len(answer) == 24
-    trained = plain.windows.target[: plain.windows.meta["origins"]["train"][1]]
-    np.testing.assert_allclose(bundle.load_range, np.quantile(trained, [0.01, 0.5, 0.99]), rtol=1e-6)
+    trained = plain.windows.target[: plain.windows.ranges("train")[0][1]]
+    np.testing.assert_allclose(bundle.load_ranges[0], np.quantile(trained, [0.01, 0.5, 0.99]), rtol=1e-6)
 
 
 @pytest.fixture
