@@ -23,6 +23,7 @@ class Source(TypedDict):
     simulated: bool
     rows: int
     sha256: str
+    ahead: NotRequired[str]  # what was taken for known ahead, in words; empty: nothing
     target: NotRequired[str]
     unit: NotRequired[str]
 

@@ -8,7 +8,7 @@ grow with the window's length.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ DAY = 24
 PARTS = ("train", "validation", "test")
 AGAIN = "remove its folder and run `dvc repro`"
 ARRAYS = ("inputs", "ahead", "lags", "origin", "recent")
+KNOWN_AHEAD = "known_ahead"  # the group of the columns of ``ahead`` that later hours of the series decide
+PERFECT = "perfect weather forecast"
 
 
 class Provenance(TypedDict):
@@ -69,6 +71,7 @@ class Weather(TypedDict):
     kind: str
     mean: float
     std: float
+    ahead: NotRequired[Literal["known", "perfect"]]  # absent: its values at the hours forecast are not read
 
 
 class Statistics(TypedDict):
@@ -118,8 +121,10 @@ class Windows:
 
     Row t of ``inputs``, ``origin``, ``recent``, ``level`` and ``spread`` is known at the end of hour t, so an
     origin o reads row o - 1. Row f of ``ahead`` and ``lags`` is known at *every* origin that has f among its
-    targets. ``meta["columns"][array]`` describes the columns of an array; the ``reach`` of one is the number of hours
-    before its origin or target (inputs: up to its own hour) that it depends on.
+    targets. After the series' end the columns of group ``known_ahead`` repeat its last value, unless the future was
+    given (:func:`.windowing.apply_statistics`): no origin of any part reaches those rows.
+    ``meta["columns"][array]`` describes the columns of an array; the ``reach`` of one is the number of hours before
+    its origin or target (inputs: up to its own hour) that it depends on.
     """
 
     inputs: Floats  # (n, F), what the encoder reads at an hour; no unit
@@ -256,6 +261,25 @@ def chosen(meta: Meta, array: str, inputs: str = "rich", leave_out: Sequence[str
         for index, column in enumerate(meta["columns"][array])
         if (column["plain"] or inputs == "rich") and column["group"] not in leave_out
     ]
+
+
+def known_ahead(meta: Fitted, leave_out: Sequence[str] = ()) -> list[str]:
+    """The columns of the series whose values at the hours forecast are read."""
+    weather = [] if KNOWN_AHEAD in leave_out else meta["statistics"]["weather"]
+    return [about["name"] for about in weather if about.get("ahead")]
+
+
+def ahead_words(series: Provenance) -> str:
+    """What of ``series`` is taken for known at the hours forecast, to be said wherever an error or a forecast is shown.
+
+    Such as ``perfect weather forecast (AirTemp, Global_Solar_Flux); known ahead: Price``; empty if nothing is.
+    """
+    columns = series["ingest"].get("columns", {})
+    perfect, known = (
+        ", ".join(name for name, column in columns.items() if column.get("ahead") == how)
+        for how in ("perfect", "known")
+    )
+    return "; ".join([f"{PERFECT} ({perfect})"] * bool(perfect) + [f"known ahead: {known}"] * bool(known))
 
 
 def needed_hours(meta: Meta, inputs: str = "rich", leave_out: Sequence[str] = ()) -> int:

@@ -83,7 +83,7 @@ def _answering(what: str) -> Iterator[None]:
 
 
 def input_example(bundle: Bundle, csv: Path) -> pd.DataFrame:
-    """As many of the last rows of ``csv`` as a forecast takes, in its own headings and units."""
+    """As many of the last rows of ``csv`` as a forecast takes, what is known ahead included, in its own form."""
     ingest, file = bundle.ingest, bundle.ingest.file
     table = pd.read_csv(
         csv,
@@ -94,7 +94,12 @@ def input_example(bundle: Bundle, csv: Path) -> pd.DataFrame:
         skipinitialspace=True,
     ).rename(columns=str.strip)
     headings = [ingest.heading(key) for key in ingest.columns]
-    rows = (bundle.needed_hours + 1) * 60 // file.step_minutes  # one hour more: the first may be cut in two
+    an_hour = 60 // file.step_minutes
+    rows = (bundle.needed_hours + 1) * an_hour  # one hour more: the first may be cut in two
+    if bundle.ahead:
+        ahead = bundle.meta["horizon"] * an_hour
+        measured = np.flatnonzero(table[ingest.heading(ingest.target)].notna())
+        table, rows = table.iloc[: measured[-1] + 1 + ahead], rows + ahead
     example = table[[file.time_column.strip(), *headings]].tail(rows).reset_index(drop=True)
     return example.astype(dict.fromkeys(headings, np.float64))
 

@@ -29,6 +29,7 @@ from typing import Any
 
 import psutil
 
+from isotrain.data.windows import Provenance, ahead_words
 from isotrain.errors import masked
 from isotrain.files import read_json, sha256_text, write_json
 
@@ -257,7 +258,8 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
     report = read_json(page.with_suffix(".json"))
     _, *head = page.with_suffix(".md").read_text("utf-8").split("\n## ")[0].split("\n\n")
     kind = "**SIMULATED series.** " if report["data"]["simulated"] else ""
-    answer = f"{kind}**The answer.** {report['answer']}"
+    ahead = f"**With {report['data']['ahead']}.** " if report["data"].get("ahead") else ""
+    answer = f"{kind}{ahead}**The answer.** {report['answer']}"
     note = "\n\n".join([answer, *(block.strip() for block in head if report["answer"] not in block), READING])
     published = report.get("published")
     about = "the report of the study; the whole page is the artifact tradeoff.html"
@@ -280,9 +282,17 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
         run.report_on(row["key"], {})
 
 
-def series_tags(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Which series a run learnt, so that runs can be found by it."""
-    return {"data.source": str(meta["source"]), "data.simulated": "yes" if meta["simulated"] else "no"}
+def noted(about: str, series: Provenance) -> str:
+    """The note of a run on ``series``: ``about``, and what was known ahead."""
+    ahead = ahead_words(series)
+    return f"{about} With {ahead}." if ahead else about
+
+
+def series_tags(meta: Provenance) -> dict[str, str]:
+    """Which series a run learnt, and what of it was known ahead, so that runs can be found by it."""
+    ahead = ahead_words(meta)
+    simulated = "yes" if meta["simulated"] else "no"
+    return {"data.source": str(meta["source"]), "data.simulated": simulated, "data.ahead": ahead or "nothing"}
 
 
 def dvc_tags() -> dict[str, str]:
