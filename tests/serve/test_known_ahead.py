@@ -2,22 +2,25 @@
 
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from tests.serve.small_forecaster import PARAMS, TIME_COLUMN, Fitted, make, numbers
+from tests.serve.test_registry import answer_of_a_server
 
 from isotrain.cli import run
 from isotrain.config import Ingest
 from isotrain.config.ingest import Column, Simulated
+from isotrain.config.sections import Tracking
 from isotrain.data.ingest import ingest, write
 from isotrain.data.windows import KNOWN_AHEAD
 from isotrain.errors import InputError
 from isotrain.forecast.bundle import Bundle, load_bundle
 from isotrain.report.fans import forecast_figure
 from isotrain.serve.predict import end_known_ahead, past_and_future, predict, read_series
-from isotrain.serve.registry import input_example
+from isotrain.serve.registry import input_example, log_model
 
 ORIGIN, K = 3000, 24
 WORDS = "perfect weather forecast (AirTemp, Global_Solar_Flux)"
@@ -131,3 +134,18 @@ def test_the_example_of_a_model_holds_the_hours_to_come(fitted: Fitted, bundle: 
     example.to_csv(tmp_path / "example.csv", index=False)
     answers = [numbers(predict(bundle, read_series(bundle, file))) for file in (path, tmp_path / "example.csv")]
     np.testing.assert_allclose(*answers, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_mlflow_serves_rows_of_hours_to_come(
+    fitted: Fitted, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.chdir(tmp_path)
+    path = file_with_future(fitted, tmp_path / "latest.csv")
+    uri = log_model(bundle, path, Tracking(experiment="study", uri=None))
+    served = pd.DataFrame(answer_of_a_server(uri, input_example(bundle, path))["predictions"])
+    np.testing.assert_allclose(numbers(served), numbers(predict(bundle, read_series(bundle, path))), rtol=1e-4)
+    [made] = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert WORDS in made.data.tags["mlflow.note.content"] and made.data.tags["data.ahead"] == WORDS

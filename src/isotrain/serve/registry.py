@@ -16,7 +16,7 @@ from isotrain.forecast.bundle import ABOUT, RESIDUALS, WEIGHTS, Bundle, read_abo
 from isotrain.serve.predict import COVERAGE, predict, read_series
 from isotrain.training.outbox import STORE_ERRORS, open_store, reason_of
 from isotrain.training.tracking import ABOUT as DESCRIPTION
-from isotrain.training.tracking import tracking_uri
+from isotrain.training.tracking import series_tags, tracking_uri
 
 SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 NEEDS = ["isotrain[study]", "mlflow", "numpy", "pandas", "torch"]  # what serves it must have installed
@@ -46,7 +46,7 @@ def log_model(bundle: Bundle, csv: Path, tracking: Tracking, name: str | None = 
     """
     example = input_example(bundle, csv)
     answer = predict(bundle, read_series(bundle, csv))
-    tags = {"kind": "model", "method": bundle.name, DESCRIPTION: bundle.description}
+    tags = {"kind": "model", "method": bundle.name, DESCRIPTION: bundle.description, **series_tags(bundle.meta)}
     store = tracking_uri(tracking.uri)
     with _answering(f"MLflow at {store} takes no model"):
         _, experiment = open_store(store, tracking.experiment)

@@ -25,13 +25,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from isotrain.data.windows import Provenance, ahead_words
 from isotrain.errors import masked
 from isotrain.files import read_json, sha256_text, write_json
+
+if TYPE_CHECKING:
+    from isotrain.data.windows import Provenance
 
 log = logging.getLogger(__name__)
 SERIES = ("source", "simulated", "rows", "sha256", "target", "unit")  # what :meth:`Run.dataset` reads of a series
@@ -282,14 +284,18 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
         run.report_on(row["key"], {})
 
 
-def noted(about: str, series: Provenance) -> str:
+def noted(about: str, series: "Provenance") -> str:
     """The note of a run on ``series``: ``about``, and what was known ahead."""
+    from isotrain.data.windows import ahead_words  # numpy, which whoever has a series has imported; a sender need not
+
     ahead = ahead_words(series)
     return f"{about} With {ahead}." if ahead else about
 
 
-def series_tags(meta: Provenance) -> dict[str, str]:
+def series_tags(meta: "Provenance") -> dict[str, str]:
     """Which series a run learnt, and what of it was known ahead, so that runs can be found by it."""
+    from isotrain.data.windows import ahead_words
+
     ahead = ahead_words(meta)
     simulated = "yes" if meta["simulated"] else "no"
     return {"data.source": str(meta["source"]), "data.simulated": simulated, "data.ahead": ahead or "nothing"}
