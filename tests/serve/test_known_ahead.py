@@ -107,7 +107,7 @@ def test_figure_description_and_log_say_what_was_known_ahead(
 ) -> None:
     assert bundle.description.endswith(f" Learnt with {WORDS}.")
     figure = forecast_figure(bundle, end_known_ahead(fitted.tidy.frame, bundle))
-    assert figure.get_suptitle().splitlines()[1] == WORDS
+    assert figure.get_suptitle().splitlines()[1] == f"learnt with {WORDS}"
     monkeypatch.chdir(tmp_path)
     caplog.set_level("INFO")
     (tmp_path / "params.yaml").write_text(PARAMS.read_text())

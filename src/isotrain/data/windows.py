@@ -282,6 +282,11 @@ def ahead_words(series: Provenance) -> str:
     return "; ".join([f"{PERFECT} ({perfect})"] * bool(perfect) + [f"known ahead: {known}"] * bool(known))
 
 
+def data_key(meta: Meta) -> str:
+    """What a result on these windows is known by: the series, how it was read and split, its scales and its columns."""
+    return checksum(dict(meta))
+
+
 def needed_hours(meta: Meta, inputs: str = "rich", leave_out: Sequence[str] = ()) -> int:
     """Hours of the series before an origin without which some column in use lacks part of its past."""
     reach: dict[str, int] = {

@@ -62,7 +62,9 @@ def forecast_figure(bundle: Bundle, table: pd.DataFrame) -> Figure:
     hours = list(answer.time.tz_convert(zone).to_pydatetime())
     with mpl.rc_context(STYLE):
         title = f"{target}: forecast from {hours[0]:%A %d %B %Y, %H:%M} on"
-        figure, grid = new_figure(8.4, 3.4, with_words(title, ahead_words(bundle.meta) if bundle.ahead else ""))
+        figure, grid = new_figure(
+            8.4, 3.4, with_words(title, f"learnt with {ahead_words(bundle.meta)}" if bundle.ahead else "")
+        )
         axes = grid[0, 0]
         axes.plot(list(week[TIME].dt.tz_convert(zone)), week[target], color="black", lw=1.0, label="measured")
         _fan(axes, hours, answer.forecast, {coverage: answer.interval(bundle, coverage) for coverage in FAN})

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from isotrain.config import Settings, check_device, check_isolation, decisive
-from isotrain.data.windows import Windows, ahead_words
+from isotrain.data.windows import Windows, ahead_words, data_key
 from isotrain.errors import InputError
 from isotrain.files import write_json
 from isotrain.forecast.bundle import write_bundle
@@ -231,7 +231,7 @@ def _train(job: Fit, loop: Loop, run: Run) -> Result:
         "started_at": started.isoformat(timespec="seconds"),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
-        "key": fit_key(s, job.seed, job.windows.meta["sha256"]),
+        "key": fit_key(s, job.seed, data_key(job.windows.meta)),
         "data": {
             **{key: value for key, value in job.windows.meta.items() if key in SERIES},
             "ahead": ahead_words(job.windows.meta),
@@ -260,7 +260,7 @@ def _train(job: Fit, loop: Loop, run: Run) -> Result:
 
 def checkpoint_to_resume(job: Fit) -> Path:
     """Where an interrupted fit of exactly these settings, seed, data and code left its state."""
-    return job.out / f"resume-{fit_key(job.settings, job.seed, job.windows.meta['sha256'])}.ckpt"
+    return job.out / f"resume-{fit_key(job.settings, job.seed, data_key(job.windows.meta))}.ckpt"
 
 
 def _tags(job: Fit) -> dict[str, str]:
@@ -271,7 +271,7 @@ def _tags(job: Fit) -> dict[str, str]:
         "method": job.settings.method,
         "seed": str(job.seed),
         ABOUT: noted(job.settings.about, meta),
-        FIT: fit_key(job.settings, job.seed, meta["sha256"]),
+        FIT: fit_key(job.settings, job.seed, data_key(meta)),
         **series_tags(meta),
         "git.commit": commit() or "none",
         "regime": job.settings.training.regime,
