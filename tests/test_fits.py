@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,15 @@ def test_what_is_there_is_not_run_again_and_what_changed_alone_is() -> None:
     assert again() == set()
     run_fits(study(isolation__schedule__start=0.5), "windows", "runs")
     assert again() == {"isolated-0"}
+
+
+def test_other_windows_of_the_same_series_are_another_study(windows: Windows) -> None:
+    one = ["tuned"]
+    run_fits(study(compare__methods=one, search__base="tuned"), "windows", "runs")
+    first = finished()
+    replace(windows, meta={**windows.meta, "mase_scale": 2 * windows.meta["mase_scale"]}).save("windows")
+    run_fits(study(compare__methods=one, search__base="tuned"), "windows", "runs")
+    assert finished() != first
 
 
 def test_another_role_is_written_into_the_result_and_nothing_is_trained() -> None:

@@ -21,7 +21,7 @@ import matplotlib as mpl
 
 from isotrain.compare.statistics import Interval, median_interval
 from isotrain.config import MethodsView, Settings, load
-from isotrain.data.windows import Windows
+from isotrain.data.windows import Windows, data_key
 from isotrain.files import read_json, write_json, write_text
 from isotrain.report.drawing import PALETTE, STYLE, new_figure, save
 from isotrain.training.fits import fit_in_child, fit_key, import_everything
@@ -129,7 +129,7 @@ def fitted(s: Settings, seed: int, windows: Windows, runs: Path) -> dict[str, An
     """The result of this fit, which is run if it is not there."""
     folder = runs / f"{s.method}-{seed}"
     path = folder / "result.json"
-    if not path.exists() or read_json(path)["key"] != fit_key(s, seed, windows.meta["sha256"]):
+    if not path.exists() or read_json(path)["key"] != fit_key(s, seed, data_key(windows.meta)):
         fit_in_child(s, seed, windows, folder)
     found: dict[str, Any] = read_json(path)
     return found

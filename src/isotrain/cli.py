@@ -49,7 +49,10 @@ def parser() -> argparse.ArgumentParser:
 
     forecast = commands.add_parser("forecast", help="forecast the hours after the last row of a series")
     forecast.add_argument(
-        "--csv", type=Path, help="recent history, in the form of the training file (default: the series of the study)"
+        "--csv",
+        type=Path,
+        help="recent history, in the form of the training file, and after it what is known ahead of the hours to be "
+        "forecast, if the forecaster reads any (default: the series of the study)",
     )
     forecast.add_argument("--out", type=_file, required=True, help="the CSV to write: a row an hour, kW")
     forecast.add_argument("--plot", type=_figure, help="a figure to write too, .png or .svg")
@@ -172,6 +175,7 @@ def _inspect(asked: argparse.Namespace) -> None:
 
 
 def _forecast(asked: argparse.Namespace) -> None:
+    from isotrain.data.windows import PERFECT, ahead_words
     from isotrain.files import replacing
     from isotrain.serve.predict import predict, use_one_thread
 
@@ -179,6 +183,10 @@ def _forecast(asked: argparse.Namespace) -> None:
     use_one_thread()
     bundle = _bundle(_folder(asked.model), asked.errors_of)
     logging.info("forecaster: %s, method %s", asked.model or bundle.folder, bundle.name)
+    if bundle.ahead:
+        logging.info("it learnt with %s", ahead_words(bundle.meta))
+        if PERFECT in ahead_words(bundle.meta):
+            logging.info("so its interval leaves out the errors that a real weather forecast has")
     table = _table(bundle, asked.csv)
     answer = predict(bundle, table, asked.coverage)
     with replacing(asked.out) as draft:
@@ -195,7 +203,7 @@ def _forecast(asked: argparse.Namespace) -> None:
 def _table(bundle: "Bundle", csv: Path | None) -> "pd.DataFrame":
     """The repaired series of ``csv``, or that of the study."""
     from isotrain.data.ingest import read
-    from isotrain.serve.predict import check_recent, read_series
+    from isotrain.serve.predict import check_recent, end_known_ahead, past_and_future, read_series
 
     if csv is not None:
         return read_series(bundle, csv)
@@ -207,7 +215,13 @@ def _table(bundle: "Bundle", csv: Path | None) -> "pd.DataFrame":
         raise InputError(f"there is no series in {tidy}: run `make reproduce` first, or name a file with --csv")
     table, facts = read(tidy)
     table.attrs["source"] = facts["source"]
-    check_recent(table, bundle)
+    table = end_known_ahead(table, bundle)
+    past, future = past_and_future(table, bundle.meta["target"])
+    check_recent(past, bundle)
+    if len(future):
+        logging.info(
+            "the last %d h of the series serve as what is known ahead: the forecast begins before them", len(future)
+        )
     return table
 
 

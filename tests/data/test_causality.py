@@ -130,6 +130,52 @@ def test_inside_the_training_part_only_scaling_and_limits_know_the_future(
     assert leaks(before, after, origin) == set()
 
 
+@quick
+@given(origin=st.integers(TRAINED, HOURS - 30), how=HOW, seed=SEED, horizon=HORIZON)
+def test_of_what_is_known_ahead_no_hour_after_the_last_one_forecast_is_known(
+    world: World, origin: int, how: str, seed: int, horizon: int
+) -> None:
+    """Spoilt from an hour on: what is not known ahead is as it was, what is known ahead differs from that hour on."""
+    clean, spoilt = ahead_known(world.tidy(world.raw)), ahead_known(world.spoilt(origin, how, seed))
+    before, after = (make_windows(one.frame, one.facts, parts(horizon)) for one in (clean, spoilt))
+    assert leaks(before, after, origin) <= {"ahead.AirTemp", "ahead.AirTemp_mean_24h"}
+    assert leaks(before, after, origin - horizon) == set()  # its last target hour is the one before ``origin``
+    assert before.meta["statistics"] == after.meta["statistics"]
+
+
+@pytest.mark.parametrize("column", ["TGBT", "T1", "AirTemp", "Global_Solar_Flux"])
+def test_of_one_column_known_ahead_the_future_reaches_its_own_features_alone(
+    world: World, clean: Tidy, column: str
+) -> None:
+    origin = TRAINED + 500
+    other = clean.frame.copy()
+    other.loc[origin:, column] += 3.0
+    one, two = (make_windows(frame, ahead_known(clean).facts, parts(24)) for frame in (clean.frame, other))
+    found = leaks(one, two, origin)
+    assert found == ({"ahead.AirTemp", "ahead.AirTemp_mean_24h"} if column == "AirTemp" else set())
+    assert leaks(one, two, origin - 24) == set()
+
+
+def an_hour_too_late(s: Signals) -> dict[str, Known]:
+    return {"an_hour_too_late": replace(s.ahead["AirTemp"], values=np.append(s.ahead["AirTemp"].values[1:], 0.0))}
+
+
+def test_a_feature_that_looks_beyond_what_is_known_ahead_is_found(clean: Tidy) -> None:
+    origin = TRAINED + 500
+    other = clean.frame.copy()
+    other.loc[origin:, "AirTemp"] += 3.0
+    declared = (*FEATURES, Family("ahead", "leak", an_hour_too_late))
+    one, two = (make_windows(frame, ahead_known(clean).facts, parts(24), declared) for frame in (clean.frame, other))
+    assert leaks(one, two, origin - 24) == {"ahead.an_hour_too_late"}
+
+
+def ahead_known(tidy: Tidy) -> Tidy:
+    """The same series, its temperature declared known ahead."""
+    section = tidy.facts["ingest"]
+    columns = {**section["columns"], "AirTemp": {**section["columns"]["AirTemp"], "ahead": "known"}}
+    return replace(tidy, facts=tidy.facts | {"ingest": {**section, "columns": columns}})
+
+
 def tomorrow(s: Signals) -> dict[str, Past]:
     return {"next_hour": replace(s.load, values=np.append(s.load.values[1:], 0.0))}
 

@@ -1,5 +1,6 @@
 """The data report tells the numbers of the series it was given, and says when nobody measured them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,15 @@ def test_simulated_is_said_in_title_text_and_figure(simulated: Tidy, measured: T
     assert "This series is SIMULATED: no building was measured." in text
     assert "SIMULATED" in titles(simulated)[0]
     assert "simulated" not in (page(measured) + titles(measured)[0]).lower()
+
+
+def test_what_is_known_ahead_is_said_in_text_and_figure(measured: Tidy) -> None:
+    section = measured.facts["ingest"]
+    columns = {**section["columns"], "AirTemp": {**section["columns"]["AirTemp"], "ahead": "perfect"}}
+    tidy = replace(measured, facts=measured.facts | {"ingest": {**section, "columns": columns}})
+    assert "read columns at the hours forecast: perfect weather forecast (AirTemp)." in page(tidy)
+    assert titles(tidy)[0].splitlines() == ["meter.csv", "perfect weather forecast (AirTemp)"]
+    assert "forecast" not in titles(measured)[0] and "perfect" not in page(measured)
 
 
 def test_a_measured_series_is_named_with_its_digest(measured: Tidy) -> None:

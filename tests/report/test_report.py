@@ -35,7 +35,7 @@ from isotrain.compare.results import read_runs
 from isotrain.compare.statistics import week_of
 from isotrain.errors import InputError
 from isotrain.forecast.forecasts import Forecasts
-from isotrain.report.drawing import PALETTE, REFERENCES, colours, label_points, new_figure, spread
+from isotrain.report.drawing import PALETTE, REFERENCES, colours, label_points, new_figure, spread, titled
 from isotrain.report.figures import chosen_weeks, daily_rows
 from isotrain.report.page import write_report
 from isotrain.report.tables import differences, entries, kilowatts
@@ -119,7 +119,7 @@ def test_the_json_has_exactly_the_keys_agreed_on(report: Path) -> None:
     page = read(report)
     agreed = {"data", "hardware", "target", "methods", "baselines", "answer", "verdicts", "warnings"}
     assert set(page) == agreed | {"accuracy", "intervals", "targets_by_regime", "runs", "notes", "published"}
-    assert set(page["data"]) == {"source", "simulated", "rows", "sha256"}
+    assert set(page["data"]) == {"source", "simulated", "rows", "sha256", "ahead"}
     assert set(page["target"]) == {"metric", "value", "unit"}
     figures = {"isolated_fraction", "val_mae", "test_mae", "test_rmse", "test_mase", "train_seconds"}
     figures |= {"step_ms", "seconds_to_target", "speedup_vs_stock", "speedup_vs_tuned"}
@@ -164,7 +164,12 @@ def test_metrics_are_the_medians(report: Path) -> None:
     metrics = json.loads((report / "metrics.json").read_text())
     assert list(metrics) == ["series", *METHODS]
     data = read(report)["data"]
-    assert metrics["series"] == {"source": data["source"], "hours": data["rows"], "sha256": data["sha256"][:12]}
+    assert metrics["series"] == {
+        "source": data["source"],
+        "hours": data["rows"],
+        "sha256": data["sha256"][:12],
+        "ahead": "",
+    }
     assert metrics["short"]["seconds_to_target"] is None
     for method in read(report)["methods"]:
         names = ("val_mae", "test_mae", "train_seconds", "seconds_to_target")
@@ -346,6 +351,31 @@ def test_a_measured_series_is_not_called_simulated_and_its_test_part_has_a_cavea
         assert "simulated series" not in text.lower()
         assert "drahix.csv" in text and "somewhere" not in text
     assert any("COVID" in note for note in notes(comparison))
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_a_perfect_weather_forecast_is_said_at_every_table_and_picture_and_in_every_answer(tmp_path: Path) -> None:
+    ahead = "perfect weather forecast (AirTemp)"
+    data = {"source": "drahix.csv", "simulated": False, "rows": 43_000, "sha256": "cd" * 32, "ahead": ahead}
+    comparison = compared(tmp_path / "runs", {"tuned": TUNED, "layer": FASTER}, data=data)
+    folder = write_report(comparison.runs, [], tmp_path, SETTINGS).parent
+    text = (folder / "tradeoff.md").read_text(encoding="utf-8")
+    assert text.splitlines()[0].endswith(f", with {ahead}")
+    blocks = text.split("\n\n")
+    shown = [number for number, block in enumerate(blocks) if "|---" in block.replace(" ", "") or "![" in block]
+    assert len(shown) > 5 and all(blocks[number + 1] == f"*With {ahead}.*" for number in shown)
+    page = read(folder)
+    assert f"Caution: {ahead}" in page["answer"] and page["data"]["ahead"] == ahead
+    assert f"<em>With {ahead}.</em>" in (folder / "tradeoff.html").read_text(encoding="utf-8")
+    assert titled(comparison.runs[0], "Errors").splitlines() == ["Errors", ahead]
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_what_is_really_known_ahead_is_said_but_weakens_nothing(tmp_path: Path) -> None:
+    data = {"source": "a.csv", "simulated": False, "rows": 9000, "sha256": "cd" * 32, "ahead": "known ahead: Price"}
+    comparison = compared(tmp_path / "runs", {"tuned": TUNED, "layer": FASTER}, data=data)
+    text = (write_report(comparison.runs, [], tmp_path, SETTINGS).parent / "tradeoff.md").read_text(encoding="utf-8")
+    assert "*With known ahead: Price.*" in text and "Caution" not in answered(comparison)
 
 
 @pytest.mark.usefixtures("unrendered")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from isotrain.config import Settings, load
-from isotrain.data.windows import Windows
+from isotrain.data.windows import Windows, data_key, read_meta
 from isotrain.errors import InputError
 from isotrain.files import read_json, write_json
 from isotrain.search.confirm import confirm, confirmed_runs
@@ -53,7 +53,7 @@ def test_a_point_is_run_once_a_seed(project: Path) -> None:
 
 def test_a_result_counts_for_its_own_settings_and_series(project: Path) -> None:
     out, windows = project / "study" / "confirm" / "search-3-1000", project / "windows"
-    data = read_json(windows / "windows.json")["sha256"]
+    data = data_key(read_meta(windows / "windows.json"))
     assert is_current(out, settings(), 1000, data)
     assert not is_current(out, settings(), 1001, data)
     assert not is_current(out, settings(training__learning_rate=0.02), 1000, data)

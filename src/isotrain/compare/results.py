@@ -23,6 +23,7 @@ class Source(TypedDict):
     simulated: bool
     rows: int
     sha256: str
+    ahead: NotRequired[str]  # what was taken for known ahead, in words; empty: nothing
     target: NotRequired[str]
     unit: NotRequired[str]
 
@@ -229,7 +230,8 @@ def machine_drift(runs: Sequence[Run]) -> float:
 
 
 def _data_key(run: Run) -> str:
-    return f"{run.data['source']} ({run.data['sha256'][:12]})"
+    ahead = f" with {run.data['ahead']}" if run.data.get("ahead") else ""
+    return f"{run.data['source']} ({run.data['sha256'][:12]}){ahead}"
 
 
 def _hardware_key(run: Run) -> str:

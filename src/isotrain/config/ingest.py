@@ -94,6 +94,9 @@ class Column(Section):
     name: str | None = None  # heading in the file, stray blanks aside; the column's own key if left out
     unit: str | None = None  # unit in the file; the unit it is stored in if left out; of kind other: any text
     sign: Literal[1, -1] = 1  # -1 where the file counts consumption as negative
+    # known: its values at the hours forecast are known before (a forecast as issued, a timetable, a price)
+    # perfect: measured values stand in for such a forecast, and everything that is reported says so
+    ahead: Literal["known", "perfect"] | None = None
 
     @model_validator(mode="after")
     def _unit_fits_kind(self) -> "Column":
@@ -103,6 +106,15 @@ class Column(Section):
             raise ValueError(
                 f"unit {self.unit!r} does not fit kind {self.kind!r}: write {', '.join(map(str, known))}"
                 + ("" if stored == "kW" else "; a column in another unit can be of kind other")
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_load_is_known_ahead(self) -> "Column":
+        if self.ahead and self.kind in ("load", "sub_load"):
+            raise ValueError(
+                f"ahead: {self.ahead} does not fit kind {self.kind!r}: a load is forecast; leave it out, or give a "
+                "timetable or a plan of the load the kind other"
             )
         return self
 

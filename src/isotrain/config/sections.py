@@ -45,8 +45,8 @@ Hours = Annotated[int, Field(ge=1, le=24 * 366 * 100)]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 Units = Annotated[int, Field(ge=1, le=65_536)]
 FeatureGroup = Literal[
-    "calendar", "climate", "daily_lags", "day_type", "load", "load_history", "origin_statistics", "recent", "weather",
-    "weather_history",
+    "calendar", "climate", "daily_lags", "day_type", "known_ahead", "load", "load_history", "origin_statistics",
+    "recent", "weather", "weather_history",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isotrain.data.signals import WEATHER, Known, Past, Signals
-from isotrain.data.windows import ARRAYS, DAY, Column, Floats
+from isotrain.data.windows import ARRAYS, DAY, KNOWN_AHEAD, Column, Floats
 
 WEEK = 7  # days
 
@@ -30,6 +30,10 @@ def calendar_now(s: Signals) -> dict[str, Past]:
 
 def calendar_ahead(s: Signals) -> dict[str, Known]:
     return s.calendar
+
+
+def known_ahead(s: Signals) -> dict[str, Known]:
+    return s.ahead | {f"{name}_mean_24h": column.mean(24) for name, column in s.ahead.items()}
 
 
 def load_history(s: Signals) -> dict[str, Past]:
@@ -190,6 +194,7 @@ FEATURES = (
     Family("inputs", "day_type", day_type_now),
     Family("inputs", "weather_history", temperature_history, needs="temperature"),
     Family("ahead", "calendar", calendar_ahead, plain=True),
+    Family("ahead", KNOWN_AHEAD, known_ahead, plain=True),
     Family("ahead", "day_type", day_type_ahead),
     Family("ahead", "weather_history", temperature_ahead, needs="temperature"),
     Family("ahead", "weather_history", solar_ahead, needs="solar"),

@@ -41,6 +41,10 @@ class _Signal:
     def __truediv__(self, number: float) -> Self:
         return replace(self, values=self.values / number)
 
+    def mean(self, hours: int) -> Self:
+        """Mean of the ``hours`` that end with each."""
+        return self._window(hours, self._sum(self.values, hours) / self._count(hours))
+
     def lag(self, hours: int) -> Self:
         """The value ``hours`` before; the first value before the start."""
         if hours < 0:
@@ -48,14 +52,24 @@ class _Signal:
         before = np.maximum(np.arange(len(self.values)) - hours, 0)
         return replace(self, values=self.values[before], reach=self.reach + hours)
 
+    def _window(self, hours: int, values: Values) -> Self:
+        return replace(self, values=values, reach=self.reach + hours - 1)
+
+    def _count(self, hours: int) -> Values:
+        count: Values = np.minimum(np.arange(len(self.values)) + 1.0, hours)
+        return count
+
+    @staticmethod
+    def _sum(values: Values, hours: int) -> Values:
+        total = values.copy()
+        for back in range(1, min(hours, len(values))):
+            total[back:] += values[:-back]
+        return total
+
 
 @dataclass(frozen=True, eq=False)
 class Past(_Signal):
     """``values`` (n,): row t uses hours ``<= t``. Windows are shorter at the series' very beginning."""
-
-    def mean(self, hours: int) -> "Past":
-        """Mean of the ``hours`` that end with each."""
-        return self._window(hours, self._sum(self.values, hours) / self._count(hours))
 
     def spread(self, hours: int) -> "Past":
         """Standard deviation (of a sample) of the ``hours`` that end with each; 0 where there is but one."""
@@ -101,22 +115,8 @@ class Past(_Signal):
         values = np.where(found > 0, total / np.maximum(found, 1), self.days_before(self.first_day).values)
         return Known(values, self.horizon, max(self.reach - 1, kind.reach) + DAY * last)
 
-    def _window(self, hours: int, values: Values) -> "Past":
-        return replace(self, values=values, reach=self.reach + hours - 1)
-
     def _fits(self, hours: int) -> bool:
         return len(self.values) >= hours
-
-    def _count(self, hours: int) -> Values:
-        count: Values = np.minimum(np.arange(len(self.values)) + 1.0, hours)
-        return count
-
-    @staticmethod
-    def _sum(values: Values, hours: int) -> Values:
-        total = values.copy()
-        for back in range(1, min(hours, len(values))):
-            total[back:] += values[:-back]
-        return total
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +140,7 @@ class Signals:
     scale: float  # kW
     calendar: dict[str, Known]
     weather: dict[str, Past]  # by column
+    ahead: dict[str, Known]  # by column, of those that are known ahead: (n + horizon,)
     first: dict[str, Past]  # by kind: its first column
     usual: dict[str, Known]  # by kind: the usual value at that time of year
 
@@ -162,18 +163,30 @@ def fit_statistics(table: pd.DataFrame, facts: Facts) -> Statistics:
         if about["kind"] in REGRESSORS:
             mean, std = float(table[name].mean()), float(table[name].std())
             weather.append({"name": name, "kind": about["kind"], "mean": mean, "std": std if std > 0 else 1.0})
+            if ahead := facts["ingest"]["columns"].get(name, {}).get("ahead"):
+                weather[-1]["ahead"] = ahead
     temperature = _first_of("temperature", weather)
     local = pd.DatetimeIndex(table[TIME]).tz_convert(facts["time_zone"])
     climate = {"temperature": climatology(_standard(table, temperature), local)} if temperature else {}
     return {"scale": scale, "weather": weather, "climate": climate}
 
 
-def signals(table: pd.DataFrame, meta: Fitted) -> Signals:
-    """The signals of ``table`` (n hours), scaled by ``meta["statistics"]``."""
+def signals(table: pd.DataFrame, meta: Fitted, future: pd.DataFrame | None = None) -> Signals:
+    """The signals of ``table`` (n hours), scaled by ``meta["statistics"]``.
+
+    ``future`` holds the columns that are known ahead in the ``horizon`` hours after the table; left out, each of them
+    repeats its last value there, which is right for origins that do not reach so far.
+    """
     horizon, statistics = meta["horizon"], meta["statistics"]
     hours = pd.date_range(table[TIME].iloc[0], periods=len(table) + horizon, freq="h")
     calendar = calendar_features(hours, meta["time_zone"], meta["country"])
     weather = {about["name"]: Past(_standard(table, about), horizon) for about in statistics["weather"]}
+    later = table.iloc[[-1] * horizon] if future is None else future
+    ahead = {
+        about["name"]: Known(np.concatenate([_standard(table, about), _standard(later, about)]), horizon)
+        for about in statistics["weather"]
+        if about.get("ahead")
+    }
     firsts = {kind: _first_of(kind, statistics["weather"]) for kind in WEATHER}
     local = hours.tz_convert(meta["time_zone"])
     load = Past(table[meta["target"]].to_numpy(np.float64), horizon)
@@ -184,6 +197,7 @@ def signals(table: pd.DataFrame, meta: Fitted) -> Signals:
         scale=statistics["scale"],
         calendar={str(name): Known(column.to_numpy(np.float64), horizon) for name, column in calendar.items()},
         weather=weather,
+        ahead=ahead,
         first={kind: weather[about["name"]] for kind, about in firsts.items() if about},
         usual={kind: Known(usual(climate, local), horizon) for kind, climate in statistics["climate"].items()},
     )

@@ -22,6 +22,7 @@ from isotrain.data.windows import (
     OfSeries,
     Provenance,
     Windows,
+    known_ahead,
     needed_hours,
     save_all,
 )
@@ -101,11 +102,14 @@ def apply_statistics(
     *,
     inputs: str = "rich",
     leave_out: Sequence[str] = (),
+    future: pd.DataFrame | None = None,
 ) -> Windows:
     """The features of a new ``table`` (n hours) by the statistics of ``meta``, a trained forecaster's for one series.
 
-    Its one origin, ``windows.origins("next")``, is n: the first hour after the table. Raises :class:`InputError`
-    if a column is missing or the table has fewer hours than the features of ``inputs`` look back over.
+    Its one origin, ``windows.origins("next")``, is n: the first hour after the table. ``future`` has a row for each of
+    the hours from there on (``time``, and the columns that are known ahead); rows beyond the horizon do not matter, nor
+    does any of it where nothing known ahead is read. Raises :class:`InputError` if a column is missing, the table has
+    fewer hours than the features of ``inputs`` look back over, or a value that must be known ahead is missing.
     """
     one = meta["series"][0]
     wanted = [meta["target"], *(about["name"] for about in one["statistics"]["weather"])]
@@ -131,9 +135,34 @@ def apply_statistics(
         "statistics": one["statistics"],
         "mase_scale": one["mase_scale"],
     }
-    made = _windows(table, facts, fitted, FEATURES)
+    made = _windows(table, facts, fitted, FEATURES, _next_hours(table, future, facts, meta, leave_out))
     made.series[0]["origins"] = {NEXT: [len(table), len(table) + 1]}
     return made
+
+
+def _next_hours(
+    table: pd.DataFrame, future: pd.DataFrame | None, facts: Provenance, meta: Meta, leave_out: Sequence[str]
+) -> pd.DataFrame | None:
+    """The columns known ahead in each of the ``horizon`` hours after ``table``; None if nothing reads them."""
+    if not (names := known_ahead(meta, leave_out)):
+        return None
+    first = table[TIME].iloc[-1] + pd.Timedelta(hours=1)
+    hours = pd.date_range(first, periods=meta["horizon"], freq="h", name=TIME)
+    given = pd.DataFrame(columns=[TIME]) if future is None else future
+    found = given.set_index(TIME).reindex(index=hours, columns=names).astype(np.float64)
+    missing = [
+        f"{name} at {len(without)} of them, the first {without[0]:%Y-%m-%d %H:%M} UTC"
+        for name in names
+        if len(without := hours[~np.isfinite(found[name])])
+    ]
+    if missing:
+        raise InputError(
+            f"{facts['source']} lacks values that the forecaster reads at the {len(hours)} h that it forecasts, "
+            f"{hours[0]:%Y-%m-%d %H:%M} to {hours[-1]:%Y-%m-%d %H:%M} UTC: {'; '.join(missing)}. Add a row for each of "
+            f"these hours after the last value of {meta['target']}: {', '.join(names)} as forecast, {meta['target']} "
+            "empty"
+        )
+    return found
 
 
 def split(ends: Sequence[int], settings: Window, first: int) -> dict[str, tuple[int, int]]:
@@ -164,9 +193,15 @@ def describe(windows: Windows) -> dict[str, Any]:
     }
 
 
-def _windows(table: pd.DataFrame, facts: Provenance, fitted: Fitted, declared: Sequence[Family]) -> Windows:
+def _windows(
+    table: pd.DataFrame,
+    facts: Provenance,
+    fitted: Fitted,
+    declared: Sequence[Family],
+    future: pd.DataFrame | None = None,
+) -> Windows:
     """Everything but the origins, which the caller fills in: they depend on the reach of the features."""
-    s = signals(table, fitted)
+    s = signals(table, fitted, future)
     features = compute(s, declared)
     target = fitted["target"]
     one: OfSeries = {

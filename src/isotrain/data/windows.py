@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ AGAIN = "remove its folder and run `dvc repro`"
 ARRAYS = ("inputs", "ahead", "lags", "origin", "recent")
 AHEAD = ("ahead", "lags")  # arrays with a row for each of the hours that follow the last
 CHECKED = 1 << 30  # bytes of arrays above which reading them all to check them takes too long
+KNOWN_AHEAD = "known_ahead"  # the group of the columns of ``ahead`` that later hours of the series decide
+PERFECT = "perfect weather forecast"
 
 
 class Provenance(TypedDict):
@@ -76,6 +78,7 @@ class Weather(TypedDict):
     kind: str
     mean: float
     std: float
+    ahead: NotRequired[Literal["known", "perfect"]]  # absent: its values at the hours forecast are not read
 
 
 class Statistics(TypedDict):
@@ -150,8 +153,10 @@ class Windows:
 
     ``n`` rows: the hours of all series and the K empty rows between two of them, with K leads (the horizon). Row t of ``inputs``, ``origin``, ``recent``, ``level`` and ``spread`` is known at the end of hour t, so an
     origin o reads row o - 1. Row f of ``ahead`` and ``lags`` is known at *every* origin that has f among its
-    targets. ``meta["columns"][array]`` describes the columns of an array; the ``reach`` of one is the number of hours
-    before its origin or target (inputs: up to its own hour) that it depends on.
+    targets. After the series' end the columns of group ``known_ahead`` repeat its last value, unless the future was
+    given (:func:`.windowing.apply_statistics`): no origin of any part reaches those rows.
+    ``meta["columns"][array]`` describes the columns of an array; the ``reach`` of one is the number of hours before
+    its origin or target (inputs: up to its own hour) that it depends on.
     """
 
     inputs: Floats  # (n, F), what the encoder reads at an hour; no unit
@@ -417,6 +422,30 @@ def chosen(meta: Meta, array: str, inputs: str = "rich", leave_out: Sequence[str
         for index, column in enumerate(meta["columns"][array])
         if (column["plain"] or inputs == "rich") and column["group"] not in leave_out
     ]
+
+
+def known_ahead(meta: Meta, leave_out: Sequence[str] = ()) -> list[str]:
+    """The columns of the series whose values at the hours forecast are read: the same of each."""
+    weather = [] if KNOWN_AHEAD in leave_out else meta["series"][0]["statistics"]["weather"]
+    return [about["name"] for about in weather if about.get("ahead")]
+
+
+def ahead_words(of: Provenance | Meta) -> str:
+    """What of a series, or of many, is taken for known at the hours forecast, to be said wherever an error or a forecast is shown.
+
+    Such as ``perfect weather forecast (AirTemp, Global_Solar_Flux); known ahead: Price``; empty if nothing is.
+    """
+    columns = (of["series"][0] if "series" in of else of)["ingest"].get("columns", {})
+    perfect, known = (
+        ", ".join(name for name, column in columns.items() if column.get("ahead") == how)
+        for how in ("perfect", "known")
+    )
+    return "; ".join([f"{PERFECT} ({perfect})"] * bool(perfect) + [f"known ahead: {known}"] * bool(known))
+
+
+def data_key(meta: Meta) -> str:
+    """What a result on these windows is known by: the series, how it was read and split, its scales and its columns."""
+    return checksum(dict(meta))
 
 
 def needed_hours(meta: Meta, inputs: str = "rich", leave_out: Sequence[str] = ()) -> int:

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from isotrain.config import Ingest, Settings
-from isotrain.data.windows import Meta, OfSeries, Windows, complete, needed_hours
+from isotrain.data.windows import Meta, OfSeries, Windows, ahead_words, complete, known_ahead, needed_hours
 from isotrain.errors import InputError
 from isotrain.files import checksum, read_json, read_sealed, reading, replacing, sha256, write_json, write_sealed
 from isotrain.forecast.forecasts import Forecasts
@@ -211,12 +211,18 @@ class Bundle:
         return needed_hours(self.meta, **self.reads)
 
     @property
+    def ahead(self) -> list[str]:
+        """The columns whose values at the hours forecast it reads: a file must hold them."""
+        return known_ahead(self.meta, self.reads["leave_out"])
+
+    @property
     def description(self) -> str:
-        """What it is and, if it was chosen, from what, in a sentence."""
+        """What it is and, if it was chosen, from what, in a sentence; and what it takes for known ahead, in another."""
+        ahead = f" Learnt with {ahead_words(self.meta)}." if self.ahead else ""
         if not self.candidates:
-            return f"The forecaster {self.name}."
+            return f"The forecaster {self.name}.{ahead}"
         ranked = ", ".join(f"{name} {error:.3f}" for name, error in sorted(self.candidates.items(), key=lambda c: c[1]))
-        return f"{self.name}: the least validation MAE of all that could be published (kW: {ranked})."
+        return f"{self.name}: the least validation MAE of all that could be published (kW: {ranked}).{ahead}"
 
     def network(self, windows: Windows) -> Forecaster:
         """The trained network over ``windows``, on the CPU and with torch's kernels: nothing to compile."""

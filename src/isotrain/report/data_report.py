@@ -13,8 +13,8 @@ from isotrain import files
 from isotrain.data.ingest import Tidy
 from isotrain.data.limits import NO_SUCH
 from isotrain.data.schema import TIME, Flag, flag_column
-from isotrain.data.windows import flagged_line
-from isotrain.report.drawing import GREY, PALETTE, new_figure, save
+from isotrain.data.windows import ahead_words, flagged_line
+from isotrain.report.drawing import GREY, PALETTE, new_figure, save, with_words
 
 SHOWN = (
     Flag.GAP,
@@ -51,6 +51,8 @@ def page(tidy: Tidy, *, drawn: bool = True) -> str:
     facts, hours = tidy.facts, tidy.frame[TIME]
     simulated = facts["simulated"]
     title = "SIMULATED series, as ingested" if simulated else f"Series {facts['source']}, as ingested"
+    words = ahead_words(facts)
+    ahead = f"\nForecasts of it read columns at the hours forecast: {words}." if words else ""
     origin = (
         "**This series is SIMULATED: no building was measured.** What is learnt on it says nothing about a real one."
         if simulated
@@ -64,7 +66,7 @@ def page(tidy: Tidy, *, drawn: bool = True) -> str:
 
 {facts["rows"]:,} hours from {hours.iloc[0]:%Y-%m-%d %H:%M} to {hours.iloc[-1]:%Y-%m-%d %H:%M} UTC; \
 {late:,} hours before the target's first measurement were left out.
-The target is {facts["target"]} in {facts["unit"]}; the building keeps the time of {facts["time_zone"]}.
+The target is {facts["target"]} in {facts["unit"]}; the building keeps the time of {facts["time_zone"]}.{ahead}
 
 {picture}## Columns
 
@@ -96,6 +98,7 @@ def figure(tidy: Tidy) -> Figure:
     stretch = longest_repair(tidy)
     heights = [3.0, 2.0, 0.5 + 0.2 * len(tidy.facts["columns"]), 2.6][: 4 if stretch else 3]
     what = "SIMULATED series (no building was measured)" if tidy.facts["simulated"] else tidy.facts["source"]
+    what = with_words(what, ahead_words(tidy.facts))
     drawn, grid = new_figure(10, sum(heights) + 1.2, what, len(heights), height_ratios=heights)
     rows = grid[:, 0]
     _draw_target(rows[0], tidy)

@@ -1,5 +1,6 @@
 """How every figure looks: colours, frame, axes, and labels that do not overlap."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -101,8 +102,14 @@ def colours(roles: Mapping[str, str]) -> dict[str, str]:
 
 
 def titled(run: Learnt, title: str) -> str:
-    """``title``, marked if the series that ``run`` learnt is not a measured one."""
-    return f"SIMULATED series: {title}" if run.data["simulated"] else title
+    """``title``, marked if the series that ``run`` learnt is not a measured one, and with what was known ahead."""
+    marked = f"SIMULATED series: {title}" if run.data["simulated"] else title
+    return with_words(marked, run.data.get("ahead", ""))
+
+
+def with_words(title: str, ahead: str) -> str:
+    """``title`` and in a line below it what :func:`isotrain.data.windows.ahead_words` says, if that is anything."""
+    return "\n".join([title, *textwrap.wrap(ahead, 90)])
 
 
 def seconds_axis(axes: Axes) -> None:

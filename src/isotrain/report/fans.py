@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from isotrain.data.schema import TIME
+from isotrain.data.windows import ahead_words
 from isotrain.forecast.bundle import Bundle
-from isotrain.report.drawing import PALETTE, STYLE, new_figure
-from isotrain.serve.predict import next_hours
+from isotrain.report.drawing import PALETTE, STYLE, new_figure, with_words
+from isotrain.serve.predict import next_hours, past_and_future
 
 FAN = (0.95, 0.8, 0.5)  # coverages drawn, widest first
 WEEK = 168  # hours of history shown before a forecast
@@ -54,12 +55,16 @@ def fan_figure(title: str, panels: Sequence[Fans], time_zone: str) -> Figure:
 
 
 def forecast_figure(bundle: Bundle, table: pd.DataFrame) -> Figure:
-    """The last week of ``table`` (tidy) and the forecast of the hours after it."""
+    """The last known week of ``table`` (tidy) and the forecast of the hours after it."""
     zone = ZoneInfo(bundle.series["time_zone"])
-    answer, target, week = next_hours(bundle, table), bundle.meta["target"], table.tail(WEEK)
+    answer, target = next_hours(bundle, table), bundle.meta["target"]
+    week = past_and_future(table, target)[0].tail(WEEK)
     hours = list(answer.time.tz_convert(zone).to_pydatetime())
     with mpl.rc_context(STYLE):
-        figure, grid = new_figure(8.4, 3.4, f"{target}: forecast from {hours[0]:%A %d %B %Y, %H:%M} on")
+        title = f"{target}: forecast from {hours[0]:%A %d %B %Y, %H:%M} on"
+        figure, grid = new_figure(
+            8.4, 3.4, with_words(title, f"learnt with {ahead_words(bundle.meta)}" if bundle.ahead else "")
+        )
         axes = grid[0, 0]
         axes.plot(list(week[TIME].dt.tz_convert(zone)), week[target], color="black", lw=1.0, label="measured")
         _fan(axes, hours, answer.forecast, {coverage: answer.interval(bundle, coverage) for coverage in FAN})

@@ -37,10 +37,12 @@ from isotrain.report.words import (
     Verdict,
     answer,
     budget_lines,
+    headed,
     masked_lines,
     notes,
     verdicts,
     weaknesses,
+    with_ahead,
 )
 
 CSS = """
@@ -169,7 +171,11 @@ def _contract(
         "answer": answer(comparison, judged),
         "verdicts": [{"method": v.method.name, "pays": v.pays, "text": v.text} for v in judged],
         "warnings": [{"mark": caution.mark, "text": caution.text} for caution in weaknesses(comparison)],
-        "data": {**{key: first.data[key] for key in ("simulated", "rows", "sha256")}, "source": _source(first)},
+        "data": {
+            **{key: first.data[key] for key in ("simulated", "rows", "sha256")},
+            "source": _source(first),
+            "ahead": first.data.get("ahead", ""),
+        },
         "hardware": dict(first.hardware),
         "target": {"metric": "val_mae", "value": comparison.targets.get("streamed"), "unit": unit},
         "methods": entries(comparison),
@@ -187,6 +193,7 @@ def _metrics(comparison: Comparison, published: Best | None) -> dict[str, Any]:
     comparable."""
     data, names = comparison.runs[0].data, ("val_mae", "test_mae", "train_seconds", "seconds_to_target")
     series = {"source": _source(comparison.runs[0]), "hours": data["rows"], "sha256": str(data["sha256"])[:12]}
+    series["ahead"] = data.get("ahead", "")
     methods = {entry["name"]: {name: entry[name]["median"] for name in names} for entry in entries(comparison)}
     return {"series": series, **methods} | ({} if published is None else {"published": _figures(published)})
 
@@ -230,7 +237,7 @@ def _markdown(
 ) -> str:
     data = comparison.runs[0].data
     title = "Isolation: training time against forecast accuracy"
-    blocks = [f"# SIMULATED series. {title}" if data["simulated"] else f"# {title}"]
+    blocks = [headed(data, title)]
     blocks += [f"**The question.** {QUESTION}", f"> **The answer.** {answer(comparison, judged)}"]
     blocks += first
     if weak := weaknesses(comparison):
@@ -254,7 +261,7 @@ def _markdown(
     blocks.append("## The other figures")
     blocks += [f"![{caption}](figures/{name}.png)" for name, caption in CAPTIONS.items() if name in drawn]
     blocks += ["## How it was measured", _bullets(notes(comparison))]
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join(with_ahead(blocks, data)) + "\n"
 
 
 def _accuracy(comparison: Comparison, accuracy: Sequence[Entry]) -> list[str]:

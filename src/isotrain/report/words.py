@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import median
+from typing import Any
 
 from isotrain.compare.comparison import Comparison, Method, Rival, seconds_to_target
 from isotrain.compare.results import Budget, Caution, Run, cautions, machine_drift, short_commit
 from isotrain.compare.statistics import Interval
+from isotrain.data.windows import PERFECT
 from isotrain.report.tables import cell, kilowatts, three_digits
 
 RIVALS: dict[Rival, str] = {  # the controls that isolate nothing and must be beaten
@@ -35,8 +37,27 @@ class Verdict:
 
 def weaknesses(comparison: Comparison) -> list[Caution]:
     """Everything that weakens what the fits say, a simulated series first."""
+    data = comparison.runs[0].data
     simulated = Caution("SIMULATED series", "The series is SIMULATED: this says nothing about a real building.")
-    return [simulated] * comparison.runs[0].data["simulated"] + cautions(comparison.runs)
+    ahead = data.get("ahead", "")
+    perfect = Caution(
+        ahead, f"With {ahead}: measured values stand in for a forecast, whose own errors would add to these."
+    )
+    return [simulated] * data["simulated"] + [perfect] * (PERFECT in ahead) + cautions(comparison.runs)
+
+
+def headed(data: Mapping[str, Any], title: str) -> str:
+    """The heading of a page on the series ``data``: whether it is simulated, and what was known ahead."""
+    marked = f"SIMULATED series. {title}" if data["simulated"] else title
+    return f"# {marked}, with {data['ahead']}" if data.get("ahead") else f"# {marked}"
+
+
+def with_ahead(blocks: Sequence[str], data: Mapping[str, Any]) -> list[str]:
+    """``blocks`` of Markdown with what was known ahead in a line below every table and every picture."""
+    if not data.get("ahead"):
+        return list(blocks)
+    shown = ("|", "![")
+    return [f"{block}\n\n*With {data['ahead']}.*" if block.startswith(shown) else block for block in blocks]
 
 
 def mark(comparison: Comparison) -> str:

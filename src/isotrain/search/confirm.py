@@ -12,7 +12,7 @@ from pathlib import Path
 from isotrain.compare.results import Run, check_comparable, read_run
 from isotrain.compare.searched import Point, Searched
 from isotrain.config import Settings
-from isotrain.data.windows import Windows
+from isotrain.data.windows import Windows, data_key
 from isotrain.errors import InputError
 from isotrain.search.results import importances, outline, reproduce, tally
 from isotrain.search.study import Place, open_study
@@ -37,7 +37,7 @@ def confirm(methods: Mapping[str, Settings], seeds: Sequence[int], windows: Path
         for seed in seeds:
             for name, settings in methods.items():
                 out = folder / "confirm" / f"{name}-{seed}"
-                if is_current(out, settings, seed, series.meta["sha256"]):
+                if is_current(out, settings, seed, data_key(series.meta)):
                     log.info("%s: kept", out)
                 else:
                     named = settings.tracking.model_copy(update={"study": folder.name})

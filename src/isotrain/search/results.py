@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from isotrain.compare.searched import Importance, Point, Searched, history
 from isotrain.config import MethodsView, Search, Settings, decisive
-from isotrain.data.windows import read_meta
+from isotrain.data.windows import ahead_words, read_meta
 from isotrain.search.recovery import lost, settled, why
 from isotrain.search.study import Place
 
@@ -192,7 +192,8 @@ def _divergences(study: optuna.Study, values: dict[int, float]) -> dict[str, flo
 
 def outline(place: Place, study: Study, counted: Tally) -> Searched:
     """What the study found so far, without commands, importances and the points that were trained again."""
-    meta: Mapping[str, Any] = read_meta(place.windows / "windows.json")
+    windows = read_meta(place.windows / "windows.json")
+    meta: Mapping[str, Any] = {**windows, "ahead": ahead_words(windows)}
     return Searched(
         study=study.study_name,
         objectives=tuple(place.objectives),
@@ -200,7 +201,7 @@ def outline(place: Place, study: Study, counted: Tally) -> Searched:
         began=str(study.user_attrs.get("began", "")),
         points=points(counted.finished),
         startup=place.search.startup,
-        data={key: meta[key] for key in ("source", "simulated", "rows", "sha256")},
+        data={key: meta[key] for key in ("source", "simulated", "rows", "sha256", "ahead")},
         pruned=counted.pruned,
         failed=counted.failed,
         repeated=counted.repeated,

@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from isotrain.config import Search, load
 from isotrain.config.params import MethodsView
 from isotrain.config.sections import Tracking
-from isotrain.data.windows import read_meta
+from isotrain.data.windows import data_key, read_meta
 from isotrain.errors import InputError, masked
 from isotrain.files import sha256_text
 from isotrain.search.recovery import Heartbeats, Leases, SignsOfLife, enqueue
@@ -114,7 +114,7 @@ def identity_of(place: Place) -> dict[str, Any]:
     search = place.search
     varied = {f"search.space.{path}": what for path, what in place.space.describe().items()}
     asked = {f"search.{key}": getattr(search, key) for key in ("base", "objectives", "target")}
-    return {"series": meta["sha256"], **asked, **place.space.base_values(), **varied}
+    return {"series": data_key(meta), **asked, **place.space.base_values(), **varied}
 
 
 def sampler(search: Search) -> optuna.samplers.BaseSampler:

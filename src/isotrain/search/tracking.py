@@ -18,7 +18,7 @@ from isotrain.data.windows import read_meta
 from isotrain.files import read_json, write_text
 from isotrain.search.study import Place, open_study
 from isotrain.training import outbox
-from isotrain.training.tracking import CURVE, SERIES, PendingRun, dvc_tags, outbox_folder, tracking_uri
+from isotrain.training.tracking import CURVE, SERIES, PendingRun, dvc_tags, outbox_folder, series_tags, tracking_uri
 
 PAUSE = 60.0  # s after which a store that did not answer is tried again
 FINAL = {
@@ -74,7 +74,7 @@ def pending_run(place: Place, trial: FrozenTrial) -> PendingRun:
     attrs, study = trial.user_attrs, place.search.study
     path = place.folder / "trials" / str(trial.number) / "result.json"
     result = read_json(path) if path.exists() else {}  # a trial that failed has none
-    meta: Mapping[str, Any] = read_meta(place.windows / "windows.json")
+    meta = read_meta(place.windows / "windows.json")
     began, ended = _ms(trial.datetime_start or trial.datetime_complete), _ms(trial.datetime_complete)
     params = result.get("params") or json.loads(attrs.get("overrides", "{}"))
     run = PendingRun(
@@ -92,11 +92,11 @@ def pending_run(place: Place, trial: FrozenTrial) -> PendingRun:
             "state": trial.state.name,
             "sampler": place.search.sampler,
             "git.commit": str(attrs.get("commit", "none")),
-            "data.simulated": "yes" if meta["simulated"] else "no",
         }
+        | series_tags(meta)
         | dvc_tags(),
         params={path: str(value) for path, value in params.items()},
-        series={key: meta[key] for key in SERIES},
+        series={key: value for key, value in meta.items() if key in SERIES},
     )
     for name, value in _final(trial):
         run.metric(name, value, 0, ended)  # a trial has it once: MLflow draws it as a bar

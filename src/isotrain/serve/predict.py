@@ -32,18 +32,69 @@ Ends = NDArray[np.float64]
 def read_series(bundle: Bundle, path: Path) -> pd.DataFrame:
     """The tidy hourly table of the CSV ``path``, read and repaired as the series that the forecaster was trained on.
 
-    Columns: time (UTC), each quantity in stored units (kW, degC, W/m2), its flags. Raises :class:`InputError`
-    naming file, line and column.
+    Columns: time (UTC), each quantity in stored units (kW, degC, W/m2), its flags. For a forecaster that reads columns
+    known ahead, the rows after the last value of the target are the future (:func:`past_and_future`). Raises
+    :class:`InputError` naming file, line and column.
     """
     try:
-        values, flags = repair(read_hourly(bundle.ingest, path), bundle.ingest)
+        hourly = read_hourly(bundle.ingest, path)
+        last = hourly[bundle.ingest.target].last_valid_index() if bundle.ahead else None
+        past = hourly.loc[:last]  # all of it where nothing is read ahead, or nothing was measured
+        future = _future(hourly.iloc[len(past) :], bundle, path)
+        values, flags = repair(past, bundle.ingest)
     except InputError as problem:
         raise InputError(f"{problem} (the forecaster reads {_description(bundle.ingest)})") from None
     table = values.join(flags.rename(columns=flag_column)).reset_index(names=TIME)
     table.attrs["source"] = str(path)
     _warn_of_what_is_missing(table, bundle)
     check_recent(table, bundle)
-    return table
+    return with_future(table, future.reset_index(names=TIME)) if bundle.ahead else table
+
+
+def _future(hourly: pd.DataFrame, bundle: Bundle, path: Path) -> pd.DataFrame:
+    """The columns known ahead of the rows ``hourly`` (raw, in stored units) after the last value of the target.
+
+    Nothing here can be repaired. Raises :class:`InputError` for a value that the limits of its column exclude.
+    """
+    found = hourly[bundle.ahead].copy()
+    for name in bundle.ahead:
+        check = bundle.ingest.check(name)
+        low, high = (
+            end if limit is None else limit for limit, end in ((check.lowest, -np.inf), (check.highest, np.inf))
+        )
+        if (wrong := (found[name] < low) | (found[name] > high)).any():
+            first = int(wrong.to_numpy().argmax())
+            raise InputError(
+                f"{path}: {name} is {found[name].iloc[first]:g} at {found.index[first]:%Y-%m-%d %H:%M} UTC, an "
+                f"hour to be forecast; its limits are {low:g} and {high:g}: correct it, and check its unit"
+            )
+        if bundle.ingest.columns[name].kind == "solar":  # as repaired: a slight offset below zero at night is 0
+            found[name] = found[name].clip(lower=0.0)
+    return found
+
+
+def with_future(table: pd.DataFrame, future: pd.DataFrame) -> pd.DataFrame:
+    """``table`` (tidy), and after it the rows of ``future``, in which all but the columns known ahead are empty."""
+    joined = pd.concat([table, future], ignore_index=True) if len(future) else table
+    joined.attrs.update(table.attrs)
+    return joined
+
+
+def past_and_future(table: pd.DataFrame, target: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A table up to the last value of ``target``, and the rows after it: a repaired past has no empty hour."""
+    end = int(table[target].notna().to_numpy().nonzero()[0][-1]) + 1
+    return table.iloc[:end], table.iloc[end:]
+
+
+def end_known_ahead(table: pd.DataFrame, bundle: Bundle) -> pd.DataFrame:
+    """``table`` (tidy, measured to its end) with its last hours as the future, so that the forecast begins before them.
+
+    Unchanged for a forecaster that reads nothing known ahead.
+    """
+    if not bundle.ahead:
+        return table
+    start = len(table) - bundle.meta["horizon"]
+    return with_future(table.iloc[:start], table.iloc[start:][[TIME, *bundle.ahead]])
 
 
 def check_recent(table: pd.DataFrame, bundle: Bundle) -> None:
@@ -107,36 +158,37 @@ class NextHours:
 
 
 def next_hours(bundle: Bundle, table: pd.DataFrame) -> NextHours:
-    """Forecast the hours after the last row of ``table``, a tidy table such as :func:`read_series` gives.
+    """Forecast the hours after the last value of the target in ``table``, such as :func:`read_series` gives.
 
-    Raises :class:`InputError` if a column is missing or the history too short.
+    Raises :class:`InputError` if a column is missing, the history too short, or what must be known ahead is missing.
     """
+    past, future = past_and_future(table, bundle.meta["target"])
     facts: Provenance = {
         "source": table.attrs.get("source", "the table"),
         "simulated": False,
-        "rows": len(table),
+        "rows": len(past),
         "sha256": "",
         "ingest": bundle.series["ingest"],
         "name": bundle.series["name"],  # a baseline of its own for each series is found by it
         "about": bundle.series["about"],
     }
-    recent = table.tail(bundle.needed_hours).reset_index(drop=True)  # no feature looks further back
-    windows = apply_statistics(recent, facts, bundle.meta, **bundle.reads)
+    recent = past.tail(bundle.needed_hours).reset_index(drop=True)  # no feature looks further back
+    windows = apply_statistics(recent, facts, bundle.meta, **bundle.reads, future=future)
     origins = windows.origins(NEXT)
     answers = [bundle.network(windows).forecast(torch.from_numpy(origins)).numpy()] if bundle.settings else []
     for name, content in bundle.baselines.items():
         with reading(bundle.folder / name, TRAIN_AGAIN):
             answers.append(RESTORED[Path(name).stem](windows, content)(origins))
     forecast = np.stack(answers).mean(axis=0, dtype=np.float64)[0]
-    hours = pd.date_range(table[TIME].iloc[-1] + HOUR, periods=len(forecast), freq="h")
+    hours = pd.date_range(past[TIME].iloc[-1] + HOUR, periods=len(forecast), freq="h")
     return NextHours(hours, forecast, working_hours(windows, origins)[0])
 
 
 def predict(bundle: Bundle, table: pd.DataFrame, coverage: float = COVERAGE) -> pd.DataFrame:
     """:func:`next_hours` as a table, one row a lead.
 
-    ``time_utc`` and ``time_local`` (start of the hour, ISO 8601 with offset), ``lead_h`` (1 = the hour after the
-    last row), ``forecast_kw``, ``low_kw`` and ``high_kw`` (:meth:`NextHours.interval`). Raises :class:`InputError`
+    ``time_utc`` and ``time_local`` (start of the hour, ISO 8601 with offset), ``lead_h`` (1 = the first of
+    them), ``forecast_kw``, ``low_kw`` and ``high_kw`` (:meth:`NextHours.interval`). Raises :class:`InputError`
     as :func:`next_hours` does, and for a ``coverage`` that is no share or too close to 1 for the validation part.
     """
     answer = next_hours(bundle, table)

@@ -16,7 +16,7 @@ from isotrain.forecast.bundle import ABOUT, RESIDUALS, WEIGHTS, Bundle, read_abo
 from isotrain.serve.predict import COVERAGE, predict, read_series
 from isotrain.training.outbox import STORE_ERRORS, open_store, reason_of
 from isotrain.training.tracking import ABOUT as DESCRIPTION
-from isotrain.training.tracking import tracking_uri
+from isotrain.training.tracking import series_tags, tracking_uri
 
 SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 NEEDS = ["isotrain[study]", "mlflow", "numpy", "pandas", "torch"]  # what serves it must have installed
@@ -46,7 +46,7 @@ def log_model(bundle: Bundle, csv: Path, tracking: Tracking, name: str | None = 
     """
     example = input_example(bundle, csv)
     answer = predict(bundle, read_series(bundle, csv))
-    tags = {"kind": "model", "method": bundle.name, DESCRIPTION: bundle.description}
+    tags = {"kind": "model", "method": bundle.name, DESCRIPTION: bundle.description, **series_tags(bundle.meta)}
     store = tracking_uri(tracking.uri)
     with _answering(f"MLflow at {store} takes no model"):
         _, experiment = open_store(store, tracking.experiment)
@@ -83,7 +83,7 @@ def _answering(what: str) -> Iterator[None]:
 
 
 def input_example(bundle: Bundle, csv: Path) -> pd.DataFrame:
-    """As many of the last rows of ``csv`` as a forecast takes, in its own headings and units."""
+    """As many of the last rows of ``csv`` as a forecast takes, what is known ahead included, in its own form."""
     ingest, file = bundle.ingest, bundle.ingest.file
     table = pd.read_csv(
         csv,
@@ -94,7 +94,12 @@ def input_example(bundle: Bundle, csv: Path) -> pd.DataFrame:
         skipinitialspace=True,
     ).rename(columns=str.strip)
     headings = [ingest.heading(key) for key in ingest.columns]
-    rows = (bundle.needed_hours + 1) * 60 // file.step_minutes  # one hour more: the first may be cut in two
+    an_hour = 60 // file.step_minutes
+    rows = (bundle.needed_hours + 1) * an_hour  # one hour more: the first may be cut in two
+    if bundle.ahead:
+        ahead = bundle.meta["horizon"] * an_hour
+        measured = np.flatnonzero(table[ingest.heading(ingest.target)].notna())
+        table, rows = table.iloc[: measured[-1] + 1 + ahead], rows + ahead
     example = table[[file.time_column.strip(), *headings]].tail(rows).reset_index(drop=True)
     return example.astype(dict.fromkeys(headings, np.float64))
 

@@ -20,7 +20,7 @@ from isotrain.config.sections import Tracking
 from isotrain.data.windows import Windows
 from isotrain.files import read_json, reading, replacing, sha256, sha256_text, write_json
 from isotrain.training.machine import alone
-from isotrain.training.tracking import ABOUT, FIT, series_tags, tracked
+from isotrain.training.tracking import ABOUT, FIT, noted, series_tags, tracked
 
 log = logging.getLogger(__name__)
 FINAL = {"seconds": "final/train_seconds"}  # key of a row -> metric
@@ -97,7 +97,7 @@ def _run(name: str, windows: Windows, folder: Path, tracking: Tracking, key: str
         "role": "baseline",
         **series_tags(windows.meta),
         FIT: key,
-        ABOUT: "a forecast without a network, scored on the same hours as the fits",
+        ABOUT: noted("A forecast without a network, scored on the same hours as the fits.", windows.meta),
     }
     with tracked(tracking.experiment, tracking.uri, name, tags) as run:
         run.dataset(windows.meta)

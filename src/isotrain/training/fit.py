@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from isotrain.config import Settings, check_device, check_isolation, decisive
-from isotrain.data.windows import Windows
+from isotrain.data.windows import Windows, ahead_words, data_key
 from isotrain.errors import InputError
 from isotrain.files import write_json
 from isotrain.forecast.bundle import write_bundle
@@ -26,7 +26,7 @@ from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
 from isotrain.training.fits import Allowed, fit_key
 from isotrain.training.machine import alone, commit, hardware, machine_seconds
 from isotrain.training.result import Result, log_result, scored, timed
-from isotrain.training.tracking import ABOUT, CURVE, FIT, SERIES, Run, series_tags, tracked
+from isotrain.training.tracking import ABOUT, CURVE, FIT, SERIES, Run, noted, series_tags, tracked
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to pass on
 warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning")  # Lightning's own to mend
@@ -232,8 +232,11 @@ def _train(job: Fit, loop: Loop, run: Run) -> Result:
         "started_at": started.isoformat(timespec="seconds"),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
-        "key": fit_key(s, job.seed, job.windows.meta["sha256"]),
-        "data": {key: value for key, value in job.windows.meta.items() if key in SERIES},
+        "key": fit_key(s, job.seed, data_key(job.windows.meta)),
+        "data": {
+            **{key: value for key, value in job.windows.meta.items() if key in SERIES},
+            "ahead": ahead_words(job.windows.meta),
+        },
         "hardware": hardware(),
         "params": decisive(s),
         "parameters": sum(p.numel() for p in module.parameters()),
@@ -258,7 +261,7 @@ def _train(job: Fit, loop: Loop, run: Run) -> Result:
 
 def checkpoint_to_resume(job: Fit) -> Path:
     """Where an interrupted fit of exactly these settings, seed, data and code left its state."""
-    return job.out / f"resume-{fit_key(job.settings, job.seed, job.windows.meta['sha256'])}.ckpt"
+    return job.out / f"resume-{fit_key(job.settings, job.seed, data_key(job.windows.meta))}.ckpt"
 
 
 def _tags(job: Fit) -> dict[str, str]:
@@ -268,8 +271,8 @@ def _tags(job: Fit) -> dict[str, str]:
         "study": job.settings.tracking.study,
         "method": job.settings.method,
         "seed": str(job.seed),
-        ABOUT: job.settings.about,
-        FIT: fit_key(job.settings, job.seed, meta["sha256"]),
+        ABOUT: noted(job.settings.about, meta),
+        FIT: fit_key(job.settings, job.seed, data_key(meta)),
         **series_tags(meta),
         "git.commit": commit() or "none",
         "regime": job.settings.training.regime,

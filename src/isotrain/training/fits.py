@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from isotrain.config import CompareView, Settings, check_device, key_of
-from isotrain.data.windows import Windows
+from isotrain.data.windows import Windows, data_key
 from isotrain.errors import InputError, passing
 from isotrain.files import read_json, reading, write_json
 from isotrain.training.machine import code_key, commit, machine_key
@@ -116,7 +116,7 @@ def _disturbed(budgets: "Budgets", study: Sequence[tuple[str, int]]) -> list[tup
 
 
 def fit_key(settings: Settings, seed: int, data: str) -> str:
-    """What a result is known by: settings, seed, ``data`` (sha256 of the series), code and machine."""
+    """What a result is known by: settings, seed, ``data`` (:func:`.windows.data_key`), code and machine."""
     return key_of(settings, seed, data, code_key(), machine_key())
 
 
@@ -152,7 +152,7 @@ class Budgets:
         found = self._found(name)
         if found is None:
             return False
-        data = self._windows.meta["sha256"]
+        data = data_key(self._windows.meta)
         return is_current(self.folder(name, seed), self._with(name, found), seed, data, found or None)
 
     def settings(self, name: str) -> tuple[Settings, Allowed | None]:

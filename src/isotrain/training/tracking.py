@@ -25,12 +25,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from isotrain.errors import masked
 from isotrain.files import read_json, sha256_text, write_json
+
+if TYPE_CHECKING:
+    from isotrain.data.windows import Meta
 
 log = logging.getLogger(__name__)
 SERIES = ("source", "simulated", "rows", "sha256", "target", "unit")  # what :meth:`Run.dataset` reads of a series
@@ -257,7 +260,8 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
     report = read_json(page.with_suffix(".json"))
     _, *head = page.with_suffix(".md").read_text("utf-8").split("\n## ")[0].split("\n\n")
     kind = "**SIMULATED series.** " if report["data"]["simulated"] else ""
-    answer = f"{kind}**The answer.** {report['answer']}"
+    ahead = f"**With {report['data']['ahead']}.** " if report["data"].get("ahead") else ""
+    answer = f"{kind}{ahead}**The answer.** {report['answer']}"
     note = "\n\n".join([answer, *(block.strip() for block in head if report["answer"] not in block), READING])
     published = report.get("published")
     about = "the report of the study; the whole page is the artifact tradeoff.html"
@@ -280,9 +284,21 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
         run.report_on(row["key"], {})
 
 
-def series_tags(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Which series a run learnt, so that runs can be found by it."""
-    return {"data.source": str(meta["source"]), "data.simulated": "yes" if meta["simulated"] else "no"}
+def noted(about: str, series: "Meta") -> str:
+    """The note of a run on ``series``: ``about``, and what was known ahead."""
+    from isotrain.data.windows import ahead_words  # numpy, which whoever has a series has imported; a sender need not
+
+    ahead = ahead_words(series)
+    return f"{about} With {ahead}." if ahead else about
+
+
+def series_tags(meta: "Meta") -> dict[str, str]:
+    """Which series a run learnt, and what of it was known ahead, so that runs can be found by it."""
+    from isotrain.data.windows import ahead_words
+
+    ahead = ahead_words(meta)
+    simulated = "yes" if meta["simulated"] else "no"
+    return {"data.source": str(meta["source"]), "data.simulated": simulated, "data.ahead": ahead or "nothing"}
 
 
 def dvc_tags() -> dict[str, str]:

@@ -26,6 +26,7 @@ from isotrain.report.search.words import (
     notes,
 )
 from isotrain.report.tables import cell, error, seconds, table, three_digits
+from isotrain.report.words import headed, with_ahead
 
 
 def front_table(found: Searched) -> str:
@@ -190,7 +191,7 @@ def _markdown(
     found: Searched, rows: Sequence[Again], fought: Sequence[Duel], rules: Rules, drawn: Sequence[str]
 ) -> str:
     title = "Search: training time against forecast accuracy"
-    blocks = [f"# SIMULATED series. {title}" if found.data["simulated"] else f"# {title}"]
+    blocks = [headed(found.data, title)]
     blocks += [f"**The question.** {QUESTION}", f"> **The answer.** {answer(found, rows, fought)}"]
     if found.confirmed and (warnings := check_comparable(found.confirmed)):
         blocks.append(f"> **Before believing it.** {' '.join(warnings)}")
@@ -203,7 +204,7 @@ def _markdown(
     if found.importances:
         blocks.append(importance_table(found))
     blocks += ["## How it was searched and measured", "\n".join(f"- {line}" for line in notes(found, rules))]
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join(with_ahead(blocks, found.data)) + "\n"
 
 
 def _fresh(found: Searched, rows: Sequence[Again], fought: Sequence[Duel], rules: Rules) -> list[str]:

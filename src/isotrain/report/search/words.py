@@ -161,11 +161,11 @@ def answer(found: Searched, rows: Sequence[Again], fought: Sequence[Duel]) -> st
     if not fought:
         return (
             f"Open. The front has {len(found.front)} points, but none was trained again on fresh seeds beside another "
-            f"method, so nothing here is called better than anything else.{_simulated(found)}"
+            f"method, so nothing here is called better than anything else.{_of_the_series(found)}"
         )
     said = [_against(rival, [duel for duel in fought if duel.rival == rival]) for rival in found.against]
     compared = f"Of {len(rows)} points of the front trained again on fresh seeds, {'; '.join(filter(None, said))}."
-    return f"{compared} {_what_isolates(rows, fought)}{_simulated(found)}"
+    return f"{compared} {_what_isolates(rows, fought)}{_of_the_series(found)}"
 
 
 def cursed(rows: Sequence[Again]) -> str:
@@ -252,5 +252,7 @@ def _what_isolates(rows: Sequence[Again], fought: Sequence[Duel]) -> str:
     return f"Points that beat something: {len(winners)}, of which {len(winners & isolating)} isolate something."
 
 
-def _simulated(found: Searched) -> str:
-    return " The series is SIMULATED: the result says nothing about a real building." if found.data["simulated"] else ""
+def _of_the_series(found: Searched) -> str:
+    simulated = " The series is SIMULATED: the result says nothing about a real building." * found.data["simulated"]
+    ahead = found.data.get("ahead", "")
+    return f"{simulated} All of it with {ahead}." if ahead else simulated
