@@ -362,6 +362,8 @@ def write(tidy: Tidy, folder: Path) -> None:
     with files.replacing(parquet) as table_draft, files.replacing(facts) as facts_draft:
         tidy.frame.to_parquet(table_draft, index=False)
         files.write_json(facts_draft, tidy.facts)
+    if (folder / MANY).is_file():
+        _forget(folder)
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, Facts]:
@@ -380,9 +382,8 @@ def write_all(series: Many, folder: Path, note: Callable[[Tidy], None] = lambda 
 
     ``note`` is called with each. Where something fails ``many.json`` is absent, so that nothing looks whole.
     """
-    listing = folder / MANY
-    stale = set(names(folder)) if listing.is_file() else set()
-    listing.unlink(missing_ok=True)
+    if (folder / MANY).is_file():
+        _forget(folder)
     for name in ("series.parquet", "series.json"):
         (folder / name).unlink(missing_ok=True)
     written = []
@@ -390,9 +391,7 @@ def write_all(series: Many, folder: Path, note: Callable[[Tidy], None] = lambda 
         write(tidy, folder / tidy.facts["name"])
         note(tidy)
         written.append(tidy.facts["name"])
-    for name in stale - {*written}:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    files.write_json(listing, {"series": written, "left_out": series.left_out, "remarks": series.remarks})
+    files.write_json(folder / MANY, {"series": written, "left_out": series.left_out, "remarks": series.remarks})
 
 
 def read_all(folder: Path) -> Iterator[tuple[pd.DataFrame, Facts]]:
@@ -412,9 +411,17 @@ def names(folder: Path) -> list[str]:
     found = files.read_json(folder / MANY, AGAIN)
     with files.reading(folder / MANY, AGAIN):
         listed = [str(name) for name in found["series"]]
-        if not listed or any(Path(name).name != name for name in listed):
+        if not listed or any(Path(name).name != name or name in ("", "..") for name in listed):
             raise ValueError("it lists no series")
     return listed
+
+
+def _forget(folder: Path) -> None:
+    """Remove the many series in ``folder``; the list goes first, so that no half of them looks whole."""
+    listed = names(folder)
+    (folder / MANY).unlink()
+    for name in listed:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _folders(folder: Path) -> list[Path]:
