@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from pipelines.ingest import main as stage_ingest
 from pydantic import ValidationError
 
-from isotrain.config import Ingest
+from isotrain.config import Ingest, load
 from isotrain.data import ingest as stage
 from isotrain.data.ingest import ingest, ingest_all, names, read, read_all, read_facts, write, write_all
 from isotrain.errors import InputError
@@ -422,6 +423,24 @@ def test_simulated_buildings_are_no_two_alike_and_the_same_twice() -> None:
     assert len({tidy.facts["sha256"] for tidy in first}) == 4
 
 
+def test_the_stage_makes_one_series_or_many_as_the_file_of_settings_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated, by a file that extends params.yaml."""
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(tmp_path)
+    for series, count in (("each", 2), ("one", 1)):
+        own = {"series": series, "simulated": {"hours": 24 * 42, "series": count}, "source": "simulated"}
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump({"extends": str(root / "params.yaml"), "ingest": own}))
+        stage_ingest("raw", f"{series}/tidy", f"{series}/report", "own.yaml")
+    assert names(tmp_path / "each" / "tidy") == ["building-001", "building-002"]
+    assert names(tmp_path / "one" / "tidy") == ["simulated"]
+    assert "SIMULATED" in (tmp_path / "each" / "report" / "index.html").read_text()
+    assert {path.name for path in (tmp_path / "one" / "tidy").iterdir()} == {"series.parquet", "series.json"}
+    assert {path.name for path in (tmp_path / "one" / "report").iterdir()} == {"data_report.md", "series.png"}
+    assert load(root / "experiments" / "drammen" / "params.yaml").ingest.series == "each"
+
+
 # the overview
 
 
@@ -484,3 +503,27 @@ def test_a_damaged_list_of_series_is_refused(listed: str, tmp_path: Path) -> Non
     (tmp_path / "many.json").write_text(listed)
     with pytest.raises(InputError, match=r"many\.json cannot be read"):
         list(read_all(tmp_path))
+
+
+# the page on data
+
+
+def test_what_is_written_is_in_the_dictionary_and_the_sections_shown_are_read(raw: Path, tmp_path: Path) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    put(raw / "meters" / "late.txt", table(5, start="2021-01-04"))
+    (raw / "meters" / "empty.txt").write_text("")
+    many = ingest_all(described(broken="leave_out", about={"area": "floor_area"}), raw)
+    overview = Overview(tmp_path)
+    write_all(many, tmp_path, overview.note)
+    overview.write(many.left_out, many.remarks)
+    for name in ("many.json", "data_report.json"):
+        section = (docs / "results-files.md").read_text().split(f"\n## {name}\n")[1].split("\n## ")[0]
+        rows = re.findall(r"^\| (`[^|]*)\|", section, re.MULTILINE)
+        known = {one.removesuffix(".*") for row in rows for one in re.findall(r"`([^`]+)`", row)}
+        written = json.loads((tmp_path / name).read_text())
+        inside = written["series"][0] if isinstance(written["series"][0], dict) else {}
+        assert {*written, *(f"series.{key}" for key in inside)} <= known
+    section = (docs / "data.md").read_text().split("\n## Many series\n")[1].split("\n## ")[0]
+    shown = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    assert len(shown) == 2
+    assert [Ingest.model_validate(yaml.safe_load(text)["ingest"]).series for text in shown] == ["each", "each"]
