@@ -430,7 +430,7 @@ def test_the_stage_makes_one_series_or_many_as_the_file_of_settings_says(
     root = Path(__file__).parents[2]
     monkeypatch.chdir(tmp_path)
     for series, count in (("each", 2), ("one", 1)):
-        own = {"series": series, "simulated": {"hours": 24 * 42, "series": count}, "source": "simulated"}
+        own = {"series": series, "simulated": {"hours": 24 * 120, "series": count}, "source": "simulated"}
         (tmp_path / "own.yaml").write_text(yaml.safe_dump({"extends": str(root / "params.yaml"), "ingest": own}))
         stage_ingest("raw", f"{series}/tidy", f"{series}/report", "own.yaml")
     assert names(tmp_path / "each" / "tidy") == ["building-001", "building-002"]
