@@ -29,8 +29,10 @@ def main(source: str, params: str) -> None:
         # DVC reads a relative path from the folder of the goal on
         local = Path(source).exists() and not Path(source).is_absolute()
         origin = os.path.relpath(Path(source).resolve(), raw.resolve()) if local else source
-        words = [sys.executable, "-m", "dvc", "import-url", *again, "--", origin, str(goal)]
-        if subprocess.run(words, check=False).returncode:
+        words = ["import-url", *again, "--", origin, str(goal)]
+        if goal.is_dir():  # into which DVC would import a second one
+            words = ["update", "--", f"{goal}.dvc"]
+        if subprocess.run([sys.executable, "-m", "dvc", *words], check=False).returncode:
             raise InputError(f"{source} could not be fetched, DVC says above why: check the address")
     write_text(raw / BROUGHT_IN, goal.name + "\n")
     if chosen.ingest.source != "auto":

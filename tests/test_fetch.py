@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from pipelines import fetch
 
 from isotrain.errors import InputError
@@ -62,13 +63,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (raw / "precious.csv").write_text("measured by hand")
 
     def run(words: list[str], check: bool) -> subprocess.CompletedProcess[str]:
-        assert words[-3] == "--"
-        source, goal = words[-2:]
-        if Path(goal).exists() and "--force" not in words:
+        assert "--" in words
+        if "update" in words:
+            goal = words[-1].removesuffix(".dvc")
+            source = yaml.safe_load(Path(words[-1]).read_text())["deps"][0]["path"]
+            shutil.rmtree(goal)
+        else:
+            source, goal = words[-2:]
+        if Path(goal).is_dir() or (Path(goal).exists() and "--force" not in words):
             return subprocess.CompletedProcess(words, 1)
         given = Path(goal).parent / source  # as DVC does, from the folder of the goal on
         if given.is_dir():
-            shutil.copytree(given, goal, dirs_exist_ok=True)
+            shutil.copytree(given, goal)
         else:
             Path(goal).write_text(given.read_text())
         Path(f"{goal}.dvc").write_text(f"deps:\n- path: {source}\nouts:\n- path: {Path(goal).name}\n")

@@ -394,12 +394,14 @@ def test_what_needs_many_series_is_refused_for_one(changes: dict[str, Any]) -> N
 # facts about the buildings
 
 
-def test_facts_come_from_the_head_lines(raw: Path) -> None:
+def test_facts_come_from_the_head_lines(raw: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     wanted = {"area": "floor_area", "category": "building_category", "pv": "pv", "notes": "notes", "year": "year"}
     put(raw / "meters" / "plain.csv", table(4))
     found = {tidy.facts["name"]: tidy.facts["about"] for tidy in ingest_all(described(about=wanted), raw)}
     assert found["a"] == {"area": 1250.0, "category": "Sch", "pv": "238:46:00", "notes": None, "year": None}
     assert found["plain"] == dict.fromkeys(wanted)
+    assert "a: nothing says notes, year" in caplog.text
 
 
 # simulated buildings

@@ -79,6 +79,8 @@ def _tidy(settings: Ingest, paths: list[Path], window: Window, number: int = 0) 
         source, name = SIMULATED, simulated_name(number) if number else SIMULATED
         hourly, about = _simulated(settings, number)
         digest = hashlib.sha256(np.ascontiguousarray(hourly.to_numpy()).tobytes()).hexdigest()
+    if unsaid := [settings.about[fact] for fact, value in about.items() if value is None]:
+        log.info("%s: nothing says %s", name, ", ".join(unsaid))
     hourly = hourly[columns]
     check_hourly(hourly, columns)
     late = len(hourly)
@@ -273,6 +275,10 @@ def remarks_on(series: Mapping[str, Summary]) -> dict[str, list[str]]:
     return found
 
 
+def _shown(load: float) -> str:
+    return f"{load:,.0f}" if load >= 1000 else f"{load:.3g}"
+
+
 def _of_thousand(name: str, one: Summary, middle: float, times: float) -> str:
     kinds = [list(ENERGY), list(POWER)]
     units = next(kind for kind in kinds if one.unit in kind)
@@ -284,7 +290,7 @@ def _of_thousand(name: str, one: Summary, middle: float, times: float) -> str:
             f"{{{name}: {{columns: {{{one.target}: {{unit: {units[at]}}}}}}}}}"
         )
     return (
-        f"the median of {one.target} is {one.median:.4g} kW, that of the others like it {middle:.4g} kW, about "
+        f"the median of {one.target} is {_shown(one.median)} kW, that of the others like it {_shown(middle)} kW, about "
         f"{'1,000 times' if times > 1 else '1/1,000'} of it: {hint}; nothing is corrected by itself"
     )
 
