@@ -370,6 +370,13 @@ def test_a_pattern_that_fits_nothing_is_refused(raw: Path) -> None:
         ingest_all(described(overrides={"a": {"country": "SE"}, "x*": {"country": "DK"}}), raw)
 
 
+def test_overrides_that_fit_one_series_and_not_each_other_are_refused_by_its_name(raw: Path) -> None:
+    other = {"target": "Use", "columns": {"Use": {"kind": "load"}}}
+    settings = described(overrides={"a": other, "[ab]": {"columns": {"Use": None}}})
+    with pytest.raises(InputError, match=r"overrides say of a does not fit together: target 'Use' is not in columns"):
+        ingest_all(settings, raw)
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
