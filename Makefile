@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# the series: nothing = as params.yaml says; a path or a URL of a CSV = that file
+# the series: nothing = as params.yaml says; a path or a URL of a CSV or a zip file, or a folder = that
 DATA ?=
 NAME ?=
 # as they were written: neither make nor the shell reads them as code
@@ -32,7 +32,7 @@ help: ## this list
 
 setup: $(READY) ## make .venv from the pinned versions
 
-reproduce: $(READY) ## run the study (DATA=path/or/url.csv for your own series) and say where the report is
+reproduce: $(READY) ## run the study (DATA=path/or/url.csv, a zip file or a folder, for your own) and say where the report is
 	@test -z "$$DATA" || $(BIN)/python pipelines/fetch.py "$$DATA" params.yaml
 	@$(BIN)/dvc repro
 	@echo

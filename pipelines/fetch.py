@@ -1,4 +1,4 @@
-"""Not a stage: bring a CSV (path or URL) into data/raw under DVC, and make it the series that the study reads."""
+"""Not a stage: bring a CSV, a zip file (path or URL) or a folder into data/raw under DVC, as what the study reads."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from isotrain.config import load
 from isotrain.config.reader import read_yaml
 from isotrain.data.ingest import BROUGHT_IN
 from isotrain.errors import InputError, holds_secret, masked, run_as_command
-from isotrain.files import sha256, write_text
+from isotrain.files import same_content, write_text
 
 
 def main(source: str, params: str) -> None:
@@ -20,7 +20,7 @@ def main(source: str, params: str) -> None:
     goal = raw / name_of(source)
     named = chosen.ingest.source
     own = goal.name in ([named] if isinstance(named, str) else named)
-    if own and goal.is_file() and Path(source).is_file() and sha256(goal) == sha256(source):
+    if own and same_content(goal, Path(source)):
         print(f"{params} reads {goal} already")  # isotrain inspect --write brought it in
         return
     if goal.resolve() != Path(source).resolve():
@@ -29,12 +29,16 @@ def main(source: str, params: str) -> None:
         # DVC reads a relative path from the folder of the goal on
         local = Path(source).exists() and not Path(source).is_absolute()
         origin = os.path.relpath(Path(source).resolve(), raw.resolve()) if local else source
-        words = [sys.executable, "-m", "dvc", "import-url", *again, "--", origin, str(goal)]
-        if subprocess.run(words, check=False).returncode:
+        words = ["import-url", *again, "--", origin, str(goal)]
+        if goal.is_dir():  # into which DVC would import a second one
+            words = ["update", "--", f"{goal}.dvc"]
+        if subprocess.run([sys.executable, "-m", "dvc", *words], check=False).returncode:
             raise InputError(f"{source} could not be fetched, DVC says above why: check the address")
     write_text(raw / BROUGHT_IN, goal.name + "\n")
     if chosen.ingest.source != "auto":
         raise InputError(f"{goal} is there, and {params} reads {chosen.ingest.source}: set ingest.source to auto")
+    if chosen.ingest.series == "one" and (goal.is_dir() or goal.suffix.lower() == ".zip"):
+        print("its tables are taken for one series; if each of them is one, set ingest.series to each")
     print(f"the study reads {goal} from now on; remove {raw / BROUGHT_IN} to go back to the simulated series")
 
 
@@ -50,11 +54,13 @@ def name_of(source: str) -> str:
         shown = re.sub(r"(?<=://)[^/]*@", "***@", masked(source))
         raise InputError(f"{shown} holds a password, which DVC would keep in git: fetch the file yourself")
     remote = address.scheme in ("http", "https")
-    if not remote and not Path(source).is_file():
-        raise InputError(f"{source} is neither a file nor an http(s) address")
+    folder = not remote and Path(source).is_dir()
+    if not remote and not folder and not Path(source).is_file():
+        raise InputError(f"{source} is neither a file nor an http(s) address, nor a folder")
     name = PurePosixPath(unquote(address.path)).name if remote else Path(source).name
     fine = re.fullmatch(r"\w[\w .,+()-]{0,127}", name) and not name.endswith((" ", "."))
-    if not fine or Path(name).suffix.lower() in ("", ".dvc") or name == BROUGHT_IN:
+    refused = (".dvc",) if folder else ("", ".dvc")
+    if not fine or Path(name).suffix.lower() in refused or name == BROUGHT_IN:
         raise InputError(
             f"{source} names no file that can lie in data/raw ({name!r}): the last part must be a name such as "
             "series.csv; fetch the file yourself and give its path"
@@ -68,7 +74,7 @@ def refuse_to_replace(goal: Path, source: str) -> None:
     if not goal.exists() and not goal.is_symlink() and not note.exists():
         return
     known = ""
-    if note.is_file() and not goal.is_dir():
+    if note.is_file() and goal.is_dir() == Path(source).is_dir():
         known = str((read_yaml(note).get("deps") or [{}])[0].get("path", ""))
     if known == source or (known and (goal.parent / known).resolve() == Path(source).resolve()):
         return

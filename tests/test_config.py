@@ -1,5 +1,6 @@
 """params.yaml is refused by name, with the remedy, before any work."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -273,6 +274,15 @@ def test_a_file_that_extends_another_says_what_differs(tmp_path: Path) -> None:
     assert (found.compare.seeds, found.model.hidden) == ([7], 24)
     assert found.compare.methods == base.compare.methods
     assert found.model.decoder == base.model.decoder
+
+
+def test_a_file_that_says_columns_has_none_of_those_it_extends(tmp_path: Path) -> None:
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
+    own = tmp_path / "own.yaml"
+    own.write_text("extends: params.yaml\ningest:\n  target: Load\n  columns: {Load: {kind: load}}\n", encoding="utf-8")
+    assert list(load(own).ingest.columns) == ["Load"]
+    own.write_text("extends: params.yaml\ningest:\n  target: T1\n", encoding="utf-8")
+    assert list(load(own).ingest.columns) == list(load(PARAMS).ingest.columns)
 
 
 @pytest.mark.parametrize("named", ["../absent.yaml", "[a]", "params.yaml"])

@@ -1,11 +1,13 @@
 """A file brought in: what it may be called, what it may replace, and that its address is never code."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from pipelines import fetch
 
 from isotrain.errors import InputError
@@ -61,11 +63,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (raw / "precious.csv").write_text("measured by hand")
 
     def run(words: list[str], check: bool) -> subprocess.CompletedProcess[str]:
-        assert words[-3] == "--"
-        source, goal = words[-2:]
-        if Path(goal).exists() and "--force" not in words:
+        assert "--" in words
+        if "update" in words:
+            goal = words[-1].removesuffix(".dvc")
+            source = yaml.safe_load(Path(words[-1]).read_text())["deps"][0]["path"]
+            shutil.rmtree(goal)
+        else:
+            source, goal = words[-2:]
+        if Path(goal).is_dir() or (Path(goal).exists() and "--force" not in words):
             return subprocess.CompletedProcess(words, 1)
-        Path(goal).write_text((Path(goal).parent / source).read_text())  # as DVC does, from the folder of the goal on
+        given = Path(goal).parent / source  # as DVC does, from the folder of the goal on
+        if given.is_dir():
+            shutil.copytree(given, goal)
+        else:
+            Path(goal).write_text(given.read_text())
         Path(f"{goal}.dvc").write_text(f"deps:\n- path: {source}\nouts:\n- path: {Path(goal).name}\n")
         return subprocess.CompletedProcess(words, 0)
 
@@ -110,6 +121,23 @@ def test_a_folder_or_a_link_in_its_place_is_not_replaced(project: Path) -> None:
     (project / "data/raw/c.csv").mkdir()
     with pytest.raises(InputError, match="is there already"):
         fetch.main("c.csv", "params.yaml")
+
+
+def test_a_folder_is_brought_in_and_replaced_by_a_newer_version_of_itself_alone(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = project / "data" / "raw"
+    for whose in ("mine", "others"):
+        (project / whose / "meters").mkdir(parents=True)
+        (project / whose / "meters" / "a.csv").write_text(whose)
+    fetch.main("mine/meters", "params.yaml")
+    assert (raw / "source.txt").read_text() == "meters\n" and (raw / "meters" / "a.csv").read_text() == "mine"
+    assert "set ingest.series to each" in capsys.readouterr().out
+    (project / "mine" / "meters" / "a.csv").write_text("newer")
+    fetch.main("mine/meters", "params.yaml")
+    assert (raw / "meters" / "a.csv").read_text() == "newer"
+    with pytest.raises(InputError, match=r"meters is there already and came from .*mine/meters"):
+        fetch.main("others/meters", "params.yaml")
 
 
 @pytest.mark.parametrize("variable", ["DATA", "NAME"])

@@ -104,7 +104,7 @@ def _add_inspect(inspect: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="a CSV, also in a zip file (a.zip/b.csv); several: one series",
+        help="a CSV, also in a zip file (a.zip/b.csv); several: one series; a folder or a zip file: each file is one",
     )
     inspect.add_argument(
         "--write", action="store_true", help=f"put the file into the folder of raw files, the section into {PARAMS}"
@@ -135,27 +135,41 @@ def _inspect(asked: argparse.Namespace) -> None:
     logging.getLogger("isotrain.data").setLevel(logging.WARNING)  # the limits of each column stand in the data report
     from isotrain.config import load
     from isotrain.data.cells import unpacked
-    from isotrain.data.ingest import ingest
+    from isotrain.data.ingest import ingest, ingest_all
     from isotrain.data.inspect import (
         Asked,
+        agreement,
         as_yaml,
         bring_in,
         flagged,
         inspect,
+        inspect_many,
         picture,
         words,
         write_section,
     )
+    from isotrain.data.locate import tables_of
     from isotrain.data.schema import TIME
 
     raw = Path(load(PARAMS).paths.raw) if asked.write else Path()  # a fault in the file of settings is said at once
+    known = Asked(asked.day_first, asked.time_zone, asked.country, asked.target, asked.unit)
     with tempfile.TemporaryDirectory() as folder:
-        paths = [unpacked(path, Path(folder)).resolve() for path in asked.files]
-        proposal = inspect(paths, Asked(asked.day_first, asked.time_zone, asked.country, asked.target, asked.unit))
-        print(f"{words(proposal)}\n\n{as_yaml(proposal.section)}", flush=True)
-        near = paths[0].parent
-        names = [path.name if path.parent == near else str(path) for path in paths]
-        tidy = ingest(proposal.settings(names[0] if len(names) == 1 else names), near)  # the reader has the last word
+        series = tables_of(asked.files[0]) if len(asked.files) == 1 else []
+        if len(series) > 1:
+            paths, near = [asked.files[0].resolve()], asked.files[0].resolve().parent
+            proposal = inspect_many(series, known)
+            print(f"{words(proposal)}\n\n{as_yaml(proposal.section)}", flush=True)
+            settings = proposal.settings(asked.files[0].name).model_copy(update={"broken": "leave_out"})
+            many = ingest_all(settings, near)
+            tidy, *_ = (one for number, one in enumerate(many) if number == 0)  # all are read, the first is shown
+            print(f"{agreement(many)}\n\n{tidy.facts['name']}:")
+        else:
+            paths = [unpacked(path, Path(folder)).resolve() for path in asked.files]
+            proposal = inspect(paths, known)
+            print(f"{words(proposal)}\n\n{as_yaml(proposal.section)}", flush=True)
+            near = paths[0].parent
+            names = [path.name if path.parent == near else str(path) for path in paths]
+            tidy = ingest(proposal.settings(names[0] if len(names) == 1 else names), near)  # it has the last word
         load_kw = tidy.frame.set_index(TIME)[tidy.facts["target"]]
         print(f"{picture(load_kw, tidy.facts['time_zone'], tidy.facts['unit'])}\n\n{flagged(tidy.facts)}")
         if asked.picture:

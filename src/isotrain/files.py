@@ -96,6 +96,14 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def same_content(one: Path, other: Path) -> bool:
+    """Whether two files, or all of the files in two folders, have the same bytes."""
+    if one.is_dir() and other.is_dir():
+        inside, there = ({path.relative_to(top) for path in top.rglob("*") if path.is_file()} for top in (one, other))
+        return inside == there and all(same_content(one / path, other / path) for path in inside)
+    return one.is_file() and other.is_file() and sha256(one) == sha256(other)
+
+
 def sha256_text(text: str) -> str:
     """Hexadecimal digest of ``text`` in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -15,6 +15,7 @@ import yaml
 from isotrain.cli import run
 from isotrain.config import load
 from isotrain.data.cells import unpacked
+from isotrain.data.ingest import ingest_all
 from isotrain.data.inspect import Asked, Proposal, as_yaml, bars, inspect, write_section
 from isotrain.data.source import read_hourly
 from isotrain.errors import InputError
@@ -343,3 +344,30 @@ def test_what_the_reader_refuses_is_not_written(project: Path) -> None:
     with pytest.raises(InputError, match="would hold two files"):
         run("inspect", str(given), "--write")
     assert (project / "params.yaml").read_bytes() == before and (raw / "meter.csv").read_text() == "another\n"
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_folder_or_a_zip_file_becomes_many_series(
+    packed: bool, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second file lacks a column, the third has no load: the section is of what most have, and says so."""
+    given = project / "elsewhere" / "meters"
+    given.mkdir(parents=True)
+    truth = building(days=60)
+    whole = with_head_lines(truth)
+    (given / "a.csv").write_bytes(whole)
+    (given / "b.csv").write_bytes(whole.replace(b";Tout;", b";Other;"))
+    (given / "c.csv").write_bytes(whole.replace(b";El;", b";Other;"))
+    source = given
+    if packed:
+        source = Path(shutil.make_archive(str(given), "zip", given))
+    run("inspect", str(source), "--write")
+    said = capsys.readouterr().out
+    assert "2 of 3 files are read by this section" in said and "c: " in said
+    settings = load(project / "params.yaml").ingest
+    assert (settings.series, settings.source) == ("each", source.name)
+    many = ingest_all(settings.model_copy(update={"broken": "leave_out"}), project / "data" / "raw")
+    for tidy in many:
+        assert list(tidy.raw) == ["El", "Ht"]
+        expect(tidy.raw["El"], truth["load"])
+    assert list(many.left_out) == ["c"]

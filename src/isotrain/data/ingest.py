@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import ValidationError
 
 from isotrain import files
 from isotrain.config import Ingest, Window
@@ -79,6 +80,8 @@ def _tidy(settings: Ingest, paths: list[Path], window: Window, number: int = 0) 
         source, name = SIMULATED, simulated_name(number) if number else SIMULATED
         hourly, about = _simulated(settings, number)
         digest = hashlib.sha256(np.ascontiguousarray(hourly.to_numpy()).tobytes()).hexdigest()
+    if unsaid := [settings.about[fact] for fact, value in about.items() if value is None]:
+        log.info("%s: nothing says %s", name, ", ".join(unsaid))
     hourly = hourly[columns]
     check_hourly(hourly, columns)
     late = len(hourly)
@@ -147,14 +150,12 @@ class Many:
 
     def __init__(self, settings: Ingest, raw_folder: Path, window: Window) -> None:
         source = source_of(settings.source, raw_folder)
-        self._settings, self._window = settings, window
-        self._paths: dict[str, list[Path]]
+        paths: dict[str, list[Path]]
         if source == SIMULATED:
-            self._paths = {simulated_name(number): [] for number in range(1, settings.simulated.series + 1)}
+            paths = {simulated_name(number): [] for number in range(1, settings.simulated.series + 1)}
         else:
-            self._paths = {name: [path] for name, path in named_by_file(located(source, raw_folder)).items()}
-        self._raw = raw_folder
-        self.names = list(self._paths)  # of all files, in their order
+            paths = {name: [path] for name, path in named_by_file(located(source, raw_folder)).items()}
+        self.names = list(paths)  # of all files, in their order
         self.left_out: dict[str, str] = {}  # name -> why its file cannot be used
         self.remarks: dict[str, list[str]] = {}  # name -> what looks wrong beside the others
         for pattern in settings.overrides:
@@ -163,6 +164,10 @@ class Many:
                     f"ingest.overrides.{pattern} fits none of the {len(self.names)} series ({named(self.names)}): "
                     "correct the pattern, or remove it"
                 )
+        self._broken, self._window = settings.broken, window
+        self._found = {
+            name: (_described(settings, name, of_name, raw_folder), of_name) for name, of_name in paths.items()
+        }
 
     def __iter__(self) -> Iterator[Tidy]:
         """Every series that can be used.
@@ -171,12 +176,11 @@ class Many:
         ``ingest.broken`` is ``leave_out``; and if there is none that can.
         """
         self.left_out, self.remarks, summaries = {}, {}, {}
-        for number, (name, paths) in enumerate(self._paths.items(), start=1):
+        for number, (name, (settings, paths)) in enumerate(self._found.items(), start=1):
             if len(self.names) > 1:
                 passing(f"series {number} of {len(self.names)}: {name}")
-            own = [str(path) if path.parent != self._raw else path.name for path in paths]
             try:
-                tidy = _tidy(self._settings.of(name, *own or [SIMULATED]), paths, self._window, number)
+                tidy = _tidy(settings, paths, self._window, number)
                 _stop_without_a_month(tidy)
             except InputError as problem:
                 log.warning("%s: cannot be used: %s", name, problem)
@@ -184,7 +188,7 @@ class Many:
                 continue
             summaries[name] = _summary(tidy)
             yield tidy
-        if self.left_out and (self._settings.broken == "stop" or not summaries):
+        if self.left_out and (self._broken == "stop" or not summaries):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
             raise InputError(
                 f"{len(self.left_out)} of {len(self.names)} series cannot be used ({', '.join(self.left_out)}): mend "
@@ -205,6 +209,16 @@ def ingest_all(settings: Ingest, raw_folder: Path, window: Window = PARTS) -> Ma
     return Many(settings, raw_folder, window)
 
 
+def _described(settings: Ingest, name: str, paths: Sequence[Path], raw_folder: Path) -> Ingest:
+    """The settings of one of many series; :class:`InputError` where the overrides that fit it go not together."""
+    source = [path.name if path.parent == raw_folder else str(path) for path in paths] or [SIMULATED]
+    try:
+        return settings.of(name, source[0])
+    except ValidationError as problem:
+        why = problem.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"what ingest.overrides say of {name} does not fit together: {why}") from None
+
+
 def simulated_name(number: int) -> str:
     """The name of a simulated building among many."""
     return f"building-{number:03d}"
@@ -212,14 +226,13 @@ def simulated_name(number: int) -> str:
 
 def named_by_file(paths: Sequence[Path]) -> dict[str, Path]:
     """The series' names, each that of its file without the ending; :class:`InputError` for two of one name."""
-    found: dict[str, Path] = {}
+    found: dict[str, Path] = {}  # by the name without its capitals, which some disks do not tell apart
     for path in paths:
-        if not path.stem.isprintable() or path.stem in (".", "..", MANY):
+        if not path.stem.isprintable() or path.stem in ("..", MANY):
             raise InputError(f"{path}: a series cannot be named so: give the file another name")
-        if (same := next((known for known in found if known.casefold() == path.stem.casefold()), None)) is not None:
-            raise InputError(f"{found[same]} and {path} have one name, and a series is named by its file: rename one")
-        found[path.stem] = path
-    return found
+        if (same := found.setdefault(path.stem.casefold(), path)) != path:
+            raise InputError(f"{same} and {path} have one name, and a series is named by its file: rename one")
+    return {path.stem: path for path in found.values()}
 
 
 def _stop_without_a_month(tidy: Tidy) -> None:
@@ -254,24 +267,31 @@ def remarks_on(series: Mapping[str, Summary]) -> dict[str, list[str]]:
     A median is held against those of the same category, where there are enough, else against all others.
     """
     found: dict[str, list[str]] = {}
-    for name, one in series.items():
-        others = [other for known, other in series.items() if known != name]
-        alike = [other for other in others if other.pool == one.pool]
-        pool = alike if len(alike) >= FEW else others
-        if len(pool) >= 2 and (middle := float(np.median([other.median for other in pool]))) > 0 and one.median > 0:
+    first, last = (np.array([getattr(one, end).value for one in series.values()]) for end in ("first", "last"))
+    medians = np.array([one.median for one in series.values()])
+    pools = np.unique([str(one.pool) for one in series.values()], return_inverse=True)[1]
+    for number, (name, one) in enumerate(series.items()):
+        others = np.arange(len(series)) != number
+        alike = others & (pools == pools[number])
+        pool = medians[alike if alike.sum() >= FEW else others]
+        if len(pool) >= 2 and (middle := float(np.median(pool))) > 0 and one.median > 0:
             times = one.median / middle
             if any(THOUSAND[0] <= ratio <= THOUSAND[1] for ratio in (times, 1 / times)):
                 found.setdefault(name, []).append(_of_thousand(name, one, middle, times))
         if one.empty:
             parts = " and ".join(one.empty)
             found.setdefault(name, []).append(f"no hour of its parts {parts} is measured and without a fault")
-        apart = sum(one.first > other.last or one.last < other.first for other in others)
-        if len(others) >= 2 and apart > len(others) / 2:
+        apart = int(((first[number] > last) | (last[number] < first))[others].sum())
+        if others.sum() >= 2 and apart > others.sum() / 2:
             found.setdefault(name, []).append(
-                f"it was measured from {one.first:%Y-%m-%d} to {one.last:%Y-%m-%d}, and {apart} of the {len(others)} "
+                f"it was measured from {one.first:%Y-%m-%d} to {one.last:%Y-%m-%d}, and {apart} of the {others.sum()} "
                 "other series have no hour in common with it"
             )
     return found
+
+
+def _shown(load: float) -> str:
+    return f"{load:,.0f}" if load >= 1000 else f"{load:.3g}"
 
 
 def _of_thousand(name: str, one: Summary, middle: float, times: float) -> str:
@@ -285,7 +305,7 @@ def _of_thousand(name: str, one: Summary, middle: float, times: float) -> str:
             f"{{{name}: {{columns: {{{one.target}: {{unit: {units[at]}}}}}}}}}"
         )
     return (
-        f"the median of {one.target} is {one.median:.4g} kW, that of the others like it {middle:.4g} kW, about "
+        f"the median of {one.target} is {_shown(one.median)} kW, that of the others like it {_shown(middle)} kW, about "
         f"{'1,000 times' if times > 1 else '1/1,000'} of it: {hint}; nothing is corrected by itself"
     )
 
@@ -363,6 +383,8 @@ def write(tidy: Tidy, folder: Path) -> None:
     with files.replacing(parquet) as table_draft, files.replacing(facts) as facts_draft:
         tidy.frame.to_parquet(table_draft, index=False)
         files.write_json(facts_draft, tidy.facts)
+    if (folder / MANY).is_file():
+        _forget(folder)
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, Facts]:
@@ -381,9 +403,8 @@ def write_all(series: Many, folder: Path, note: Callable[[Tidy], None] = lambda 
 
     ``note`` is called with each. Where something fails ``many.json`` is absent, so that nothing looks whole.
     """
-    listing = folder / MANY
-    stale = set(names(folder)) if listing.is_file() else set()
-    listing.unlink(missing_ok=True)
+    if (folder / MANY).is_file():
+        _forget(folder)
     for name in ("series.parquet", "series.json"):
         (folder / name).unlink(missing_ok=True)
     written = []
@@ -391,9 +412,7 @@ def write_all(series: Many, folder: Path, note: Callable[[Tidy], None] = lambda 
         write(tidy, folder / tidy.facts["name"])
         note(tidy)
         written.append(tidy.facts["name"])
-    for name in stale - {*written}:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    files.write_json(listing, {"series": written, "left_out": series.left_out, "remarks": series.remarks})
+    files.write_json(folder / MANY, {"series": written, "left_out": series.left_out, "remarks": series.remarks})
 
 
 def read_all(folder: Path) -> Iterator[tuple[pd.DataFrame, Facts]]:
@@ -413,9 +432,17 @@ def names(folder: Path) -> list[str]:
     found = files.read_json(folder / MANY, AGAIN)
     with files.reading(folder / MANY, AGAIN):
         listed = [str(name) for name in found["series"]]
-        if not listed or any(Path(name).name != name for name in listed):
+        if not listed or any(Path(name).name != name or name in ("", "..") for name in listed):
             raise ValueError("it lists no series")
     return listed
+
+
+def _forget(folder: Path) -> None:
+    """Remove the many series in ``folder``; the list goes first, so that no half of them looks whole."""
+    listed = names(folder)
+    (folder / MANY).unlink()
+    for name in listed:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _folders(folder: Path) -> list[Path]:

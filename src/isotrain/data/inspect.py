@@ -6,6 +6,7 @@ Nothing here reads the series for the study: what is proposed is read once by th
 
 import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ import yaml
 
 from isotrain.config.ingest import Ingest
 from isotrain.config.reader import read_yaml
-from isotrain.data.cells import EMPTY, SAMPLE, Table, number_pattern, read_table, shape_of
+from isotrain.data.cells import EMPTY, SAMPLE, Table, number_pattern, read_table, shape_of, unpacked
 from isotrain.data.clocks import (
     USUAL_ZONES,
     busiest_hour,
@@ -34,10 +35,11 @@ from isotrain.data.clocks import (
     zone_of_midnights,
     zones_of,
 )
-from isotrain.data.source import SEPARATORS, STEPS
+from isotrain.data.ingest import Many
+from isotrain.data.source import SEPARATORS, STEPS, headings_of
 from isotrain.data.windows import Facts
 from isotrain.errors import InputError
-from isotrain.files import replacing, sha256
+from isotrain.files import replacing, same_content
 
 Sure = Literal["certain", "likely", "guess"]
 
@@ -154,6 +156,38 @@ def inspect(paths: Sequence[Path], asked: Asked = Asked()) -> Proposal:
     proposal.section = {"target": target, **proposal.section, "file": file, "columns": columns, "checks": "auto"}
     proposal.first, proposal.last = naive.iloc[0].to_pydatetime(), naive.iloc[-1].to_pydatetime()
     return proposal
+
+
+def inspect_many(paths: Sequence[Path], asked: Asked = Asked()) -> Proposal:
+    """Propose the section for ``paths``, each a series of its own, from the first of them.
+
+    A column that one of the others lacks is left out; a file that lacks the target is not asked. Paths may be members
+    of a zip file. Raises :class:`InputError` as :func:`inspect` does.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        proposal = inspect([unpacked(paths[0], Path(folder))], asked)
+    settings = proposal.settings("simulated")
+    headings = [headings_of(path, settings.file) for path in paths]
+    has = [those for those in headings if settings.heading(settings.target) in those]
+    short = {key for key in settings.columns if any(settings.heading(key) not in those for those in has)}
+    columns = {key: one for key, one in proposal.section["columns"].items() if key not in short}
+    proposal.section = {"series": "each", **proposal.section, "columns": columns}
+    proposal.findings.insert(0, Finding("series", f"{len(paths)}, one a file", "guess", f"read from {paths[0].name}"))
+    if short:
+        why = f"not in all of the {len(has)} files that have {settings.target}"
+        proposal.findings.append(Finding("left out", ", ".join(sorted(short)), "certain", why))
+    return proposal
+
+
+def agreement(many: Many) -> str:
+    """How many of the series, which have been read, can be used, and why the others cannot."""
+    good = len(many.names) - len(many.left_out)
+    lines = [f"{good} of {len(many.names)} files are read by this section."]
+    lines += [f"  {name}: {reason}" for name, reason in many.left_out.items()]
+    if many.left_out:
+        lines.append("Say what differs in them in ingest.overrides, or set ingest.broken to leave_out.")
+    lines += [f"  {name}: {remark}" for name, of_name in many.remarks.items() for remark in of_name]
+    return "\n".join(lines)
 
 
 # --- time
@@ -545,17 +579,21 @@ def _zone_of_stamps(
 
 
 def bring_in(paths: Sequence[Path], raw: Path) -> str | list[str]:
-    """Copy the files into the folder ``raw``, unless they lie there; give their names as ``ingest.source`` has them.
+    """Copy the files, or a folder, into the folder ``raw``, unless they lie there; give ``ingest.source``'s names.
 
     Raises :class:`InputError` where a file of that name and another content is there already.
     """
     names = [re.sub(r"[^\w .,+()-]", "_", path.name) for path in paths]
     for path, name in zip(paths, names, strict=True):
         goal = raw / name
-        if names.count(name) > 1 or (goal.exists() and sha256(goal) != sha256(path)):
+        if names.count(name) > 1 or (goal.exists() and not same_content(goal, path)):
             raise InputError(f"{goal} would hold two files, one of them {path}: rename that one, or remove the old one")
     for path, name in zip(paths, names, strict=True):
-        if not (raw / name).exists():
+        if (raw / name).exists():
+            continue
+        if path.is_dir():
+            shutil.copytree(path, raw / name)
+        else:
             with replacing(raw / name) as draft:
                 shutil.copyfile(path, draft)
     return names[0] if len(names) == 1 else names

@@ -33,9 +33,9 @@ def located(source: str | Sequence[str], raw_folder: Path) -> list[Path]:
         elif raw_folder.resolve() not in path.resolve().parents:
             log.warning("%s lies outside %s: DVC will not notice when it changes", path, raw_folder)
         if set(path.name) & set("*?[") and not path.exists():
-            found += [table for one in _fitting(path) for table in _tables_of(one)]
+            found += [table for one in _fitting(path) for table in tables_of(one)]
         else:
-            found += _tables_of(path)
+            found += tables_of(path)
     if len(found) > len(set(found)):
         twice = sorted({str(path) for path in found if found.count(path) > 1})
         raise InputError(f"ingest.source names a file twice: {named(twice)}")
@@ -92,7 +92,7 @@ def _fitting(pattern: Path) -> list[Path]:
     return fitting
 
 
-def _tables_of(path: Path) -> list[Path]:
+def tables_of(path: Path) -> list[Path]:
     """``path``, or the tables in it where it is a folder or a zip file."""
     if path.is_dir():
         inside = [one for one in path.rglob("*") if one.is_file()]

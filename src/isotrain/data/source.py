@@ -266,15 +266,31 @@ def about_of(path: Path, file: File, wanted: Mapping[str, str]) -> dict[str, str
 
     ``wanted``: name of a fact -> its key there. A value that reads as a number is one; ``None`` where there is none.
     """
-    if not wanted:
-        return {}
-    text = content_of(path, HEAD_BYTES).decode(_with_mark(file.encoding), errors="ignore")
-    said: dict[str, str] = {}
-    for line in text[: _heading(text, file, path)[1]].splitlines():
-        with contextlib.suppress(csv.Error):
-            key, *values = [*next(csv.reader([line], delimiter=file.separator, skipinitialspace=True), []), ""]
-            said.setdefault(key.lstrip("#").strip(), values[0].strip() if values else "")
+    said = _head_of(path, file)[0] if wanted else {}
     return {name: _fact(said.get(key.strip(), ""), file.decimal) for name, key in wanted.items()}
+
+
+def headings_of(path: Path, file: File) -> list[str]:
+    """The headings of a file; none where it has no such heading."""
+    return _head_of(path, file)[1]
+
+
+def _head_of(path: Path, file: File) -> tuple[dict[str, str], list[str]]:
+    """What the lines before the heading say, key and value, and the headings."""
+    text = content_of(path, HEAD_BYTES).decode(_with_mark(file.encoding), errors="ignore")
+    start = _heading(text, file, path)[1]
+    said: dict[str, str] = {}
+    for line in text[:start].splitlines():
+        key, *values = [*_fields(line, file), ""]
+        said.setdefault(key.lstrip("#").strip(), values[0] if values else "")
+    return said, _fields(text[start:].splitlines()[0] if text[start:] else "", file)
+
+
+def _fields(line: str, file: File) -> list[str]:
+    with contextlib.suppress(csv.Error):
+        rows = csv.reader([line], delimiter=file.separator, skipinitialspace=True)
+        return [field.strip() for field in next(rows, [])]
+    return []
 
 
 def _fact(text: str, decimal: str) -> str | float | None:

@@ -27,8 +27,8 @@ ODD = "These do not look like the others. They are in, as they are:"
 CSS = """
 body { margin: 1.5rem; color: #1d2125; font: 15px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0 0 .4em; } p, ul { max-width: 60rem; margin: .5em 0; } li { margin: .2em 0; }
-.out { border-left: 4px solid #d55e00; background: #fdf3ec; padding: .3em 1em; }
-.odd { border-left: 4px solid #e69f00; background: #fdf8ec; padding: .3em 1em; }
+.out { border-left: 4px solid #d55e00; background: #fdf3ec; padding: .3em 1em; margin: .6em 0; }
+.odd { border-left: 4px solid #e69f00; background: #fdf8ec; padding: .3em 1em; margin: .6em 0; }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; margin-top: 1em; }
 th, td { padding: .15em .6em; border-bottom: 1px solid #e6e9eb; white-space: nowrap; text-align: right; }
 th { position: sticky; top: 0; background: #fff; border-bottom: 2px solid #b9c0c5; vertical-align: bottom; }
