@@ -6,7 +6,7 @@ grow with the window's length. Many series lie one after the other in the same a
 between two of them, so that an index means the same wherever it is used and no window reaches from one into the next.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -430,8 +430,8 @@ def known_ahead(meta: Meta, leave_out: Sequence[str] = ()) -> list[str]:
     return [about["name"] for about in weather if about.get("ahead")]
 
 
-def ahead_words(of: Provenance | Meta) -> str:
-    """What of a series, or of many, is taken for known at the hours forecast, to be said wherever an error or a forecast is shown.
+def ahead_words(of: Mapping[str, Any]) -> str:
+    """What of a series or of many (:class:`Facts` or :class:`Meta`) is taken for known at the hours forecast, to be said wherever an error or a forecast is shown.
 
     Such as ``perfect weather forecast (AirTemp, Global_Solar_Flux); known ahead: Price``; empty if nothing is.
     """
