@@ -3,7 +3,7 @@
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypedDict
 
@@ -109,6 +109,12 @@ def read_forecasts(folder: Path, part: str = "test") -> Forecasts:
     if forecasts.truth.shape != forecasts.prediction.shape or len(np.unique(forecasts.origins)) < len(order):
         raise InputError(f"{path}: prediction and truth differ in shape, or an origin occurs twice")
     return forecasts
+
+
+def of_series(forecasts: Forecasts, windows: Windows, index: int) -> Forecasts:
+    """Those of the series ``index`` of ``windows`` alone; the origins stay rows of the arrays of all."""
+    own = windows.series_at(forecasts.origins - 1) == index
+    return Forecasts(*(getattr(forecasts, field.name)[own] for field in fields(Forecasts)))
 
 
 def mean_forecast(members: Sequence[Forecasts]) -> Forecasts:
