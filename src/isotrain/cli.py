@@ -55,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
         "--csv",
         type=Path,
         help="recent history, in the form of the training file, and after it what is known ahead of the hours to be "
-        "forecast, if the forecaster reads any (default: the series of the study); a folder or a zip file: each file in "
-        "it is the series that it is called after",
+        "forecast, if the forecaster reads any (default: the series of the study); a folder or a zip file: each file is "
+        "the series that it is called after",
     )
     forecast.add_argument("--series", metavar="NAME", help=f"{OF_MANY} (default: what the file is called, else all)")
     forecast.add_argument("--out", type=_file, required=True, help="the CSV to write: a row an hour, kW")
@@ -265,8 +265,8 @@ def _tables(bundle: "Bundle", csv: Path | None, series: str | None) -> "dict[str
         raise InputError(f"there is no series in {tidy}: run `make reproduce` first, or name a file with --csv")
     found = folders(tidy)
     if len(bundle.names) == 1:  # of a study of one series whatever it is called
-        series, known = bundle.names[0], {bundle.names[0]: one for one in found.values()}
-        found = known if len(found) == 1 else found
+        series = bundle.names[0]
+        found = dict(zip([series], found.values(), strict=True)) if len(found) == 1 else found
     if series and series not in found:
         raise InputError(f"the study in {tidy} has no series {series}: name a file of it with --csv")
     wanted = [series] if series else [*found]

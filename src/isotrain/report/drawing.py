@@ -102,8 +102,10 @@ def colours(roles: Mapping[str, str]) -> dict[str, str]:
 
 
 def titled(run: Learnt, title: str) -> str:
-    """``title``, marked if the series that ``run`` learnt is not a measured one, and with what was known ahead."""
+    """``title``, marked if the series that ``run`` learnt is not a measured one, with how many there are if there are
+    several, and with what was known ahead."""
     marked = f"SIMULATED series: {title}" if run.data["simulated"] else title
+    marked += f", {run.data['series']} series" if run.data.get("series", 1) > 1 else ""
     return with_words(marked, run.data.get("ahead", ""))
 
 
