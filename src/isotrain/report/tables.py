@@ -107,7 +107,7 @@ def series_table(shown: Sequence[Entry], covered: Sequence[Coverage], windows: W
         cells = [cell(name), *([cell(category[name])] if category else [])]
         cells += [kilowatts(scales[name]), kilowatts(first.by_series[name]["mae"])]
         cells += [kilowatts(e.by_series[name]["relative"]) if name in e.by_series else "–" for e in shown]
-        rows.append(cells + [_percent(inside[name]["test"])] * bool(inside))
+        rows.append(cells + ([_percent(inside[name]["test"])] if inside else []))
     return table(head, rows, left=(0, 1) if category else (0,))
 
 
