@@ -16,6 +16,7 @@ from isotrain.baselines import RESTORED, file_of
 from isotrain.compare.comparison import Comparison, Method, seconds_to_target
 from isotrain.compare.results import Baseline, Run
 from isotrain.compare.statistics import Interval, mae_difference, week_of
+from isotrain.data.locate import named
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.forecast.bundle import PUBLISHED, publish
@@ -394,14 +395,16 @@ def _coverage(name: str, folders: Sequence[Path], windows: Windows, share: float
     for index, one in enumerate(windows.series):
         try:
             held = _held(of_series(seen, windows, index), of_series(test, windows, index), windows, share)
-        except InputError as problem:
+        except InputError:  # too few validation errors
             if not several:
                 raise
-            log.warning("intervals of %s: %s has none: %s", name, one["name"], problem)
             by_series[one["name"]] = {"validation": None, "test": None}
             continue
         found.append(held)
         by_series[one["name"]] = {part: coverage_of(*held[part])["all"] for part in ("validation", "test")}
+    if without := [one for one, shares in by_series.items() if shares["validation"] is None]:
+        few = "too few validation errors for intervals"
+        log.warning("%s: %d of %d series have %s: %s", name, len(without), len(by_series), few, named(without))
     if not found:
         raise InputError(f"no series has enough validation errors for intervals of coverage {share:g}")
     parts = {

@@ -110,8 +110,8 @@ def titled(run: Learnt, title: str) -> str:
 
 
 def with_words(title: str, ahead: str) -> str:
-    """``title`` and in a line below it what :func:`isotrain.data.windows.ahead_words` says, if that is anything."""
-    return "\n".join([title, *textwrap.wrap(ahead, 90)])
+    """``title``, in lines that fit, and below it what :func:`isotrain.data.windows.ahead_words` says, if that is anything."""
+    return "\n".join([*textwrap.wrap(title, 68), *textwrap.wrap(ahead, 90)])
 
 
 def seconds_axis(axes: Axes) -> None:

@@ -302,11 +302,11 @@ def error_by_series(comparison: Comparison, shown: Sequence[Entry]) -> Figure | 
     names = sorted(shown[0].by_series, key=lambda name: shown[0].by_series[name]["relative"])
     height = 1.4 + 0.18 * len(names) if len(names) <= NAMED else 6.0
     figure, grid = new_figure(8.4, max(height, 2.4), titled(comparison.runs[0], "Test error by series"))
-    axes, colour = grid[0, 0], _colours(comparison)
+    axes = grid[0, 0]
     for number, entry in reversed([*enumerate(shown)]):
         points = [(entry.by_series[name]["relative"], row) for row, name in enumerate(names) if name in entry.by_series]
-        of_method = {"color": colour.get(entry.name, PALETTE[1]), "marker": "o", "zorder": 4}
-        style = of_method if number == 0 else {"color": GREY, "marker": "d" if entry.kind == "baseline" else "x"}
+        baseline = {"color": GREY, "marker": "d"}
+        style = baseline if entry.kind == "baseline" else {"color": PALETTE[number], "marker": "ox"[number]}
         axes.scatter(*zip(*points, strict=True), s=26, label=entry.name, **style)
     if len(names) <= NAMED:
         axes.set_yticks(range(len(names)), names)
@@ -376,8 +376,7 @@ def forecasts(comparison: Comparison, windows: Windows | None = None) -> Figure 
     weeks = chosen_weeks(next(iter(series.values())))
     if not weeks:
         return None
-    title = "24-hour forecasts, one a day, and the truth"
-    title = titled(comparison.runs[0], f"{title}: {of}" if of else title)
+    title = titled(comparison.runs[0], f"24-hour forecasts, one a day, and the truth{of and ': '}{of}")
     figure, grid = new_figure(8.4, 0.8 + 2.2 * len(weeks), title, len(weeks))
     colour = _colours(comparison)
     for (title, week), axes in zip(weeks, grid[:, 0], strict=True):

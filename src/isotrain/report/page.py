@@ -13,6 +13,7 @@ from isotrain.compare.accuracy import AVERAGE, Best, Coverage, Entry, categories
 from isotrain.compare.comparison import Comparison, Settings
 from isotrain.compare.results import Baseline, Run, check_comparable
 from isotrain.compare.statistics import Interval
+from isotrain.data.locate import named
 from isotrain.data.windows import Windows, flagged_line
 from isotrain.errors import InputError
 from isotrain.files import write_json, write_text
@@ -311,6 +312,8 @@ def _series(
     which = f"The {most} worst of {count} series" if most and most < count else f"All {count} series, the worst first"
     reading = f"{which}, by the relative error of {cell(shown[0].name)}."
     reading += " All stand in tradeoff.html and tradeoff.json." if most and most < count else ""
+    if without := [one["name"] for one in windows.series if one["name"] not in shown[0].by_series]:
+        reading += f" No hour of the test part can be scored of {cell(named(without))}."
     if any(row.by_series for row in covered):
         reading += (
             " The last column: the share of its test hours inside the interval that its own validation errors give."

@@ -82,7 +82,7 @@ def accuracy_table(accuracy: Sequence[Entry], against: str | None) -> str:
     for e in accuracy:
         cells = [cell(e.name), _count(e.seeds), _count(e.parameters), seconds(e.seconds)]
         cells += [error(value) for value in (e.val_mae, e.test_mae, e.test_rmse)]
-        cells += [error(e.relative)] * several
+        cells += [relative(e.relative)] * several
         if against:
             cells += [seconds(e.to_reference), _signed(e.difference)] + [_signed(e.relative_difference)] * several
         rows.append(cells)
@@ -106,7 +106,7 @@ def series_table(shown: Sequence[Entry], covered: Sequence[Coverage], windows: W
     for name in sorted(first.by_series, key=lambda name: -first.by_series[name]["relative"])[:most]:
         cells = [cell(name), *([cell(category[name])] if category else [])]
         cells += [kilowatts(scales[name]), kilowatts(first.by_series[name]["mae"])]
-        cells += [kilowatts(e.by_series[name]["relative"]) if name in e.by_series else "–" for e in shown]
+        cells += [f"{e.by_series[name]['relative']:.3f}" if name in e.by_series else "–" for e in shown]
         rows.append(cells + ([_percent(inside[name]["test"])] if inside else []))
     return table(head, rows, left=(0, 1) if category else (0,))
 
@@ -116,7 +116,7 @@ def category_table(accuracy: Sequence[Entry], windows: Windows) -> str:
     found = categories(windows)
     head = ["relative test MAE, in", *(f"{cell(category)} ({len(names)})" for category, names in found.items())]
     rows = [
-        [cell(e.name), *(kilowatts(e.by_category[c]["relative"]) if c in e.by_category else "–" for c in found)]
+        [cell(e.name), *(f"{e.by_category[c]['relative']:.3f}" if c in e.by_category else "–" for c in found)]
         for e in accuracy
         if e.by_category and e.kind != "ensemble"
     ]
@@ -179,6 +179,11 @@ def cell(text: str) -> str:
 def error(value: Interval | None) -> str:
     """kW or a ratio of errors with two decimals, ``diverged`` where the median fit did."""
     return _bracketed(value, kilowatts, "diverged")
+
+
+def relative(value: Interval | None) -> str:
+    """An error in standard deviations of its series, ``diverged`` where the median fit did."""
+    return _bracketed(value, "{:.3f}".format, "diverged")
 
 
 def kilowatts(number: float) -> str:
