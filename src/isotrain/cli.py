@@ -55,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
         "--csv",
         type=Path,
         help="recent history, in the form of the training file, and after it what is known ahead of the hours to be "
-        "forecast, if the forecaster reads any (default: the series of the study); a folder or a zip file: each file is "
-        "the series that it is called after",
+        "forecast, if the forecaster reads any (default: the series of the study); of a folder or a zip file each file "
+        "is the series that it is called after",
     )
     forecast.add_argument("--series", metavar="NAME", help=f"{OF_MANY} (default: what the file is called, else all)")
     forecast.add_argument("--out", type=_file, required=True, help="the CSV to write: a row an hour, kW")

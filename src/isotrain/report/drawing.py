@@ -110,7 +110,7 @@ def titled(run: Learnt, title: str) -> str:
 
 
 def with_words(title: str, ahead: str) -> str:
-    """``title``, in lines that fit, and below it what :func:`isotrain.data.windows.ahead_words` says, if that is anything."""
+    """``title``, in lines that fit, and below it what :func:`isotrain.data.windows.ahead_words` says, if anything."""
     return "\n".join([*textwrap.wrap(title, 68), *textwrap.wrap(ahead, 90)])
 
 

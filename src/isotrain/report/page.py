@@ -285,8 +285,9 @@ def _accuracy(comparison: Comparison, accuracy: Sequence[Entry]) -> list[str]:
         "those of all its seeds. Forecasts refitted on the validation part have no validation error (–)."
     )
     if against:
+        pairs = "The last two columns pair" if any(e.relative for e in accuracy) else "The last column pairs"
         reading += (
-            f" The last column pairs each forecast with `{against}` on the same hours ({percent} week-block bootstrap; "
+            f" {pairs} each forecast with `{against}` on the same hours ({percent} week-block bootstrap; "
             "bold: the interval excludes 0)."
         )
     return [

@@ -303,8 +303,8 @@ def log_series(run: Run, note: str, by_series: Mapping[str, "Errors"]) -> None:
     middle, best, worst = ranked[len(ranked) // 2], ranked[-1], ranked[0]
     low, half, high = (f"{by_series[name]['relative']:.3f}" for name in (best, middle, worst))
     text = (
-        f"Test MAE of a series, in its own standard deviation: {half} in the middle, {low} ({best}) to {high} ({worst}). "
-        "Every series: *Artifacts*, by_series.json and by_series.png."
+        f"Test MAE of a series, in its own standard deviation: {half} in the middle, {low} ({best}) to {high} "
+        f"({worst}). Every series: *Artifacts*, by_series.json and by_series.png."
     )
     run.tags({ABOUT: f"{note}\n\n{text}", "mlflow.loggedArtifacts": '[{"path": "by_series.json", "type": "table"}]'})
 
