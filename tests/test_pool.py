@@ -9,7 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from dvc.utils.hydra import apply_overrides
+from mlflow.tracking import MlflowClient
 from tests.search.real_study import job, tiny_place
+from tests.test_end_to_end import QUICK, fresh, run
 from tests.test_training import small
 
 from isotrain import cli
@@ -160,14 +163,14 @@ def test_a_run_has_a_table_of_its_series_and_no_metric_of_one(study: Path) -> No
     pending = {json.loads(path.read_text())["name"]: path.parent for path in study.glob("pending_runs/*/run.json")}
     result = json.loads((study / "runs" / "tuned-0" / "result.json").read_text())
     for name, by_series in {"tuned-0": result["by_series"], "ridge": None}.items():
-        run = json.loads((pending[name] / "run.json").read_text())
-        assert run["tags"]["data.series"] == "3" and "3 series." in run["tags"]["mlflow.note.content"]
-        assert not [metric for metric, *_ in run["metrics"] if "building" in metric]
-        assert "final/test_relative" in {metric for metric, *_ in run["metrics"]}
+        one = json.loads((pending[name] / "run.json").read_text())
+        assert one["tags"]["data.series"] == "3" and "on 3 series." in one["tags"]["mlflow.note.content"]
+        assert not [metric for metric, *_ in one["metrics"] if "building" in metric]
+        assert "final/test_relative" in {metric for metric, *_ in one["metrics"]}
         table = json.loads((pending[name] / "artifacts" / "by_series.json").read_text())
         frame = pd.DataFrame(table["data"], columns=table["columns"]).set_index("series")
         assert set(frame.index) == set(NAMES) and frame["relative"].is_monotonic_decreasing
-        assert frame.index[0] in run["tags"]["mlflow.note.content"]
+        assert frame.index[0] in one["tags"]["mlflow.note.content"]
         assert (pending[name] / "artifacts" / "by_series.png").read_bytes().startswith(b"\x89PNG")
         for series in NAMES if by_series else []:
             assert frame.loc[series, "mae"] == pytest.approx(by_series[series]["mae"], rel=1e-3)
@@ -248,6 +251,26 @@ def test_the_logged_model_takes_a_column_that_says_of_which_series_a_row_is(
         np.testing.assert_allclose(got["high_kw"], whole.loc[name, "high_kw"], rtol=1e-3, atol=2e-3)
     with pytest.raises(InputError, match="no column 'series'"):
         model.predict(None, examples["building-001"])
+
+
+# everything in a row
+
+
+@pytest.mark.slow
+def test_the_pipeline_runs_on_many_buildings(tmp_path: Path) -> None:
+    project = fresh(tmp_path / "project")
+    many = {"ingest.series": "each", "ingest.simulated.series": 3, "compare.methods": "[tuned]"}
+    changes = QUICK | many | {"compare.baselines": "[same-hour-last-week,ridge]", "compare.against": "ridge"}
+    apply_overrides(project / "params.yaml", [f"{path}={value}" for path, value in changes.items()])
+    assert "report: reports/tradeoff.html" in run(project, "dvc", "repro")
+    report = json.loads((project / "reports" / "tradeoff.json").read_text())
+    assert report["data"]["series"] == 3 and report["data"]["rows"] == 3 * QUICK["ingest.simulated.hours"]
+    assert {name for one in report["accuracy"]["forecasts"] for name in one["by_series"]} == set(NAMES)
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("isotrain").experiment_id], "tags.`data.series` = '3'")
+    assert {found.info.run_name for found in runs} == {"tuned-0", "ridge", "same-hour-last-week"}
+    run(project, "isotrain", "forecast", "--out", "forecasts.csv")  # of the published forecaster
+    assert list(pd.read_csv(project / "forecasts.csv")["series"].unique()) == NAMES
 
 
 # the search

@@ -294,7 +294,7 @@ def log_series(run: Run, note: str, by_series: Mapping[str, "Errors"]) -> None:
     if not by_series:
         return
     ranked = sorted(by_series, key=lambda name: -by_series[name]["relative"])
-    keys = list(by_series[ranked[0]])
+    keys = ["relative", "mae", "rmse", "mase"]
     table = {"columns": ["series", *keys], "data": [[name, *_errors(by_series[name], keys)] for name in ranked]}
     with tempfile.TemporaryDirectory() as scratch:
         write_json(Path(scratch) / "by_series.json", table)
@@ -333,7 +333,8 @@ def noted(about: str, series: "Meta") -> str:
     from isotrain.data.windows import ahead_words  # numpy, which whoever has a series has imported; a sender need not
 
     ahead, count = ahead_words(series), len(series["series"])
-    return " ".join([about] + [f"{count} series."] * (count > 1) + [f"With {ahead}."] * bool(ahead))
+    more = [f"Learnt and scored on {count} series"] * (count > 1) + [f"With {ahead}"] * bool(ahead)
+    return ". ".join([about.rstrip("."), *more]) + "." if more else about
 
 
 def series_tags(meta: "Meta") -> dict[str, str]:
