@@ -261,7 +261,7 @@ def test_the_pipeline_runs_on_many_buildings(tmp_path: Path) -> None:
     project = fresh(tmp_path / "project")
     many = {"ingest.series": "each", "ingest.simulated.series": 3, "compare.methods": "[tuned]"}
     changes = QUICK | many | {"compare.baselines": "[same-hour-last-week,ridge]", "compare.against": "ridge"}
-    apply_overrides(project / "params.yaml", [f"{path}={value}" for path, value in changes.items()])
+    apply_overrides(project / "params.yaml", [f"++{path}={value}" for path, value in changes.items()])
     assert "report: reports/tradeoff.html" in run(project, "dvc", "repro")
     report = json.loads((project / "reports" / "tradeoff.json").read_text())
     assert report["data"]["series"] == 3 and report["data"]["rows"] == 3 * QUICK["ingest.simulated.hours"]
