@@ -117,6 +117,7 @@ class OfSeries(TypedDict):
     """What is known of one of the series, and where it lies in the arrays."""
 
     name: str
+    number: int  # its place among those that were trained together; -1: it was not among them
     about: dict[str, str | float | None]  # facts that do not change, such as category and floor area
     source: str  # the file's name, or "simulated"
     sha256: str  # of the file, or of the simulated values
@@ -152,8 +153,9 @@ class Meta(TypedDict):
 class Windows:
     """One series or many, ready for forecasting; docs/features.md lists the columns.
 
-    ``n`` rows: the hours of all series and the K empty rows between two of them, with K leads (the horizon). Row t of ``inputs``, ``origin``, ``recent``, ``level`` and ``spread`` is known at the end of hour t, so an
-    origin o reads row o - 1. Row f of ``ahead`` and ``lags`` is known at *every* origin that has f among its
+    ``n`` rows: the hours of all series and the K empty rows between two of them, with K leads (the horizon). Row t of
+    ``inputs``, ``origin``, ``recent``, ``level`` and ``spread`` is known at the end of hour t, so an origin o reads row
+    o - 1. Row f of ``ahead`` and ``lags`` is known at *every* origin that has f among its
     targets. After the series' end the columns of group ``known_ahead`` repeat its last value, unless the future was
     given (:func:`.windowing.apply_statistics`): no origin of any part reaches those rows.
     ``meta["columns"][array]`` describes the columns of an array; the ``reach`` of one is the number of hours before
@@ -202,6 +204,12 @@ class Windows:
         """(m,): the standard deviation (kW) of each origin's series over its training part."""
         scales = np.array([one["statistics"]["scale"] for one in self.series], np.float32)
         found: Floats = scales[self.series_at(origins - 1)]
+        return found
+
+    def number_at(self, origins: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(m,): the number of each origin's series among those that were trained together."""
+        numbers = np.array([one["number"] for one in self.series])
+        found: NDArray[np.int64] = numbers[self.series_at(origins - 1)]
         return found
 
     def mase_scale_at(self, origins: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -336,7 +344,8 @@ def save_all(made: Iterable[Windows], folder: str | Path, rows: Sequence[int] | 
                     draft[first + len(array) : first + len(array) + horizon] = array[-1]
             for one in windows.series:
                 origins = {part: [bound + first for bound in bounds] for part, bounds in one["origins"].items()}
-                meta["series"].append({**one, "first": one["first"] + first, "origins": origins})
+                number = len(meta["series"])
+                meta["series"].append({**one, "number": number, "first": one["first"] + first, "origins": origins})
             first += rows_of_all([one["rows"] for one in windows.series], horizon) + horizon
         assert meta is not None, "there is no series"
         if len(meta["series"]) > 1 and rows is not None:
@@ -432,9 +441,9 @@ def known_ahead(meta: Meta, leave_out: Sequence[str] = ()) -> list[str]:
 
 
 def ahead_words(of: Mapping[str, Any]) -> str:
-    """What of a series or of many (:class:`Facts` or :class:`Meta`) is taken for known at the hours forecast, to be said wherever an error or a forecast is shown.
+    """What of a series or of many (:class:`Facts` or :class:`Meta`) is taken for known at the hours forecast.
 
-    Such as ``perfect weather forecast (AirTemp, Global_Solar_Flux); known ahead: Price``; empty if nothing is.
+    To be said wherever an error or a forecast is shown, such as ``perfect weather forecast (AirTemp, Global_Solar_Flux); known ahead: Price``; empty if nothing is.
     """
     columns = (of["series"][0] if "series" in of else of)["ingest"].get("columns", {})
     perfect, known = (

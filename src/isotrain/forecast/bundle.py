@@ -26,7 +26,7 @@ from isotrain.errors import InputError
 from isotrain.files import checksum, read_json, read_sealed, reading, replacing, sha256, write_json, write_sealed
 from isotrain.forecast.forecasts import Forecasts
 from isotrain.forecast.intervals import Intervals, calibrate, working_hours
-from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.network import Forecaster, Series, for_one_series
 
 FORMAT = 4  # of forecaster.json, as it is written
 FORMATS = (4,)  # that are read; older ones know one series only
@@ -186,12 +186,19 @@ class Bundle:
             raise InputError(f"{self.folder} was not trained on {name} but on {_listed(self.meta)}: name one of these")
         index = self.names.index(name)
         one = self.meta["series"][index]
-        meta: Meta = {**self.meta, "source": one["source"], "rows": one["rows"], "sha256": one["sha256"], "series": [one]}
+        meta: Meta = {
+            **self.meta,
+            "source": one["source"],
+            "rows": one["rows"],
+            "sha256": one["sha256"],
+            "series": [one],
+        }
         alone = replace(
             self,
             meta=meta,
             ingest=_what_is_read(Ingest.model_validate(one["ingest"])),
             load_ranges=[self.load_ranges[index]],
+            weights=for_one_series(self.weights, index),
         )
         if self.residuals is None or self.working is None or self.of is None:
             return alone
@@ -251,7 +258,9 @@ class Bundle:
         if mine != theirs:
             raise InputError(f"{other.folder} forecasts {theirs}, {self.folder} {mine}: name one that forecasts {mine}")
         if self.names != other.names:
-            raise InputError(f"{other.folder} was trained on {_listed(other.meta)}, {self.folder} on {_listed(self.meta)}")
+            raise InputError(
+                f"{other.folder} was trained on {_listed(other.meta)}, {self.folder} on {_listed(self.meta)}"
+            )
         return replace(self, residuals=other.residuals, working=other.working, of=other.of)
 
     def intervals(self, coverage: float) -> Intervals | None:

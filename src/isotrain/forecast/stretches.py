@@ -7,7 +7,7 @@ origins in a longer stretch, all after a warm-up of ``history`` hours. Everythin
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -111,8 +111,8 @@ def cover(origins: Tensor, regime: str, history: int, batch_hours: int = 12_000)
     length = history + (many - 1) * stride
     breaks = (origins[1:] - origins[:-1] != stride).nonzero().flatten() + 1
     bounds = [0, *breaks.tolist(), n]
-    first = torch.cat([torch.arange(begin, end, many) for begin, end in zip(bounds, bounds[1:], strict=False)])
-    last = torch.cat([torch.arange(begin + many, end + many, many).clamp(max=end) for begin, end in zip(bounds, bounds[1:], strict=False)])
+    first = torch.cat([torch.arange(begin, end, many) for begin, end in pairwise(bounds)])
+    last = torch.cat([torch.arange(begin + many, end + many, many).clamp(max=end) for begin, end in pairwise(bounds)])
     position = first[:, None] + torch.arange(many)
     position[position >= last[:, None]] = -1
     start = origins[first] - history
