@@ -264,8 +264,8 @@ def page(record: dict[str, Any], words: dict[str, str]) -> str:
         "## The published table",
         "",
         "A public study of 42 buildings of this data set (repository `danbujoreanu/building-energy-load-forecast`), "
-        f"{LEAD} h ahead with the weather of the target hour known, gives in kWh: {published}. Our 36 buildings are not "
-        "quite its 42, so a row above is compared with the rows above, and only roughly with these.",
+        f"{LEAD} h ahead with the weather of the target hour known, gives in kWh: {published}. Our 36 buildings are "
+        "not quite its 42, so a row above is compared with the rows above, and only roughly with these.",
         "",
     ]
     return "\n".join(lines)

@@ -443,7 +443,8 @@ def known_ahead(meta: Meta, leave_out: Sequence[str] = ()) -> list[str]:
 def ahead_words(of: Mapping[str, Any]) -> str:
     """What of a series or of many (:class:`Facts` or :class:`Meta`) is taken for known at the hours forecast.
 
-    To be said wherever an error or a forecast is shown, such as ``perfect weather forecast (AirTemp, Global_Solar_Flux); known ahead: Price``; empty if nothing is.
+    To be said wherever an error or a forecast is shown, such as ``perfect weather forecast (AirTemp,
+    Global_Solar_Flux); known ahead: Price``; empty if nothing is.
     """
     columns = (of["series"][0] if "series" in of else of)["ingest"].get("columns", {})
     perfect, known = (
