@@ -205,6 +205,11 @@ class Bundle:
         own = np.flatnonzero(self.of == index)
         return replace(alone, residuals=self.residuals[own], working=self.working[own], of=np.zeros_like(own))
 
+    def of_file(self, path: Path) -> "Bundle":
+        """The same forecaster for the series that the file ``path`` is called after, or for its one series, whatever
+        the file is called; else :class:`InputError`."""
+        return self if len(self.names) == 1 else self.only(path.stem)
+
     @property
     def reads(self) -> dict[str, Any]:
         """Which features it reads: those of the network; with a baseline any."""

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from isotrain.config import Settings, check_device, check_isolation, decisive
-from isotrain.data.windows import Windows, ahead_words, data_key
+from isotrain.data.windows import Windows, data_key
 from isotrain.errors import InputError
 from isotrain.files import write_json
 from isotrain.forecast.bundle import write_bundle
@@ -26,7 +26,7 @@ from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
 from isotrain.training.fits import Allowed, fit_key
 from isotrain.training.machine import alone, commit, hardware, machine_seconds
 from isotrain.training.result import Result, log_result, scored, timed
-from isotrain.training.tracking import ABOUT, CURVE, FIT, SERIES, Run, noted, series_tags, tracked
+from isotrain.training.tracking import ABOUT, CURVE, FIT, Run, learnt, log_series, noted, series_tags, tracked
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to pass on
 warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning")  # Lightning's own to mend
@@ -71,6 +71,7 @@ def fit(settings: Settings, seed: int, windows: Windows, out: str | Path, budget
         with alone():
             result = _train(job, loop, run)
         log_result(run, result)
+        log_series(run, noted(settings.about, windows.meta), result["by_series"])
         run.artifacts(job.out)
     return result
 
@@ -233,10 +234,7 @@ def _train(job: Fit, loop: Loop, run: Run) -> Result:
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "key": fit_key(s, job.seed, data_key(job.windows.meta)),
-        "data": {
-            **{key: value for key, value in job.windows.meta.items() if key in SERIES},
-            "ahead": ahead_words(job.windows.meta),
-        },
+        "data": learnt(job.windows.meta),
         "hardware": hardware(),
         "params": decisive(s),
         "parameters": sum(p.numel() for p in module.parameters()),
