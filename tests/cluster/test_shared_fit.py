@@ -102,7 +102,7 @@ def weights_at_start(settings: Settings, windows: Windows) -> dict[str, torch.Te
 
 def test_a_dead_task_ends_the_job_which_goes_on_when_sent_again(slurm: Slurm, study: Path) -> None:
     params = yaml.safe_load((study / "params.yaml").read_text())
-    params["training"] |= {"steps": 1200, "validate_every": 20}
+    params["training"] |= {"steps": 600, "validate_every": 20}
     write(study, params)
     command = train("native", "3")
     job = subprocess.Popen(command, env=environment(slurm), stderr=subprocess.PIPE, text=True)
@@ -118,7 +118,7 @@ def test_a_dead_task_ends_the_job_which_goes_on_when_sent_again(slurm: Slurm, st
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("resuming from runs") == 2, again.stderr
     history = read_json(folder / "result.json")["history"]
-    assert [row["step"] for row in history] == list(range(20, 1201, 20))
+    assert [row["step"] for row in history] == list(range(20, 601, 20))
 
 
 def fit_of(rank: int) -> int:
