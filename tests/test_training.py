@@ -432,6 +432,19 @@ def test_a_fit_for_several_processes_is_refused_without_srun(windows: Windows, t
         fit(small("native", runtime__processes=2), 0, windows, tmp_path)
 
 
+@pytest.mark.parametrize(("method", "name"), [("hours-4", "renew"), ("autonomous-75", "remember")])
+def test_states_of_more_hours_than_the_memory_holds_are_refused(
+    method: str, name: str, windows: Windows, tmp_path: Path
+) -> None:
+    one = windows.series[0]
+    later = {part: [bound + 10**12 * (part != "train") for bound in bounds] for part, bounds in one["origins"].items()}
+    later["train"] = [one["origins"]["train"][0], 10**12]
+    huge = dataclasses.replace(windows, meta={**windows.meta, "series": [{**one, "origins": later}]})
+    with pytest.raises(InputError, match=rf"isolation.{name} keeps the states of .* set isolation.{name} to"):
+        prepare(Fit(small(method), 0, huge, tmp_path))
+    prepare(Fit(small(method), 0, windows, tmp_path))
+
+
 def test_more_processes_than_stretches_are_refused(
     windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

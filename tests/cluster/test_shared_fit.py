@@ -37,7 +37,7 @@ OFTEN = {"every": 3}
 @pytest.fixture
 def study(tmp_path: Path, windows: Windows, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with params.yaml and the windows."""
-    windows.save(tmp_path / "windows")
+    windows.save(tmp_path / "data" / "windows")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, changes in SMALL.items():
         params[section] |= changes
@@ -56,9 +56,9 @@ def write(folder: Path, params: dict[str, Any], processes: int = 2) -> None:
 
 
 def train(*words: str, tasks: str = "--ntasks-per-node=2") -> list[str]:
-    """What a user would type."""
+    """What a user would type, for two tasks of one node."""
     return ["srun", "--nodes=1", tasks, "--mem=0", sys.executable, f"{ROOT}/pipelines/train.py",
-            "windows", "runs", "params.yaml", *words]  # fmt: skip
+            "data/windows", "results/runs", "params.yaml", *words]  # fmt: skip
 
 
 def environment(slurm: Slurm) -> dict[str, str]:
@@ -71,24 +71,28 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_two_tasks_train_what_one_process_trains(slurm: Slurm, study: Path, windows: Windows) -> None:
-    done = subprocess.run(train(), env=environment(slurm), capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    written = {path.name for path in (study / "runs" / "native-3").iterdir()}
+def test_two_nodes_train_what_one_process_trains(slurm: Slurm, study: Path, windows: Windows) -> None:
+    (study / "pipelines").symlink_to(ROOT / "pipelines")
+    place = [f"--export=ALL,ISOTRAIN_ENVIRONMENT={sys.prefix}", "--partition=main", "--mem=1000", "--time=10"]
+    job = slurm.submit(*place, ROOT / "cluster" / "train.sbatch", env=environment(slurm), cwd=study)
+    states = slurm.wait(job, 250)
+    said = (study / f"slurm-{job}.out").read_text()
+    assert set(states.values()) == {"COMPLETED"}, said
+    written = {path.name for path in (study / "results" / "runs" / "native-3").iterdir()}
     assert written == {"result.json", "forecasts.npz", "model.ckpt", "bundle.json"}
     runs = mlflow.search_runs(search_all_experiments=True)
     assert sorted(runs["tags.mlflow.runName"]) == sorted(f"{name}-3" for name in METHODS)  # the first task's alone
     for name in METHODS:
         settings = load("params.yaml", view=MethodsView, overrides={"runtime.processes": 1}).settings(name)
         alone = fit(settings, 3, windows, study / "alone" / name)
-        shared = read_json(study / "runs" / f"{name}-3" / "result.json")
+        shared = read_json(study / "results" / "runs" / f"{name}-3" / "result.json")
         left_out = [{key: row[key] for key in ("step", "share", "churn")} for row in alone["selections"]]
         assert left_out == [{key: row[key] for key in ("step", "share", "churn")} for row in shared["selections"]]
         assert bool(left_out) == (name != "native")
         for row, other in zip(alone["history"], shared["history"], strict=True):
             for key in ("val_mae", "train_loss"):
                 assert other[key] == pytest.approx(row[key], rel=1e-4), (name, key)  # type: ignore[literal-required]
-        mine, theirs = weights(study / "alone" / name), weights(study / "runs" / f"{name}-3")
+        mine, theirs = weights(study / "alone" / name), weights(study / "results" / "runs" / f"{name}-3")
         untrained = weights_at_start(settings, windows)
         for key, value in mine.items():
             moved = (value - untrained[key]).norm()
@@ -106,7 +110,7 @@ def test_a_dead_task_ends_the_job_which_goes_on_when_sent_again(slurm: Slurm, st
     write(study, params)
     command = train("native", "3")
     job = subprocess.Popen(command, env=environment(slurm), stderr=subprocess.PIPE, text=True)
-    folder = study / "runs" / "native-3"
+    folder = study / "results" / "runs" / "native-3"
     until(lambda: list(folder.glob("resume-*.ckpt")) or job.poll() is not None, 120)
     os.kill(fit_of(1), signal.SIGKILL)
     said = job.communicate(timeout=120)[1]

@@ -99,6 +99,7 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
     pl.seed_everything(job.seed, verbose=False)
     isolated = s.isolation
     remember = isolated is not None and (isolated.remember or isolated.renewed > 0)
+    _check_states(job)
     shape = s.model.model_dump(exclude={"inputs", "leave_out"})
     net = Forecaster(
         Series(job.windows, s.model.inputs, s.model.leave_out),
@@ -124,6 +125,29 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
         StopWhenDiverged(),
         *([isolation(job, isolated)] if isolated else []),
     ]
+
+
+def _check_states(job: Fit) -> None:
+    """:class:`InputError` if the states of a run over all series, which isolation keeps, exceed this machine's memory."""
+    isolated, model = job.settings.isolation, job.settings.model
+    if isolated is None or model.encoder != "lstm":
+        return
+    units = model.hidden * model.layers
+    if isolated.renewed:
+        name, off, kept = "renew", "0", 2.0 * units  # h and c
+    elif isolated.remember and (isolated.autonomous or (isolated.zone, isolated.mode) == ("layer", "exact")):
+        name, off, kept = "remember", "false", units * max(isolated.schedule(step / 100) for step in range(101))
+    else:
+        return
+    ranges = job.windows.ranges("train", job.trained_part)
+    copies = min(len(ranges), 2)  # those of each series, and then all of them one after the other
+    needed, there = 4 * copies * ranges[-1][1] * kept / 2**30, hardware()["memory_gb"]
+    if needed > there:
+        raise InputError(
+            f"isolation.{name} keeps the states of {model.layers} x {model.hidden} units over {ranges[-1][1]:,} hours, "
+            f"which takes {needed:.0f} GiB, and this machine has {there:.0f}: set isolation.{name} to {off}, so that "
+            "they are run in each stretch"
+        )
 
 
 def sampler(job: Fit) -> Sampler:
