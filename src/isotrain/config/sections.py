@@ -176,6 +176,7 @@ class Runtime(Section):
     fused_adam: bool
     pin_threads: bool  # one core a thread: else two of them now and then share one, and a step takes twice as long
     threads: int = Field(ge=0, le=4096)  # 0 = every core that this process may use
+    processes: int = Field(default=1, ge=1, le=4096)  # that share a fit; srun starts them
 
 
 BaselineName = Literal[

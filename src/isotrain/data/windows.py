@@ -6,12 +6,14 @@ grow with the window's length. Many series lie one after the other in the same a
 between two of them, so that an index means the same wherever it is used and no window reaches from one into the next.
 """
 
+import hashlib
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, BinaryIO, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -318,47 +320,65 @@ def save_all(made: Iterable[Windows], folder: str | Path, rows: Sequence[int] | 
     holds. Raises :class:`InputError` for series whose columns differ.
     """
     folder = Path(folder)
-    drafts: dict[str, NDArray[Any]] = {}
+    drafts: dict[str, _Draft] = {}
     meta: Meta | None = None
-    first = 0
+    first, lengths = 0, list(rows or ())
     with ExitStack() as stack:
         paths = {name: stack.enter_context(replacing(folder / f"{name}.npy")) for name in Windows.array_names()}
         for windows in made:
-            one = windows.series[0]
             assert len(windows.series) == 1 or rows is None, "series come one at a time"
+            horizon = windows.meta["horizon"]
             if meta is None:
                 meta = {**windows.meta, "series": []}
-                lengths = [one["rows"] for one in windows.series] if rows is None else rows
-                total, horizon = rows_of_all(lengths, meta["horizon"]), meta["horizon"]
+                lengths = lengths or [one["rows"] for one in windows.series]
                 for name, path in paths.items():
-                    array = getattr(windows, name)
+                    array, total = getattr(windows, name), rows_of_all(lengths, horizon)
                     shape = (total + (horizon if name in AHEAD else 0), *array.shape[1:])
-                    drafts[name] = np.lib.format.open_memmap(path, "w+", array.dtype, shape)
+                    drafts[name] = _Draft(stack.enter_context(path.open("wb")), array.dtype, shape)
             _check_alike(meta, windows.meta)
             for name, draft in drafts.items():
                 array = getattr(windows, name)
-                draft[first : first + len(array)] = array
-                if name == "truth":
-                    draft[first + len(array) : first + len(array) + horizon] = np.nan
-                elif name not in AHEAD:  # read where a window is padded, never scored
-                    draft[first + len(array) : first + len(array) + horizon] = array[-1]
+                if first and name not in AHEAD:  # the rows between two series are read where a window is padded
+                    draft.add(np.repeat(np.full_like(array[:1], np.nan) if name == "truth" else draft.last, horizon, 0))
+                draft.add(array)
             for one in windows.series:
                 origins = {part: [bound + first for bound in bounds] for part, bounds in one["origins"].items()}
                 number = len(meta["series"])
                 meta["series"].append({**one, "number": number, "first": one["first"] + first, "origins": origins})
             first += rows_of_all([one["rows"] for one in windows.series], horizon) + horizon
         assert meta is not None, "there is no series"
+        assert [one["rows"] for one in meta["series"]] == lengths, "a series has other hours than was said"
         if len(meta["series"]) > 1 and rows is not None:
             meta |= {
                 "source": f"{len(meta['series'])} series",
                 "rows": sum(one["rows"] for one in meta["series"]),
                 "sha256": sha256_text(" ".join(one["sha256"] for one in meta["series"])),
             }
-        for draft in drafts.values():
-            draft.flush()  # type: ignore[attr-defined]  # a memory map
-        of_arrays = {name: sha256(path) for name, path in paths.items()}
+        of_arrays = {name: draft.hash.hexdigest() for name, draft in drafts.items()}
     write_meta(folder / "windows.json", meta, of_arrays)
     return meta
+
+
+class _Draft:
+    """An array on its way into a ``.npy`` file, rows after rows: written, not mapped, so it takes no memory."""
+
+    def __init__(self, stream: BinaryIO, kind: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self.hash = hashlib.sha256()
+        self.last: NDArray[Any]
+        self._stream = stream
+        head = io.BytesIO()
+        about = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(head, about)
+        self._write(head.getbuffer())
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """The next rows, in the order of C."""
+        self.last = rows[-1:].copy()
+        self._write(np.ascontiguousarray(rows).data.cast("B"))
+
+    def _write(self, data: memoryview) -> None:
+        self._stream.write(data)
+        self.hash.update(data)
 
 
 def _check_alike(meta: Meta, other: Meta) -> None:

@@ -23,7 +23,7 @@ from isotrain.lstm import LSTM
 from isotrain.lstm.backends import BackendName
 from isotrain.lstm.plan import Isolated
 
-COPIED = 1 << 30  # bytes of an array above which it is read from its file as needed
+COPIED = 1 << 30  # bytes of all arrays above which they are read from their files as needed
 KERNEL = 3  # hours that one convolution sees
 OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
 
@@ -222,18 +222,19 @@ class Series(nn.Module):
     """The arrays of one input set, moved with the forecaster between devices and left out of its state_dict.
 
     ``inputs`` and ``leave_out`` choose the columns (:meth:`Windows.columns`); :class:`InputError` for a group that
-    does not exist, or if nothing is left for the encoder to read. Arrays of more than :data:`COPIED` bytes are not
-    copied: they stay where they are, mapped from their files, and columns are chosen of each row that is read.
+    does not exist, or if nothing is left for the encoder to read. Arrays of more than :data:`COPIED` bytes in all are
+    not copied: they stay where they are, mapped from their files, and columns are chosen of each row that is read.
     """
 
     def __init__(self, windows: Windows, inputs: str = "plain", leave_out: Sequence[str] = ()) -> None:
         super().__init__()
         self.chosen: dict[str, Tensor] = {}
         self.width: dict[str, int] = {}
+        copied = sum(getattr(windows, name).nbytes for name in ARRAYS) <= COPIED
         for name in ARRAYS:
             columns, array = windows.columns(name, inputs, leave_out), getattr(windows, name)
             self.width[name] = len(columns)
-            if array.nbytes <= COPIED:
+            if copied:
                 array = np.ascontiguousarray(array[:, columns])  # hours are copied whole: let them lie so
             elif len(columns) < array.shape[1]:
                 self.chosen[name] = torch.from_numpy(columns)

@@ -5,7 +5,7 @@ origins in a longer stretch, all after a warm-up of ``history`` hours. Everythin
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 
@@ -38,6 +38,10 @@ class Stretches:
     def origins(self) -> Tensor:
         """(B, M) indices of the first hours forecast."""
         return self.start[:, None] + self.offset
+
+    def share(self, rank: int, of: int) -> "Stretches":
+        """Every ``of``-th stretch from number ``rank`` on: what one of several processes takes."""
+        return replace(self, start=self.start[rank::of], offset=self.offset[rank::of])
 
     def to(self, device: torch.device) -> "Stretches":
         """The same on another device."""
