@@ -1,11 +1,11 @@
-"""One network for the public buildings of Drammen, beside LightGBM with the same information, on a published table's terms.
+"""One network for the public buildings of Drammen, beside LightGBM with the same information.
 
     python -m experiments.drammen.run DATA [--only perfect,history] [--widths] [--table]
 
 DATA is the folder that holds ``drammen-36-buildings.zip``. Both settings of weather (``params.yaml``: that of the hours
 forecast is known; ``history.yaml``: it is not) go through the stages of the pipeline; ``--widths`` compares widths and
-depths, each at the best of three rates on validation. What is there already is not made again. Every call ends by writing
-the page of what is there, docs/results/drammen; with ``--table`` that is all it does.
+depths, each at the best of three rates on validation. What is there already is not made again. Every call ends by
+writing the page of what is there, docs/results/drammen; with ``--table`` that is all it does.
 """
 
 import argparse
@@ -35,7 +35,16 @@ SETTINGS = {"perfect": HERE / "params.yaml", "history": HERE / "history.yaml"}
 OUT = Path("docs/results/drammen")
 LEAD = 24  # hours ahead, at which the published table has its errors
 AGAINST = "lightgbm-rich"
-ROWS = ("same-hour-yesterday", "ridge-rich", "lightgbm-rich", "pool-state-zeroed", "pool-tuned", "pool-whole", "pool", "pool-refit")
+ROWS = (
+    "same-hour-yesterday",
+    "ridge-rich",
+    "lightgbm-rich",
+    "pool-state-zeroed",
+    "pool-tuned",
+    "pool-whole",
+    "pool",
+    "pool-refit",
+)
 SHAPES = ((16, 1), (64, 1), (64, 2), (128, 1), (256, 1))  # units, layers
 RATES = {16: (0.014, 0.028, 0.056), 64: (0.007, 0.014, 0.028), 128: (0.005, 0.01, 0.02), 256: (0.0035, 0.007, 0.014)}
 WIDTH_STEPS = 1000
@@ -74,12 +83,19 @@ def widths(params: Params) -> None:
     import_everything()
     for hidden, layers in SHAPES:
         for rate in RATES[hidden]:
-            changes = {"model.hidden": hidden, "model.layers": layers, "model.decoder": min(hidden, 128) if hidden > 16 else 32}
-            changes |= {"training.learning_rate": rate, "training.steps": WIDTH_STEPS}
+            changes: dict[str, Any] = {
+                "model.hidden": hidden,
+                "model.layers": layers,
+                "model.decoder": min(max(hidden, 32), 128),
+                "training.learning_rate": rate,
+                "training.steps": WIDTH_STEPS,
+            }
             name = f"width-{hidden}-{layers}-{rate:g}"
             folder = Path(params.paths.runs).with_name("widths") / name
             if not (folder / "result.json").exists():
-                s = MethodsView.model_validate(params.model_dump(include=set(MethodsView.model_fields))).settings("pool", changes)
+                s = MethodsView.model_validate(params.model_dump(include=set(MethodsView.model_fields))).settings(
+                    "pool", changes
+                )
                 fit_in_child(s.model_copy(update={"method": name}), 0, windows, folder)
 
 
@@ -111,12 +127,19 @@ def rows(params: Params) -> list[dict[str, Any]]:
         found.append(row(name, members, float(np.median(spent)), against, compare.confidence, compare.bootstrap))
         if name == "pool-refit" and len(members) > 1:
             mean = f"mean of {len(members)} pool-refit"
-            found.append(row(mean, [mean_forecast(members)], sum(spent), against, compare.confidence, compare.bootstrap))
+            found.append(
+                row(mean, [mean_forecast(members)], sum(spent), against, compare.confidence, compare.bootstrap)
+            )
     return found
 
 
 def row(
-    name: str, members: Sequence[Forecasts], seconds: float, against: list[Forecasts] | None, confidence: float, resamples: int
+    name: str,
+    members: Sequence[Forecasts],
+    seconds: float,
+    against: list[Forecasts] | None,
+    confidence: float,
+    resamples: int,
 ) -> dict[str, Any]:
     """Errors in kW, their median over seeds; ``difference``: at the lead, less those of LightGBM, by week blocks."""
     near = [at_lead(one) for one in members]
@@ -192,9 +215,10 @@ def page(record: dict[str, Any], words: dict[str, str]) -> str:
     lines = [
         "# Drammen: one network for 36 buildings",
         "",
-        f"MAE in kW (kWh in an hour) on targets from 2021-07-01 to 2022-03-18, {record['series']} public buildings, trained on the "
-        f"hours before. Written by `python -m experiments.drammen.run` ([experiment](../../../experiments/drammen/README.md)) on "
-        f"{record['date']}, commit {str(record['commit'])[:12]}, one core of: {machine['cpu']}.",
+        f"MAE in kW (kWh in an hour) on targets from 2021-07-01 to 2022-03-18, {record['series']} public buildings, "
+        "trained on the hours before. Written by `python -m experiments.drammen.run` "
+        f"([experiment](../../../experiments/drammen/README.md)) on {record['date']}, commit "
+        f"{str(record['commit'])[:12]}, one core of: {machine['cpu']}.",
         "",
         "![Errors](drammen.png)",
         "",
@@ -203,22 +227,28 @@ def page(record: dict[str, Any], words: dict[str, str]) -> str:
         lines += [
             f"## With {words[name]}" if name == "perfect" else "## Without the weather of the hours forecast",
             "",
-            f"| forecaster | seeds | MAE, all leads | MAE, {LEAD} h ahead | less LightGBM's, {LEAD} h ahead | training, s |",
+            f"| forecaster | seeds | MAE, all leads | MAE, {LEAD} h ahead | less LightGBM's, {LEAD} h ahead | "
+            "training, s |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
         for r in table:
             gap = r["difference"]
             compared = "" if gap is None else f"{gap['median']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
             lines.append(
-                f"| {r['name']} | {r['seeds']} | {r['mae']:.3f} | {r['mae_at_lead']:.3f} | {compared} | {r['seconds']:.0f} |"
+                f"| {r['name']} | {r['seeds']} | {r['mae']:.3f} | {r['mae_at_lead']:.3f} | {compared} | "
+                f"{r['seconds']:.0f} |"
             )
-        lines += ["", f"{words[name][:1].upper()}{words[name][1:]}. Intervals: 90 %, whole weeks of all buildings drawn.", ""]
+        lines += [
+            "",
+            f"{words[name][:1].upper()}{words[name][1:]}. Intervals: 90 %, whole weeks of all buildings drawn.",
+            "",
+        ]
     if record["widths"]:
         lines += [
             "## Width and depth",
             "",
-            f"The method `pool` for {WIDTH_STEPS} steps, one seed, the best of three rates on validation; {words['perfect']}. Relative: in "
-            "a building's standard deviation over the training part.",
+            f"The method `pool` for {WIDTH_STEPS} steps, one seed, the best of three rates on validation; "
+            f"{words['perfect']}. Relative: in a building's standard deviation over the training part.",
             "",
             f"| units | layers | rate | training, s | validation, relative | test, relative | MAE, {LEAD} h ahead |",
             "| --- | --- | --- | --- | --- | --- | --- |",
@@ -233,9 +263,9 @@ def page(record: dict[str, Any], words: dict[str, str]) -> str:
     lines += [
         "## The published table",
         "",
-        f"A public study of 42 of these buildings (repository `danbujoreanu/building-energy-load-forecast`), {LEAD} h ahead with the "
-        f"weather of the target hour known, gives in kWh: {published}. Its buildings are not quite ours (36), so the two tables are "
-        "near each other and not the same; the rows above are compared with each other.",
+        "A public study of 42 buildings of this data set (repository `danbujoreanu/building-energy-load-forecast`), "
+        f"{LEAD} h ahead with the weather of the target hour known, gives in kWh: {published}. Our 36 buildings are "
+        "not quite its 42, so a row above is compared with the rows above, and only roughly with these.",
         "",
     ]
     return "\n".join(lines)

@@ -55,7 +55,10 @@ class Equations:
 
 
 def ridge(inputs: Inputs, refit: bool = False) -> Baseline:
-    """Ridge regression, a series by itself, of every lead on the last week, the local hour of the week and the columns of ``inputs``."""
+    """Ridge regression of every lead on the last week, the local hour of the week and the columns of ``inputs``.
+
+    Each series by itself.
+    """
 
     def fit(windows: Windows) -> Fitted:
         return linear(windows, _ridge_design(windows, inputs), refit)

@@ -9,7 +9,7 @@ n hours of the series; columns: F of the inputs of an hour, A known ahead of a t
 O statistics of an origin, R recent loads. D = A + S is what is known of a lead, E = H + O what is known at an origin.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from isotrain.lstm import LSTM
 from isotrain.lstm.backends import BackendName
 from isotrain.lstm.plan import Isolated
 
-COPIED = 1 << 30  # bytes of an array above which it is read from its file as needed
+COPIED = 1 << 30  # bytes of all arrays above which they are read from their files as needed
 KERNEL = 3  # hours that one convolution sees
 OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
 
@@ -222,18 +222,19 @@ class Series(nn.Module):
     """The arrays of one input set, moved with the forecaster between devices and left out of its state_dict.
 
     ``inputs`` and ``leave_out`` choose the columns (:meth:`Windows.columns`); :class:`InputError` for a group that
-    does not exist, or if nothing is left for the encoder to read. Arrays of more than :data:`COPIED` bytes are not
-    copied: they stay where they are, mapped from their files, and columns are chosen of each row that is read.
+    does not exist, or if nothing is left for the encoder to read. Arrays of more than :data:`COPIED` bytes in all are
+    not copied: they stay where they are, mapped from their files, and columns are chosen of each row that is read.
     """
 
     def __init__(self, windows: Windows, inputs: str = "plain", leave_out: Sequence[str] = ()) -> None:
         super().__init__()
         self.chosen: dict[str, Tensor] = {}
         self.width: dict[str, int] = {}
+        copied = sum(getattr(windows, name).nbytes for name in ARRAYS) <= COPIED
         for name in ARRAYS:
             columns, array = windows.columns(name, inputs, leave_out), getattr(windows, name)
             self.width[name] = len(columns)
-            if array.nbytes <= COPIED:
+            if copied:
                 array = np.ascontiguousarray(array[:, columns])  # hours are copied whole: let them lie so
             elif len(columns) < array.shape[1]:
                 self.chosen[name] = torch.from_numpy(columns)
@@ -268,11 +269,15 @@ class Series(nn.Module):
     ends: dict[str, list[tuple[int, int]]]  # of each part: each series' first row, and one past its last origin there
     first_guess: list[bool]  # of each lag: whether its mean with the others marked is the forecast before training
 
+    def series_at(self, origins: Int[Tensor, "*at"]) -> Int[Tensor, "*at"]:
+        """Which series each origin belongs to."""
+        return torch.bucketize(origins - 1, self.firsts, right=True)
+
     def scale_at(self, origins: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The standard deviation (kW) of each origin's series; without dimensions where there is one series."""
         if not len(self.firsts):
             return self.scales[0]
-        return self.scales[torch.bucketize(origins - 1, self.firsts, right=True)]
+        return self.scales[self.series_at(origins)]
 
     def rows(self, name: str, hours: Int[Tensor, "*at"]) -> Float[Tensor, "*at C"]:
         """The rows ``hours`` of an array, the chosen columns of it."""
@@ -297,25 +302,47 @@ class Series(nn.Module):
 
 
 class Decoder(nn.Module):
-    """What is known at an origin and of each lead to each lead: two hidden layers, a bias a lead."""
+    """What is known at an origin and of each lead to each lead: two hidden layers, a bias a lead and a bias a series.
 
-    def __init__(self, at_origin: int, of_lead: int, width: int, horizon: int, dropout: float) -> None:
+    The bias of each of ``series`` (:attr:`of_series`) is what one network for many series knows of each by itself;
+    where there is one series, there is none.
+    """
+
+    def __init__(self, at_origin: int, of_lead: int, width: int, horizon: int, dropout: float, series: int = 1) -> None:
         super().__init__()
         self.of_state = nn.Linear(at_origin, width)
         self.of_known = nn.Linear(of_lead, width, bias=False)
         self.of_lead = nn.Parameter(torch.zeros(horizon, width))
+        self.of_series = nn.Parameter(torch.zeros(series, width)) if series > 1 else None
         self.middle = nn.Linear(width, width)
         self.out = nn.Linear(width, 1)
         self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.out.weight)  # the untrained forecast is the skip alone
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"]) -> Float[Tensor, "B M K"]:
-        z = self.of_state(state)[..., None, :] + self.of_known(known)
+    def forward(
+        self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"], series: Int[Tensor, "B M"] | None = None
+    ) -> Float[Tensor, "B M K"]:
+        z = self.of_state(state)
+        if self.of_series is not None and series is not None:
+            z = z + rows(self.of_series.to(z.dtype), series)
+        z = z[..., None, :] + self.of_known(known)
         z = nn.functional.gelu(z + self.of_lead.to(z.dtype))  # under autocast all that is as large is bfloat16
         kept = self.dropout(z.new_ones(*z.shape[:-2], 1, z.shape[-1]))  # for all leads the same: drawing takes time
         z = nn.functional.gelu(self.middle(z * kept))
         return self.out(z)[..., 0].float()
+
+
+def for_one_series(weights: Mapping[str, Tensor], index: int | None) -> dict[str, Tensor]:
+    """The weights of a :class:`Forecaster` of many series as those of one: the same forecasts of series ``index``.
+
+    Its bias is added to that of all. None: of a series that it was not trained on, which gets the mean of them.
+    """
+    alone = dict(weights)
+    if (biases := alone.pop("decoder.of_series", None)) is not None:
+        own = biases.mean(0) if index is None else biases[index]
+        alone["decoder.of_state.bias"] = alone["decoder.of_state.bias"] + own
+    return alone
 
 
 class Skip(nn.Module):
@@ -376,7 +403,7 @@ class Forecaster(nn.Module):
         if remember and isinstance(self.encoder, LSTMEncoder):
             self.encoder.remember_over(series.ends[remember], warm=series.history, renew=renew)
         known = width["ahead"] + width["lags"]
-        self.decoder = Decoder(hidden + width["origin"], known, decoder, series.horizon, dropout)
+        self.decoder = Decoder(hidden + width["origin"], known, decoder, series.horizon, dropout, len(series.scales))
         self.dropout = nn.Dropout(state_dropout)
         self.skip = Skip(series.first_guess, width["recent"], series.horizon)
 
@@ -388,7 +415,8 @@ class Forecaster(nn.Module):
         lags = (s.of_leads("lags", origins) - level[..., None, None]) / scale[..., None]
         recent = (s.rows("recent", origins - 1) - level[..., None]) / scale
         at_origin = torch.cat([state, s.rows("origin", origins - 1)], -1)
-        z = self.decoder(at_origin, torch.cat([s.of_leads("ahead", origins), lags], -1))
+        of = s.series_at(origins) if self.decoder.of_series is not None else None
+        z = self.decoder(at_origin, torch.cat([s.of_leads("ahead", origins), lags], -1), of)
         change = z * OUTPUT_GAIN * spread[..., None] + self.skip(lags, recent) * scale
         return level[..., None] + change
 

@@ -121,11 +121,13 @@ class RandomState(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._loaded is not None:
             torch.set_rng_state(self._loaded["cpu"].cpu())
             if self._loaded["cuda"] and torch.cuda.is_available():
                 torch.cuda.set_rng_state_all([state.cpu() for state in self._loaded["cuda"]])
+        if trainer.world_size > 1:  # each process drops other units; after a resume others than it would have
+            torch.manual_seed(int(torch.randint(2**40, ())) + trainer.global_rank)
 
 
 class StopWhenDiverged(pl.Callback):
