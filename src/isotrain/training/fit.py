@@ -128,7 +128,7 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
 
 
 def _check_states(job: Fit) -> None:
-    """:class:`InputError` if the states of a run over all series, which isolation keeps, exceed this machine's memory."""
+    """:class:`InputError` if the states over all series that isolation keeps exceed this machine's memory."""
     isolated, model = job.settings.isolation, job.settings.model
     if isolated is None or model.encoder != "lstm":
         return
@@ -164,7 +164,7 @@ def sampler(job: Fit) -> Sampler:
     if count < job.place.count:
         name = "stretches" if t.regime == "streamed" else "windows"
         raise InputError(
-            f"training.{name} of {count} a step are too few for runtime.processes = {job.place.count}: one each at least"
+            f"training.{name} of {count} a step are too few for runtime.processes = {job.place.count}"
         )
     return Sampler(t.regime, ranges, meta["history"], t.stretch, count, t.origins, job.seed)
 
