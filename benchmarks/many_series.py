@@ -245,12 +245,16 @@ def main() -> None:
     words.add_argument("--buildings", type=int, nargs="+", default=[10, 36, 100, 300, 1000])
     words.add_argument("--hours", type=int, default=4 * 8766, help="of each building; default: four years")
     words.add_argument("--steps", type=int, default=100)
-    words.add_argument("--name", type=Path, default=Path("docs/results/many-series"), help="of the files, without ending")
+    words.add_argument(
+        "--name", type=Path, default=Path("docs/results/many-series"), help="of the files, without ending"
+    )
     words.add_argument("--only", nargs="+", help=argparse.SUPPRESS)
     asked = words.parse_args()
     if asked.only:
         stage, *rest = asked.only
-        found = make(int(rest[0]), int(rest[1]), Path(rest[2])) if stage == "make" else train(Path(rest[0]), int(rest[1]))
+        found = (
+            make(int(rest[0]), int(rest[1]), Path(rest[2])) if stage == "make" else train(Path(rest[0]), int(rest[1]))
+        )
         print(json.dumps(found))
         return
     rows: list[Row] = []

@@ -428,7 +428,7 @@ def test_the_shares_of_a_batch_have_its_loss_and_its_gradient_as_their_mean(
 
 
 def test_a_fit_for_several_processes_is_refused_without_srun(windows: Windows, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="runtime.processes = 2, and srun did not start this one"):
+    with pytest.raises(InputError, match=r"runtime\.processes = 2, and srun did not start this one"):
         fit(small("native", runtime__processes=2), 0, windows, tmp_path)
 
 
@@ -450,5 +450,5 @@ def test_more_processes_than_stretches_are_refused(
 ) -> None:
     for name, value in {"STEP_NUM_TASKS": 3, "STEP_NUM_NODES": 1, "NTASKS_PER_NODE": 3, "PROCID": 1}.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
-    with pytest.raises(InputError, match="training.stretches of 2 a step are too few for runtime.processes = 3"):
+    with pytest.raises(InputError, match=r"training\.stretches of 2 a step are too few for runtime\.processes = 3"):
         fit(small("native", runtime__processes=3), 0, windows, tmp_path)

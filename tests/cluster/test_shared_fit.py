@@ -137,10 +137,17 @@ def fit_of(rank: int) -> int:
     raise AssertionError(f"no process of task {rank}")
 
 
-@pytest.mark.parametrize(("tasks", "says"), [("--ntasks-per-node=1", "srun started 1"), ("--ntasks=2", "as many on each")])
+@pytest.mark.parametrize(
+    ("tasks", "says"), [("--ntasks-per-node=1", "srun started 1"), ("--ntasks=2", "as many on each")]
+)
 def test_other_tasks_than_the_settings_say_are_refused(slurm: Slurm, study: Path, tasks: str, says: str) -> None:
     done = subprocess.run(
-        train("native", "3", tasks=tasks), env=environment(slurm), capture_output=True, text=True, timeout=60, check=False
+        train("native", "3", tasks=tasks),
+        env=environment(slurm),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode != 0
     assert "runtime.processes = 2, and srun" in done.stderr

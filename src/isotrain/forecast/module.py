@@ -63,6 +63,7 @@ class ForecastModule(pl.LightningModule):
         at = self.sampler(batch_idx).to(self.device)
         loss = self.loss(at)
         self._last_loss = loss.detach()
+        self.net.series.release()
         return loss
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -94,6 +95,7 @@ class ForecastModule(pl.LightningModule):
         forecast = self.net(at.to(self.device))[real]
         truth = self.net.series.truth_at(at.to(self.device).origins[real])
         self._errors.append((forecast - truth).abs()[~truth.isnan()])  # unknown hours go, a diverged forecast stays
+        self.net.series.release()
 
     def on_validation_epoch_end(self) -> None:
         errors = torch.cat(self._errors)

@@ -9,11 +9,14 @@ n hours of the series; columns: F of the inputs of an hour, A known ahead of a t
 O statistics of an origin, R recent loads. D = A + S is what is known of a lead, E = H + O what is known at an origin.
 """
 
+import mmap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isotrain.data.windows import ARRAYS, Windows
@@ -218,6 +221,20 @@ ENCODERS: dict[str, type[Encoder]] = {
 }
 
 
+class _Mapped:
+    """The maps of arrays that are read from their files; a copy of them lies in memory, so it has none."""
+
+    def __init__(self, arrays: Sequence[NDArray[Any]]) -> None:
+        self._maps = [array._mmap for array in arrays if isinstance(array, np.memmap)]
+
+    def release(self) -> None:
+        for one in self._maps:
+            one.madvise(mmap.MADV_DONTNEED)  # nobody writes to them: a page that is asked for again is the file's
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Mapped, ([],)
+
+
 class Series(nn.Module):
     """The arrays of one input set, moved with the forecaster between devices and left out of its state_dict.
 
@@ -229,6 +246,7 @@ class Series(nn.Module):
     def __init__(self, windows: Windows, inputs: str = "plain", leave_out: Sequence[str] = ()) -> None:
         super().__init__()
         self.chosen: dict[str, Tensor] = {}
+        self._mapped = _Mapped([])
         self.width: dict[str, int] = {}
         copied = sum(getattr(windows, name).nbytes for name in ARRAYS) <= COPIED
         for name in ARRAYS:
@@ -241,6 +259,8 @@ class Series(nn.Module):
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
         for name in ("truth", "level", "spread"):
             self.register_buffer(name, torch.from_numpy(getattr(windows, name)), persistent=False)
+        if not copied:
+            self._mapped = _Mapped([getattr(windows, name) for name in windows.array_names()])
         if not self.width["inputs"]:
             raise InputError(f"model.leave_out = {list(leave_out)} leaves the encoder nothing to read: leave out less")
         scales = [one["statistics"]["scale"] for one in windows.series]
@@ -278,6 +298,10 @@ class Series(nn.Module):
         if not len(self.firsts):
             return self.scales[0]
         return self.scales[self.series_at(origins)]
+
+    def release(self) -> None:
+        """Let the system have the pages that were read of mapped arrays: else they grow to the size of the files."""
+        self._mapped.release()
 
     def rows(self, name: str, hours: Int[Tensor, "*at"]) -> Float[Tensor, "*at C"]:
         """The rows ``hours`` of an array, the chosen columns of it."""
@@ -428,4 +452,5 @@ class Forecaster(nn.Module):
         for at, position in cover(origins, regime, self.series.history):
             real: Bool[Tensor, "B M"] = position >= 0
             answer[position[real]] = self(at.to(self.series.inputs.device)).float().cpu()[real]
+            self.series.release()
         return answer

@@ -129,7 +129,7 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
 
 
 def _check_states(job: Fit) -> None:
-    """:class:`InputError` if the states of a run over all series, which isolation keeps, exceed the memory."""
+    """:class:`InputError` if the states over all series that isolation keeps exceed this machine's memory."""
     isolated, model = job.settings.isolation, job.settings.model
     if isolated is None or model.encoder != "lstm":
         return
