@@ -225,7 +225,7 @@ class _Mapped:
     """The maps of arrays that are read from their files; a copy of them lies in memory, so it has none."""
 
     def __init__(self, arrays: Sequence[NDArray[Any]]) -> None:
-        self._maps = [array._mmap for array in arrays if isinstance(array, np.memmap)]
+        self._maps = [array._mmap for array in arrays if isinstance(array, np.memmap)]  # type: ignore[attr-defined]
 
     def release(self) -> None:
         for one in self._maps:
