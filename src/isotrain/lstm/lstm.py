@@ -225,7 +225,7 @@ class LSTM(nn.LSTM):
         with self._precision(x):
             h, c = self._states_before(backend, x, at - reach + 1, hx)
             rows = (at - reach + 1).flatten() + torch.arange(reach, device=at.device)[:, None]
-            recent = x[rows, torch.arange(x.shape[1], device=at.device).repeat_interleave(at.shape[1])]
+            recent = x[rows, torch.arange(x.shape[1], device=at.device)[:, None].expand_as(at).flatten()]
             y = self._stack(backend, asked, constants=False, plans=self._recent_plans).run(recent, h, c)[0][-1]
         return self._finished(y.view(*at.shape, -1))
 
@@ -352,11 +352,13 @@ class LSTM(nn.LSTM):
             tuple(weight.detach() if k in asked.layers else weight for weight in layer)
             for k, layer in enumerate(self._layer_weights())
         ]
+        device = self.weight_hh_l0.device
+        plans = plans or (self._plans if asked is self.isolated else [EVERYTHING] * self.num_layers)
         return Stack(
             backend,
             weights,
-            plans or (self._plans if asked is self.isolated else [EVERYTHING] * self.num_layers),
-            self._splits if constants else self._all_others,
+            [plan.on(device) for plan in plans],
+            [split.on(device) for split in (self._splits if constants else self._all_others)],
             self.dropout if self.training else 0.0,
             self.batch_first,
         )

@@ -18,16 +18,21 @@ CHUNK = 8  # steps a program of the backward, where no step waits for another
 
 
 @triton.jit
+def _sigmoid(x):  # not Triton's own, which only one of its interpreter and its compiler knows in a process
+    return 1 / (1 + tl.exp(-x))
+
+
+@triton.jit
 def _tanh(x):
-    return 2 * tl.sigmoid(2 * x) - 1
+    return 2 / (1 + tl.exp(-2 * x)) - 1
 
 
 @triton.jit
 def _gates(sums, at, H, ok):
-    i = tl.sigmoid(tl.load(sums + at, ok, 0.0).to(tl.float32))
-    f = tl.sigmoid(tl.load(sums + at + H, ok, 0.0).to(tl.float32))
+    i = _sigmoid(tl.load(sums + at, ok, 0.0).to(tl.float32))
+    f = _sigmoid(tl.load(sums + at + H, ok, 0.0).to(tl.float32))
     g = _tanh(tl.load(sums + at + 2 * H, ok, 0.0).to(tl.float32))
-    o = tl.sigmoid(tl.load(sums + at + 3 * H, ok, 0.0).to(tl.float32))
+    o = _sigmoid(tl.load(sums + at + 3 * H, ok, 0.0).to(tl.float32))
     return i, f, g, o
 
 
