@@ -149,9 +149,8 @@ def torch_stack(lstm: nn.LSTM, asked: Isolated, x: Tensor, hx: States) -> tuple[
     """
     directions = 2 if lstm.bidirectional else 1
     one_way = not lstm.bidirectional and not lstm.proj_size
-    apart = (
-        one_way and on_gpu(x) and cudnn.widens(lstm.hidden_size, product_type(x, lstm.get_parameter("weight_hh_l0")))
-    )
+    weight: Tensor = getattr(lstm, lstm._all_weights[0][1])
+    apart = one_way and on_gpu(x) and cudnn.widens(lstm.hidden_size, product_type(x, weight))
     batch_first = lstm.batch_first and not apart
     if apart and lstm.batch_first:
         x = x.transpose(0, 1)

@@ -217,7 +217,7 @@ class LSTM(nn.LSTM):
             raise InputError(
                 f"steps before each step that is read do not go with {self._torch_only or 'autonomous units'}"
             )
-        if at.device.type == "cpu" and int(at.min()) < reach - 1:
+        if not on_gpu(at) and int(at.min()) < reach - 1:
             raise InputError(f"step {int(at.min())} is read, but steps = {reach}: only {int(at.min())} come before it")
         x = input.transpose(0, 1) if self.batch_first else input
         backend = self._choose(input, asked)

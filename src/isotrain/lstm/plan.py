@@ -75,7 +75,11 @@ class Plan:
 
     def on(self, device: torch.device) -> "Plan":
         """The same on a device; it is kept, so that a step copies nothing there."""
-        flags: dict[str, Tensor | None] = {"active": self.active, "autonomous_inputs": self.autonomous_inputs, "part": self.part}
+        flags: dict[str, Tensor | None] = {
+            "active": self.active,
+            "autonomous_inputs": self.autonomous_inputs,
+            "part": self.part,
+        }
         moved: dict[str, Any] = {
             name: flag.to(device) for name, flag in flags.items() if flag is not None and flag.device != device
         }

@@ -17,13 +17,14 @@ from isotrain.errors import InputError
 from isotrain.files import write_json
 from isotrain.forecast.bundle import write_bundle
 from isotrain.forecast.module import ForecastModule
-from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.network import Forecaster, LSTMEncoder, Series
 from isotrain.forecast.stretches import Sampler
 from isotrain.isolation import AdaptiveCredit, AdaptiveHorizon, Chooser, Isolation, Policy, callback_of
 from isotrain.lstm import runtime
 from isotrain.training.checkpoints import Resume, SealedCheckpoints
 from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
 from isotrain.training.fits import Allowed, fit_key
+from isotrain.training.graphed import GraphedModule
 from isotrain.training.machine import alone, commit, hardware, machine_seconds
 from isotrain.training.result import Result, log_result, scored, timed
 from isotrain.training.tracking import ABOUT, CURVE, FIT, SERIES, Run, noted, series_tags, tracked
@@ -89,7 +90,10 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
         remember=job.trained_part if remember else None,
         renew=isolated.renewed if isolated else 0,
     )
-    module = ForecastModule(
+    on_gpu = device(s) == "cuda"
+    if on_gpu and s.runtime.fp16 and isinstance(net.encoder, LSTMEncoder):
+        net.encoder.lstm.compute = "fp16"
+    module = (GraphedModule if on_gpu and s.runtime.graphs else ForecastModule)(
         net,
         sampler(job),
         torch.from_numpy(job.windows.origins("validation")),
@@ -148,7 +152,9 @@ class Loop:
     """
 
     def __init__(self, job: Fit, on_row: Callable[[Row], None] = lambda row: None) -> None:
-        self.settings = job.settings
+        self.settings, self.device = job.settings, device(job.settings)
+        how = " (training.accelerator: auto)" if job.settings.training.accelerator == "auto" else ""
+        log.info("training on %s%s", torch.cuda.get_device_name() if self.device == "cuda" else "the CPU", how)
         self.module, self._callbacks = prepare(job)
         self.chosen = [c for c in self._callbacks if isinstance(c, Isolation | AdaptiveHorizon | AdaptiveCredit)]
         self.clock = Clock(
@@ -168,7 +174,7 @@ class Loop:
         trainer = pl.Trainer(
             max_steps=steps,
             limit_val_batches=None if validate else 0,
-            accelerator=s.training.accelerator,
+            accelerator=self.device,
             devices=1,
             precision="bf16-mixed" if s.runtime.bf16 else "32-true",
             gradient_clip_val=s.training.clip or None,
@@ -192,7 +198,13 @@ def prepare_process(s: Settings) -> dict[str, str]:
     Raises :class:`InputError` for a device that this machine lacks.
     """
     check_device(s)
-    return runtime.prepare(**s.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
+    return runtime.prepare(**s.runtime.model_dump(exclude={"backend", "bf16", "fp16", "fused_adam", "graphs"}))
+
+
+def device(s: Settings) -> str:
+    """Where a fit trains: cuda or cpu."""
+    asked = s.training.accelerator
+    return asked if asked != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def time_steps(settings: Settings, windows: Windows, steps: int) -> list[float]:
