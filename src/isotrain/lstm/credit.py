@@ -49,12 +49,22 @@ def with_graph(
     before = torch.cat([h0[None].to(outputs.dtype), outputs[:-1]]).detach()
     together = on_gpu(x)
     sums = gate_sums(x, before, weights, together=together)
-    kernels = scan() if together and sums.dtype != torch.float64 else None
+    return from_sums(sums, c0, outputs.dtype, cell=cell, on_gpu=together)
+
+
+def from_sums(
+    sums: Tensor, c0: Tensor, dtype: torch.dtype, *, cell: bool, on_gpu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What :func:`with_graph` returns, in ``dtype``, from the sums (T, B, 4H) of :func:`gate_sums`.
+
+    On a GPU the outputs of float16 sums are in the type of c0: their gradient is not scaled, that of the sums is.
+    """
+    kernels = scan() if on_gpu and sums.dtype != torch.float64 else None
     if kernels is not None:
         y, last = _Gates.apply(sums, c0, cell, kernels)
         return y, y[-1], last.to(c0.dtype)
-    if together and sums.dtype == torch.float16:  # the gradient of the sums is scaled, that of the outputs is not
-        sums, outputs = leave(sums, c0.dtype), outputs.to(c0.dtype)
+    if on_gpu and sums.dtype == torch.float16:
+        sums, dtype = leave(sums, c0.dtype), c0.dtype
     i, f, g, o = sums.to(c0.dtype).chunk(4, -1)
     f, new = f.sigmoid(), i.sigmoid() * g.tanh()
     if cell:
@@ -63,8 +73,8 @@ def with_graph(
         with torch.no_grad():
             passed = torch.cat([c0[None], _Cells.apply(f, new, c0)[:-1]])
         cells = f * passed + new
-    y = o.sigmoid() * cells.tanh()
-    return y.to(outputs.dtype), y[-1].to(outputs.dtype), cells[-1]
+    y = (o.sigmoid() * cells.tanh()).to(dtype)
+    return y, y[-1], cells[-1]
 
 
 def cells_of(x: Tensor, h0: Tensor, c0: Tensor, weights: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
