@@ -350,13 +350,20 @@ def test_the_clock_takes_the_steps_from_the_gpu() -> None:
 # On a GPU ----------------------------------------------------------------------------------------------------------
 
 
+# one method of each kind: a whole training each takes seconds
+KINDS = (
+    "tuned", "stock", "tuned-windowed", "masked-unit-50", "exact-75", "cut-75", "autonomous-75", "layer", "isolated",
+    "credit-none", "credit-thawed", "credit-measured", "steps-adaptive", "rich",
+)  # fmt: skip
+
+
 def on_gpu(method: str, **changes: Any) -> Settings:
     return small(method, training__accelerator="cuda", **changes)
 
 
 @pytest.mark.gpu
 @needs_gpu
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", KINDS)
 def test_replayed_steps_on_a_gpu_train_as_ordinary_ones_do(method: str, windows: Windows) -> None:
     """Up to the rounding of another order of sums: cuBLAS and scatters may choose one anew."""
     plain = trained(on_gpu(method, runtime__graphs=False), windows)
@@ -381,8 +388,7 @@ def test_a_training_on_a_gpu_ends_where_that_on_the_cpu_does(precision: dict[str
 
 @pytest.mark.gpu
 @needs_gpu
-@pytest.mark.parametrize("graphs", [False, True])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "graphs"), [*((method, True) for method in KINDS), ("tuned", False)])
 def test_a_step_between_selections_never_waits_for_the_gpu(method: str, graphs: bool, windows: Windows) -> None:
     class Strict(pl.Callback):
         """Any wait in these steps is an error."""

@@ -13,14 +13,17 @@ from tests.lstm.test_credit import SHAPES, answers, assert_near, seeded
 from torch import Tensor, nn
 
 import isotrain.lstm
-from isotrain.lstm import LSTM, backends, credit, precision
+from isotrain.isolation import MaskedAdam
+from isotrain.lstm import LSTM, backends, credit, cudnn, precision
 from isotrain.lstm import lstm as module
 from isotrain.lstm.cudnn import Gpu, kernels, padded
+from isotrain.lstm.graphs import GraphedStep, on_cuda, without_graph
 
 KERNELS = Path(isotrain.lstm.__file__).parent / "kernels" / "scan_triton.py"
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="needs triton: pip install 'isotrain[gpu]'"
 )
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -250,3 +253,95 @@ def test_wide_float16_layers_are_called_one_by_one_at_sizes_that_fit(
     expected, (h_there, c_there) = truth(x)
     for ours, there in ((y, expected), (h, h_there), (c, c_there)):
         torch.testing.assert_close(ours, there, rtol=0.0, atol=2e-3)
+
+
+# On a GPU ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("asked", ["cell", "none"])
+@pytest.mark.parametrize("compute", ["fp32", "fp16", "bf16"])
+def test_credit_by_triton_is_credit_by_plain_torch(monkeypatch: pytest.MonkeyPatch, compute: str, asked: str) -> None:
+    assert credit.scan() is not None, "torch's CUDA builds bring Triton along"
+    found = []
+    for by_triton in (True, False):
+        if not by_triton:
+            monkeypatch.setattr(credit, "scan", lambda: None)
+        torch.manual_seed(6)
+        lstm = LSTM(7, 150, backend="torch", compute=compute).cuda()  # type: ignore[arg-type]
+        lstm.isolate(credit=asked)  # type: ignore[arg-type]
+        x = torch.randn(40, 5, 7).cuda().requires_grad_()
+        y, (h, c) = lstm(x)
+        (y.sin().mean() + h.square().mean() + c.cos().mean()).backward()
+        found.append([y, h, c, x.grad, *(p.grad for p in lstm.parameters())])
+    for ours, plain in zip(*found, strict=True):
+        error = (ours.double() - plain.double()).norm() / plain.double().norm()
+        assert error < {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}[compute]
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(("hidden", "layers"), [(64, 2), (256, 1), (256, 2), (150, 2)])
+@pytest.mark.parametrize("compute", ["fp32", "fp16", "bf16"])
+def test_any_type_and_size_on_a_gpu_is_near_the_cpu(compute: str, hidden: int, layers: int, batch_first: bool) -> None:
+    found = []
+    for device, kind in (("cpu", "fp32"), ("cuda", compute)):
+        torch.manual_seed(7)
+        lstm = LSTM(7, hidden, layers, batch_first=batch_first, backend="torch", compute=kind)  # type: ignore[arg-type]
+        x = torch.randn(24, 13, 7).to(device).requires_grad_()
+        y, (h, c) = lstm.to(device)(x)
+        (y.sin().mean() + h.square().mean() + c.cos().mean()).backward()
+        found.append([tensor.detach().cpu() for tensor in (y, h, c, x.grad, *(p.grad for p in lstm.parameters()))])
+    for here, there in zip(*found, strict=True):
+        error = (there - here).norm() / here.norm()
+        assert error < {"fp32": 2e-3, "fp16": 2e-2, "bf16": 8e-2}[compute]  # fp32: cuDNN may use TF32
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_torch_takes_the_persistent_kernels_at_these_sizes() -> None:
+    """As its profiler names them: a persistent layer is one kernel, a standard one has a product for each step."""
+    lstm = LSTM(7, 256, backend="torch", compute="fp16").cuda()
+    x = torch.randn(64, 64, 7, device="cuda")
+    counts = []
+    for inputs in (x, x.repeat(2, 1, 1)):
+        lstm(inputs)[0].sum().backward()
+        torch.cuda.synchronize()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            lstm(inputs)[0].sum().backward()
+            torch.cuda.synchronize()
+        counts.append(sum(str(event.device_type).endswith("CUDA") for event in profile.events()))
+    assert cudnn.kernels(256, 128, 64, gpu=Gpu.here()).forward == "persistent"
+    assert counts[1] < 1.2 * counts[0], counts
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_recorded_step_is_the_step() -> None:
+    """Masked Adam, rates written in place, other weights isolated without another recording."""
+    answers = []
+    for record in (on_cuda, without_graph):
+        torch.manual_seed(8)
+        lstm = LSTM(3, 16, backend="torch").cuda()
+        rate = torch.tensor(0.01, device="cuda")
+        optimiser = MaskedAdam(lstm.parameters(), rate, fused=True, capturable=True)
+
+        def step(x: Tensor, lstm: LSTM = lstm, optimiser: MaskedAdam = optimiser) -> Tensor:
+            optimiser.zero_grad(set_to_none=True)
+            loss = lstm(x)[0].square().mean()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(lstm.parameters(), 0.1)
+            optimiser.step()
+            return loss.detach()
+
+        graphed = GraphedStep(step, lambda optimiser=optimiser: optimiser.changes, record)
+        for number in range(12):
+            rate.fill_(0.01 / (1 + number))
+            optimiser.set_active(lstm.weight_hh_l0, (torch.arange(64)[:, None] % 4) != number % 4)
+            graphed(torch.randn(20, 4, 3, generator=torch.Generator().manual_seed(number)).cuda())
+        assert graphed.recorded == 1 and graphed.replayed == 9
+        answers.append([p.detach().cpu() for p in lstm.parameters()])
+    for recorded, plain in zip(*answers, strict=True):
+        torch.testing.assert_close(recorded, plain, rtol=1e-5, atol=1e-6)

@@ -65,7 +65,7 @@ class StackedLSTM(nn.Module):
         """x (T, N, B, I) to the outputs (T, N, B, H), and the last h and c (L, N, B, H), in which form ``hx`` is."""
         last_h, last_c = [], []
         for k, names in enumerate(self.names):
-            weights = [self.get_parameter(name) for name in names]
+            weights: list[Tensor] = [self.get_parameter(name) for name in names]
             zero = weights[1].new_zeros(*x.shape[1:3], weights[1].shape[-1])
             h, c = (hx[0][k], hx[1][k]) if hx is not None else (zero, zero)
             x, h, c = _layer(x, h, c, weights, self.credit)
