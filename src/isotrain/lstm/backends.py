@@ -166,7 +166,8 @@ def torch_stack(lstm: nn.LSTM, asked: Isolated, x: Tensor, hx: States) -> tuple[
             weights = [weight.detach() for weight in weights]
         x, (h, c) = torch_lstm(
             x, (hx[0][rows], hx[1][rows]), weights, bias=lstm.bias, layers=len(members), steps=asked.steps,
-            dropout=lstm.dropout if len(members) > 1 else 0.0, training=lstm.training, bidirectional=lstm.bidirectional, batch_first=batch_first,
+            dropout=lstm.dropout if len(members) > 1 else 0.0, training=lstm.training,
+            bidirectional=lstm.bidirectional, batch_first=batch_first,
         )  # fmt: skip
         last_h.append(h)
         last_c.append(c)
