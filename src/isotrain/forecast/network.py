@@ -290,7 +290,14 @@ class Series(nn.Module):
     def rows(self, name: str, hours: Int[Tensor, "*at"]) -> Float[Tensor, "*at C"]:
         """The rows ``hours`` of an array, the chosen columns of it."""
         found = rows(getattr(self, name), hours)
-        return found if name not in self.chosen else found.index_select(-1, self.chosen[name].to(found.device))
+        return self._columns(name, found)
+
+    def _columns(self, name: str, found: Tensor) -> Tensor:
+        """The chosen columns; their numbers are kept on the device, so that a step copies nothing there."""
+        if name not in self.chosen:
+            return found
+        self.chosen[name] = self.chosen[name].to(found.device)
+        return found.index_select(-1, self.chosen[name])
 
     def inputs_of(self, first: int, last: int) -> Float[Tensor, "hours F"]:
         """What the encoder reads in the rows ``first`` to ``last``, that one left out."""
@@ -302,7 +309,7 @@ class Series(nn.Module):
         wide = 1 if array.dim() == 1 else array.shape[1]
         overlapping = array.as_strided((len(array) - self.horizon + 1, self.horizon * wide), (wide, 1))
         found = overlapping.index_select(0, origins.flatten()).view(*origins.shape, self.horizon, wide)
-        return found if name not in self.chosen else found.index_select(-1, self.chosen[name].to(found.device))
+        return self._columns(name, found)
 
     def truth_at(self, origins: Int[Tensor, "*at"]) -> Float[Tensor, "*at leads"]:
         """True load of every lead, kW."""
