@@ -173,7 +173,9 @@ class Runtime(Section):
     keep_allocator: bool  # glibc keeps freed pages instead of returning them to the system
     flush_denormals: bool
     bf16: bool  # autocast
+    fp16: bool = False  # the LSTM's own products in float16, on a GPU alone: what cuDNN's fastest kernels need
     fused_adam: bool
+    graphs: bool = True  # on a GPU: training steps are recorded once and replayed
     pin_threads: bool  # one core a thread: else two of them now and then share one, and a step takes twice as long
     threads: int = Field(ge=0, le=4096)  # 0 = every core that this process may use
     processes: int = Field(default=1, ge=1, le=4096)  # that share a fit; srun starts them

@@ -57,6 +57,9 @@ class Encoder(nn.Module):
     def before_step(self, step: int) -> None:
         """Called before training step ``step``."""
 
+    def ready(self, series: "Series") -> None:
+        """Called before a step that is replayed (:mod:`isotrain.lstm.graphs`): compute what it only reads, in place."""
+
     @property
     def backend(self) -> str:
         """What computes the encoder, for the record of a fit."""
@@ -82,6 +85,7 @@ class LSTMEncoder(Encoder):
         self._warm = 0
         self._memory: tuple[Isolated, Tensor] | None = None
         self._trajectory: tuple[Tensor, Tensor] | None = None
+        self._old = True  # the trajectory is to be made anew
 
     @property
     def backend(self) -> str:
@@ -94,7 +98,12 @@ class LSTMEncoder(Encoder):
     def before_step(self, step: int) -> None:
         """Let go of the states of the series if they are to be made anew at training step ``step``."""
         if self.renew and step % self.renew == 0:
-            self.made_with = self._trajectory = None
+            self.made_with, self._old = None, True
+
+    def ready(self, series: "Series") -> None:
+        """Make the states of the series anew if that is due."""
+        if self._old and self._trajectory is not None:
+            self._states(series)
 
     def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
         answer: Tensor = self.lstm(x)[0]
@@ -119,15 +128,19 @@ class LSTMEncoder(Encoder):
 
     def _states(self, series: "Series") -> tuple[Tensor, Tensor]:
         """h and c over the series, as they were when they were last made anew."""
-        if self._trajectory is None:
+        if self._trajectory is None or self._old:
             assert self._spans, "remember_over comes first"
             now = [p.detach().clone() for p in self.lstm.parameters()]
             self.made_with = self.made_with or now
             self._set(self.made_with)  # a resumed training goes on with the states that it had
             found = [self.lstm.trajectory(series.inputs_of(first, last), self._warm) for first, last in self._spans]
             h, c = (_in_their_rows([pair[i] for pair in found], self._spans, 1) for i in range(2))
-            self._trajectory = h, c
+            if self._trajectory is None:
+                self._trajectory = h, c
+            for held, new in zip(self._trajectory, (h, c), strict=True):
+                held.copy_(new)  # a step that is replayed reads them where they lie
             self._set(now)
+            self._old = False
         return self._trajectory
 
     @torch.no_grad()
@@ -306,7 +319,14 @@ class Series(nn.Module):
     def rows(self, name: str, hours: Int[Tensor, "*at"]) -> Float[Tensor, "*at C"]:
         """The rows ``hours`` of an array, the chosen columns of it."""
         found = rows(getattr(self, name), hours)
-        return found if name not in self.chosen else found.index_select(-1, self.chosen[name].to(found.device))
+        return self._columns(name, found)
+
+    def _columns(self, name: str, found: Tensor) -> Tensor:
+        """The chosen columns; their numbers are kept on the device, so that a step copies nothing there."""
+        if name not in self.chosen:
+            return found
+        self.chosen[name] = self.chosen[name].to(found.device)
+        return found.index_select(-1, self.chosen[name])
 
     def inputs_of(self, first: int, last: int) -> Float[Tensor, "hours F"]:
         """What the encoder reads in the rows ``first`` to ``last``, that one left out."""
@@ -318,7 +338,7 @@ class Series(nn.Module):
         wide = 1 if array.dim() == 1 else array.shape[1]
         overlapping = array.as_strided((len(array) - self.horizon + 1, self.horizon * wide), (wide, 1))
         found = overlapping.index_select(0, origins.flatten()).view(*origins.shape, self.horizon, wide)
-        return found if name not in self.chosen else found.index_select(-1, self.chosen[name].to(found.device))
+        return self._columns(name, found)
 
     def truth_at(self, origins: Int[Tensor, "*at"]) -> Float[Tensor, "*at leads"]:
         """True load of every lead, kW."""

@@ -44,8 +44,11 @@ class Stretches:
         return replace(self, start=self.start[rank::of], offset=self.offset[rank::of])
 
     def to(self, device: torch.device) -> "Stretches":
-        """The same on another device."""
-        return Stretches(self.start.to(device), self.offset.to(device), self.length, self.windowed)
+        """The same on another device; to a GPU from pinned memory, so that the host does not wait for the copy."""
+        if device.type != "cuda" or self.start.is_cuda:
+            return Stretches(self.start.to(device), self.offset.to(device), self.length, self.windowed)
+        start, offset = (x.contiguous().pin_memory().to(device, non_blocking=True) for x in (self.start, self.offset))
+        return Stretches(start, offset, self.length, self.windowed)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,10 @@ class Isolation(pl.Callback):
     ) -> None:
         self._isolator.before_step(trainer.global_step, int(self._planned), loss=self._loss)
 
+    def reads(self, step: int) -> bool:
+        """Whether this step must be run as it is written: :meth:`Isolator.reads`."""
+        return self._isolator.reads(step)
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._isolator.finish()
         _say_if_never(self, trainer)
@@ -231,6 +235,10 @@ class _Measured(pl.Callback):
         seconds = time.perf_counter() - start
         self.seconds += seconds
         self.history.append({**entry, "seconds": seconds})
+
+    def reads(self, step: int) -> bool:
+        """Whether this step is measured, and must be run as it is written."""
+        return self._measurement is not None
 
     def on_exception(self, *_: Any) -> None:
         if self._measurement is not None:

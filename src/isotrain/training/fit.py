@@ -18,13 +18,14 @@ from isotrain.errors import InputError
 from isotrain.files import read_json, write_json
 from isotrain.forecast.bundle import write_bundle
 from isotrain.forecast.module import ForecastModule
-from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.network import Forecaster, LSTMEncoder, Series
 from isotrain.forecast.stretches import Sampler
 from isotrain.isolation import AdaptiveCredit, AdaptiveHorizon, Chooser, Isolation, Policy, callback_of
 from isotrain.lstm import runtime
 from isotrain.training.checkpoints import Resume, SealedCheckpoints
 from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
 from isotrain.training.fits import Allowed, fit_key
+from isotrain.training.graphed import GraphedModule
 from isotrain.training.machine import alone, commit, hardware, machine_seconds
 from isotrain.training.processes import Place, SameFit, place
 from isotrain.training.result import Result, log_result, scored, timed
@@ -109,7 +110,11 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
         remember=job.trained_part if remember else None,
         renew=isolated.renewed if isolated else 0,
     )
-    module = ForecastModule(
+    on_gpu = device(s) == "cuda"
+    if on_gpu and s.runtime.fp16 and isinstance(net.encoder, LSTMEncoder):
+        net.encoder.lstm.compute = "fp16"
+    graphed = on_gpu and s.runtime.graphs and s.runtime.processes == 1  # several of them meet within a step
+    module = (GraphedModule if graphed else ForecastModule)(
         net,
         sampler(job),
         torch.from_numpy(job.windows.origins("validation")),
@@ -200,6 +205,9 @@ class Loop:
 
     def __init__(self, job: Fit, on_row: Callable[[Row], None] = lambda row: None) -> None:
         self.settings, self._job = job.settings, job
+        self.device = device(job.settings)
+        how = " (training.accelerator: auto)" if job.settings.training.accelerator == "auto" else ""
+        log.info("training on %s%s", torch.cuda.get_device_name() if self.device == "cuda" else "the CPU", how)
         self.module, self._callbacks = prepare(job)
         self.chosen = [c for c in self._callbacks if isinstance(c, Isolation | AdaptiveHorizon | AdaptiveCredit)]
         self.clock = Clock(
@@ -222,7 +230,7 @@ class Loop:
         trainer = pl.Trainer(
             max_steps=steps,
             limit_val_batches=None if validate else 0,
-            accelerator=s.training.accelerator,
+            accelerator=self.device,
             precision="bf16-mixed" if s.runtime.bf16 else "32-true",
             gradient_clip_val=s.training.clip or None,
             val_check_interval=min(s.training.validate_every, steps),
@@ -244,10 +252,16 @@ def prepare_process(s: Settings) -> dict[str, str]:
     Raises :class:`InputError` for a device that this machine lacks.
     """
     check_device(s)
-    of_process = s.runtime.model_dump(exclude={"backend", "bf16", "fused_adam", "processes"})
+    of_process = s.runtime.model_dump(exclude={"backend", "bf16", "fp16", "fused_adam", "graphs", "processes"})
     if s.runtime.processes > 1:  # which would all take the first core: to give each its own is SLURM's part
         of_process["pin_threads"] = False
     return runtime.prepare(**of_process)
+
+
+def device(s: Settings) -> str:
+    """Where a fit trains: cuda or cpu."""
+    asked = s.training.accelerator
+    return asked if asked != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def time_steps(settings: Settings, windows: Windows, steps: int) -> list[float]:
