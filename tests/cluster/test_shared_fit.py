@@ -111,9 +111,12 @@ def test_a_dead_task_ends_the_job_which_goes_on_when_sent_again(slurm: Slurm, st
     command = train("native", "3")
     job = subprocess.Popen(command, env=environment(slurm), stderr=subprocess.PIPE, text=True)
     folder = study / "results" / "runs" / "native-3"
-    until(lambda: list(folder.glob("resume-*.ckpt")) or job.poll() is not None, 120)
-    os.kill(fit_of(1), signal.SIGKILL)
-    said = job.communicate(timeout=120)[1]
+    try:
+        until(lambda: list(folder.glob("resume-*.ckpt")) or job.poll() is not None, 200)
+        os.kill(fit_of(1), signal.SIGKILL)
+        said = job.communicate(timeout=120)[1]
+    finally:
+        job.terminate()  # srun ends its tasks
     assert job.returncode != 0
     assert "process 0 of 2 has lost another one, whose log says why" in said
     assert "the process of a fit ended with status -9" in said
