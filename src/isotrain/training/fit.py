@@ -164,9 +164,7 @@ def sampler(job: Fit) -> Sampler:
     count = t.stretches if t.regime == "streamed" else t.windows
     if count < job.place.count:
         name = "stretches" if t.regime == "streamed" else "windows"
-        raise InputError(
-            f"training.{name} of {count} a step are too few for runtime.processes = {job.place.count}"
-        )
+        raise InputError(f"training.{name} of {count} a step are too few for runtime.processes = {job.place.count}")
     return Sampler(t.regime, ranges, meta["history"], t.stretch, count, t.origins, job.seed)
 
 
