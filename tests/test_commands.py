@@ -69,6 +69,7 @@ TESTED = {
     "source .venv/bin/activate": "a virtual environment's own",
     "export ISOTRAIN_STUDY_URL": "it sets a variable: tests/search/postgres.py uses one",
     "sbatch": SLURM,
+    "sbatch cluster/train.sbatch": "tests/cluster/test_shared_fit.py::test_two_nodes_train_what_one_process_trains",
     "squeue": "it is SLURM's own",
     "scancel": "it is SLURM's own; tests/cluster cancels a job by it",
     "srun": SLURM,

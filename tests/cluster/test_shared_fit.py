@@ -19,19 +19,19 @@ from isotrain.data.windows import Windows
 from isotrain.files import read_json
 from isotrain.training.fit import Fit, fit, prepare
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
-METHODS = ["native", "exact-75", "autonomous-75", "layer", "credit-none", "credit-measured", "hours-4"]
+METHODS = ["autonomous-75", "layer", "credit-none", "credit-measured"]  # each leaves out something else
 SMALL: dict[str, Any] = {
     "model": {"hidden": 8, "decoder": 8, "dropout": 0.0, "state_dropout": 0.0},  # each process would drop other units
     "training": {
-        "steps": 12, "stretches": 3, "stretch": 100, "origins": 4, "validate_every": 4, "accelerator": "cpu"
+        "steps": 8, "stretches": 3, "stretch": 100, "origins": 4, "validate_every": 4, "accelerator": "cpu"
     },
     "runtime": {"bf16": False, "threads": 1},  # so that what differs is the rounding of single precision
     "window": {"history": 48},
-    "compare": {"methods": METHODS, "seeds": [3], "reference_tuned": {"streamed": "native"}},
+    "compare": {"methods": METHODS, "seeds": [3], "reference_tuned": {"streamed": "credit-none"}},
 }  # fmt: skip
-OFTEN = {"every": 3}
+OFTEN = {"every": 2}
 
 
 @pytest.fixture
@@ -75,10 +75,10 @@ def test_two_nodes_train_what_one_process_trains(slurm: Slurm, study: Path, wind
     (study / "pipelines").symlink_to(ROOT / "pipelines")
     place = [f"--export=ALL,ISOTRAIN_ENVIRONMENT={sys.prefix}", "--partition=main", "--mem=1000", "--time=10"]
     job = slurm.submit(*place, ROOT / "cluster" / "train.sbatch", env=environment(slurm), cwd=study)
-    states = slurm.wait(job, 250)
+    states = slurm.wait(job, 280)
     said = (study / f"slurm-{job}.out").read_text()
     assert set(states.values()) == {"COMPLETED"}, said
-    written = {path.name for path in (study / "results" / "runs" / "native-3").iterdir()}
+    written = {path.name for path in (study / "results" / "runs" / "layer-3").iterdir()}
     assert written == {"result.json", "forecasts.npz", "model.ckpt", "bundle.json"}
     runs = mlflow.search_runs(search_all_experiments=True)
     assert sorted(runs["tags.mlflow.runName"]) == sorted(f"{name}-3" for name in METHODS)  # the first task's alone
@@ -88,7 +88,7 @@ def test_two_nodes_train_what_one_process_trains(slurm: Slurm, study: Path, wind
         shared = read_json(study / "results" / "runs" / f"{name}-3" / "result.json")
         left_out = [{key: row[key] for key in ("step", "share", "churn")} for row in alone["selections"]]
         assert left_out == [{key: row[key] for key in ("step", "share", "churn")} for row in shared["selections"]]
-        assert bool(left_out) == (name != "native")
+        assert left_out
         for row, other in zip(alone["history"], shared["history"], strict=True):
             for key in ("val_mae", "train_loss"):
                 assert other[key] == pytest.approx(row[key], rel=1e-4), (name, key)  # type: ignore[literal-required]
@@ -106,14 +106,17 @@ def weights_at_start(settings: Settings, windows: Windows) -> dict[str, torch.Te
 
 def test_a_dead_task_ends_the_job_which_goes_on_when_sent_again(slurm: Slurm, study: Path) -> None:
     params = yaml.safe_load((study / "params.yaml").read_text())
-    params["training"] |= {"steps": 600, "validate_every": 20}
+    params["training"] |= {"steps": 400, "validate_every": 10}
     write(study, params)
     command = train("native", "3")
     job = subprocess.Popen(command, env=environment(slurm), stderr=subprocess.PIPE, text=True)
     folder = study / "results" / "runs" / "native-3"
-    until(lambda: list(folder.glob("resume-*.ckpt")) or job.poll() is not None, 120)
-    os.kill(fit_of(1), signal.SIGKILL)
-    said = job.communicate(timeout=120)[1]
+    try:
+        until(lambda: list(folder.glob("resume-*.ckpt")) or job.poll() is not None, 200)
+        os.kill(fit_of(1), signal.SIGKILL)
+        said = job.communicate(timeout=120)[1]
+    finally:
+        job.terminate()  # srun ends its tasks
     assert job.returncode != 0
     assert "process 0 of 2 has lost another one, whose log says why" in said
     assert "the process of a fit ended with status -9" in said
@@ -122,7 +125,7 @@ def test_a_dead_task_ends_the_job_which_goes_on_when_sent_again(slurm: Slurm, st
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("resuming from runs") == 2, again.stderr
     history = read_json(folder / "result.json")["history"]
-    assert [row["step"] for row in history] == list(range(20, 601, 20))
+    assert [row["step"] for row in history] == list(range(10, 401, 10))
 
 
 def fit_of(rank: int) -> int:
@@ -146,7 +149,7 @@ def test_other_tasks_than_the_settings_say_are_refused(slurm: Slurm, study: Path
         env=environment(slurm),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode != 0

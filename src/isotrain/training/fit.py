@@ -35,6 +35,7 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are
 warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning")  # Lightning's own to mend
 warnings.filterwarnings("ignore", message="The `srun` command")  # srun starts a fit of several processes only
 warnings.filterwarnings("ignore", message="It is recommended to use `self.log")  # the sums are of all processes
+warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # its heir sends the series about
 warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")  # it depends on the step
 log = logging.getLogger(__name__)
 
