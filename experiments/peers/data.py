@@ -47,9 +47,13 @@ def hours_of(tidy: Tidy, name: str, weather: list[str], last: str | None = None)
             while (gaps := frame[column].isna()).any():
                 frame.loc[gaps, column] = frame[column].shift(168)[gaps]
     calendar = calendar_features(pd.DatetimeIndex(frame.index), tidy.facts["time_zone"], tidy.facts["country"])
-    table = pd.DataFrame({"unique_id": name, "ds": frame.index.tz_localize(None), "y": frame[target].to_numpy()})
+    table = pd.DataFrame(
+        {"unique_id": name, "ds": pd.DatetimeIndex(frame.index).tz_localize(None), "y": frame[target].to_numpy()}
+    )
     columns = [frame[["truth", *weather]].reset_index(drop=True), calendar.reset_index(drop=True)]
-    return pd.concat([table, *columns], axis=1).astype({"y": np.float32, **dict.fromkeys(["truth", *weather], np.float32)})
+    return pd.concat([table, *columns], axis=1).astype(
+        {"y": np.float32, **dict.fromkeys(["truth", *weather], np.float32)}
+    )
 
 
 def prepare(name: str, data: Path, folder: Path) -> None:
@@ -66,10 +70,12 @@ def prepare(name: str, data: Path, folder: Path) -> None:
         weather = ["Tout", "SolGlob"]
         numbers = drammen_numbers(data)
         last_hour = DRAMMEN_PARTS["end"]
-        table = pd.concat([hours_of(read(drammen(number), data), str(number), weather, last_hour) for number in numbers])
-        first = pd.Timestamp(DRAMMEN_PARTS["test"])  # of the targets: their first origin at the last lead is earlier
-        test = first - pd.Timedelta(hours=HORIZON - 1)
-        parts = {**DRAMMEN_PARTS, "scored": str(first), "test": str(test)}
+        table = pd.concat(
+            [hours_of(read(drammen(number), data), str(number), weather, last_hour) for number in numbers]
+        )
+        scored = pd.Timestamp(DRAMMEN_PARTS["test"])  # the first target: its origin at the last lead is earlier
+        test = scored - pd.Timedelta(hours=HORIZON - 1)
+        parts = {**DRAMMEN_PARTS, "scored": str(scored), "test": str(test)}
     known = [column for column in table if column not in ("unique_id", "ds", "y", "truth", *weather)]
     with replacing(folder / f"{name}.parquet") as draft:
         table.to_parquet(draft, index=False)

@@ -18,7 +18,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 HORIZON = 24
@@ -52,7 +51,7 @@ Peer = Callable[..., pd.DataFrame]  # of a task and settings: unique_id, ds, cut
 def nixtla_network(task: Task, network: str, **settings: Any) -> pd.DataFrame:
     from neuralforecast import NeuralForecast, models
 
-    covariates = {"futr_exog_list": task.known, "hist_exog_list": task.past}
+    covariates: dict[str, Any] = {"futr_exog_list": task.known, "hist_exog_list": task.past}
     model = getattr(models, network)(h=HORIZON, **covariates, **settings)
     forecaster = NeuralForecast([model], freq="h")
     return forecaster.cross_validation(task.table, n_windows=None, test_size=task.hours, step_size=task.step)
@@ -83,9 +82,7 @@ def deepar(task: Task, **settings: Any) -> pd.DataFrame:
 
     columns = {"item_id": "unique_id", "timestamp": "ds", "target": "y", "feat_dynamic_real": task.known}
     past, to_come = split(PandasDataset.from_long_dataframe(task.table, freq="h", **columns), offset=-task.hours)
-    estimator = DeepAREstimator(
-        freq="h", prediction_length=HORIZON, num_feat_dynamic_real=len(task.known), **settings
-    )
+    estimator = DeepAREstimator(freq="h", prediction_length=HORIZON, num_feat_dynamic_real=len(task.known), **settings)
     predictor = estimator.train(past)
     times = to_come.generate_instances(HORIZON, windows=task.origins, distance=task.step)
     answers = list(predictor.predict(times.input))
@@ -130,19 +127,29 @@ class Model:
     packages: tuple[str, ...] = ("neuralforecast",)
     step: dict[str, int] = field(default_factory=dict)  # of a data set, hours between origins; 1 unless said
     trial_step: int = SPARSE  # the same for the trials
+    weather: bool = True  # whether it takes covariates known at the target hour
 
 
 # 256 windows a step instead of their 1,024, and DeepAR's 20 epochs instead of 100: a core has no hours for each
-CPU = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
-QUIET = {**CPU, "enable_model_summary": False, "inference_windows_batch_size": 1024, "random_seed": 0}
+CPU: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_checkpointing": False,
+}
+QUIET: dict[str, Any] = {**CPU, "enable_model_summary": False, "inference_windows_batch_size": 1024, "random_seed": 0}
 RATES = [3e-4, 1e-3, 3e-3, 1e-2]
-COMMON = {"input_size": 168, "scaler_type": "standard", "max_steps": 1000, "learning_rate": 1e-3}
-COMMON_SPACE = {"input_size": [72, 168, 336], "max_steps": [500, 1000, 2000], "learning_rate": RATES}
+COMMON: dict[str, Any] = {"input_size": 168, "scaler_type": "standard", "max_steps": 1000, "learning_rate": 1e-3}
+COMMON_SPACE: dict[str, list[Any]] = {
+    "input_size": [72, 168, 336],
+    "max_steps": [500, 1000, 2000],
+    "learning_rate": RATES,
+}
 
 
 def network(name: str, batch: int, **widths: list[Any]) -> Model:
     """One of neuralforecast's, with ``batch`` windows a step; the first of each of ``widths`` is its default."""
-    defaults = {**COMMON, **{width: values[0] for width, values in widths.items()}}
+    defaults: dict[str, Any] = {**COMMON, **{width: values[0] for width, values in widths.items()}}
     fit = f"neuralforecast.models:{name}.fit"
     given = {"network": name, "windows_batch_size": batch, **QUIET}
     return Model(nixtla_network, defaults, {**COMMON_SPACE, **widths}, fit, given, "max_steps")
@@ -177,6 +184,7 @@ MODELS: dict[str, Model] = {
         packages=("statsforecast",),
         step={"drahix": SPARSE, "drammen": 7 * SPARSE},
         trial_step=7 * SPARSE,
+        weather=False,
     ),
     "bitcn": network("BiTCN", 256, hidden_size=[16, 32, 64]),
     "deepar": Model(
@@ -241,6 +249,10 @@ def run(model: Model, task: Task, settings: dict[str, Any]) -> tuple[pd.DataFram
         given["trainer_kwargs"] |= {"enable_model_summary": False, "default_root_dir": "."}
     if given.get("network") == "TSMixerx":
         given["n_series"] = task.table.unique_id.nunique()
+    if model.lasts:
+        from pytorch_lightning import seed_everything
+
+        seed_everything(0, verbose=False)  # gluonts has no argument for it
     since = time.process_time()
     with timed(model.fit) as fits:
         answer = model.peer(task, **given)
@@ -291,7 +303,9 @@ def chosen(model: Model, data: dict[str, Any], table: pd.DataFrame, step: int, j
     """The trials with their validation errors and seconds, and the settings of the least error."""
     truth, known = table[["unique_id", "ds", "truth"]], job["mode"] == "weather"
     last = str(pd.Timestamp(data["test"]) - pd.Timedelta(hours=1))
-    task = task_of(data, table.drop(columns="truth"), data["validation"], last, max(step, model.trial_step), known=known)
+    task = task_of(
+        data, table.drop(columns="truth"), data["validation"], last, max(step, model.trial_step), known=known
+    )
     log = Path(job["out"]).with_suffix(".trials")
     done = json.loads(log.read_text()) if log.exists() else []
     for settings in trials(model)[len(done) :]:
@@ -321,9 +335,7 @@ def main(path: str) -> None:
     found: dict[str, Any] = {"settings": model.defaults}
     if job["mode"] == "search":
         found = chosen(model, data, table, step, job)
-    task = task_of(
-        data, table.drop(columns="truth"), data["test"], data["end"], step, known=job["mode"] == "weather"
-    )
+    task = task_of(data, table.drop(columns="truth"), data["test"], data["end"], step, known=job["mode"] == "weather")
     forecasts, seconds = run(model, task, found["settings"])
     measured = {
         str(each): errors(at(forecasts, data["test"], each), table, data["scored"])
@@ -344,5 +356,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    np.random.seed(0)
     main(*sys.argv[1:])
