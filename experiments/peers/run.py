@@ -6,7 +6,7 @@
 DATA is the folder that :mod:`experiments.published_series` describes. FOLDER holds what is prepared: hours of the
 series, so not for the repository. PEERS is the Python of an environment with the extra ``peers``. What is in
 ``results`` is not run again. The modes: ``default``, their defaults; ``search``, ten trials; ``weather``, defaults and
-the weather of the target hours known, a perfect forecast of it. At the end :mod:`experiments.peers.table` writes the page.
+the weather of the target hours known, a perfect forecast of it. At the end :mod:`experiments.peers.table` writes it up.
 """
 
 import argparse

@@ -20,6 +20,11 @@ MODES = {
     "drahix": {"default": "defaults", "search": "ten trials"},
     "drammen": {"default": "defaults", "search": "ten trials", "weather": "defaults, perfect weather forecast"},
 }
+LOOKS = {  # of settings: the colour of their points, and what their names say more
+    "defaults": (PALETTE[1], ""),
+    "ten trials": (PALETTE[2], ", ten trials"),
+    "defaults, perfect weather forecast": (PALETTE[3], ", perfect weather forecast"),
+}
 NAMES = {
     "tsmixerx": "TSMixerx",
     "nhits": "NHITS",
@@ -29,7 +34,6 @@ NAMES = {
     "deepar": "DeepAR",
     "tide": "TiDE",
 }
-NO = "not measured"
 RECORD = "docs/results/forecaster"
 RECORDED = ("rich", "rich-refit", "rich-refit, ensemble of 5 seeds", "lightgbm-rich-refit")
 HEAD = (
@@ -60,12 +64,10 @@ class Row:
         return next((found for step in (1, SPARSE, 7 * SPARSE) if (found := self.error(step, "mae_last_lead"))), None)
 
     def cells(self) -> list[str]:
-        if not self.errors:
-            return [self.name, self.settings, NO, *[""] * (len(HEAD) - 3)]
+        """What follows its name in the table."""
         errors = [*(self.error(step) for step in (1, SPARSE, 7 * SPARSE)), self.last_lead]
         seconds = ["–" if each is None else f"{each:.3g}" if each < 100 else f"{each:.0f}" for each in self.seconds]
         return [
-            self.name,
             self.settings,
             *("–" if error is None else f"{error:.2f}" for error in errors),
             *seconds,
@@ -117,7 +119,7 @@ def ours(dataset: str, results: Path, records: Path, readme: str) -> list[Row]:
         if "mae_last_lead" in one:
             errors = {"1": {"mae": one["mae"], "mae_last_lead": one["mae_last_lead"]}}
             rows.append(Row(one["name"], one["settings"], True, errors, one["fit_seconds"], None, None, lines))
-    return rows or [Row("ours", "", True, {})]
+    return rows or [Row("ours", "a record of experiments.drammen", True, {})]
 
 
 def commands(readme: str) -> list[str]:
@@ -130,12 +132,17 @@ def commands(readme: str) -> list[str]:
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown, ours in bold, the least error of any origins first; what was not measured last."""
-    rows = sorted(rows, key=lambda row: (not row.errors, least(row)))
-    cells = [[f"**{cell}**" if row.ours and cell and column == 0 else cell for column, cell in enumerate(row.cells())]
-             for row in rows]  # fmt: skip
+    """Markdown, ours in bold, the least error of any origins first; below it what was not measured."""
+    measured = sorted((row for row in rows if row.errors), key=least)
+    lines = [[f"**{row.name}**" if row.ours else row.name, *row.cells()] for row in measured]
     rule = [":--", ":--", *["--:"] * (len(HEAD) - 2)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [list(HEAD), rule, *cells])
+    drawn = "\n".join(f"| {' | '.join(line)} |" for line in [list(HEAD), rule, *lines])
+    missing: dict[str, list[str]] = {}
+    for row in rows:
+        if not row.errors:
+            missing.setdefault(row.name, []).append(row.settings)
+    words = "; ".join(f"{name} ({', '.join(settings)})" for name, settings in missing.items())
+    return f"{drawn}\n\nNot measured: {words}.\n" if missing else f"{drawn}\n"
 
 
 def least(row: Row) -> float:
@@ -145,26 +152,25 @@ def least(row: Row) -> float:
 
 
 def figure(rows: Mapping[str, list[Row]], path: Path) -> None:
-    """Processor seconds of a fit against error, a panel a data set."""
-    drawn, axes = new_figure(10, 4.6, "Processor seconds of one fit against test error", 1, len(rows))
-    for axis, (dataset, of_dataset) in zip(axes[0], rows.items(), strict=True):
-        kinds = [row for row in of_dataset if row.errors and row.settings != RECORD]
+    """Processor seconds against error, a panel a data set of which anything was measured."""
+    timed = {
+        dataset: [row for row in of_dataset if row.errors and row.settings != RECORD and (row.fit or row.forecast)]
+        for dataset, of_dataset in rows.items()
+    }
+    timed = {dataset: of_dataset for dataset, of_dataset in timed.items() if of_dataset}
+    drawn, axes = new_figure(5.2 * len(timed), 4.8, "Processor seconds of a fit against test error", 1, len(timed))
+    for axis, (dataset, of_dataset) in zip(axes[0], timed.items(), strict=True):
         points: list[Label] = []
-        for row in kinds:
-            seconds, error = row.fit or row.forecast, least(row)
-            colour = PALETTE[0] if row.ours else PALETTE[1] if row.settings == "defaults" else PALETTE[2]
-            marker = "o" if row.ours else "s" if "search" not in row.settings else "D"
-            if seconds is None:
-                continue
-            axis.scatter(seconds, error, color=colour, marker=marker, s=36, zorder=3)
-            suffix = {"ten trials": ", ten trials", MODES["drammen"]["weather"]: ", weather known"}
-            points.append((seconds, error, row.name + suffix.get(row.settings, ""), colour))
+        for row in of_dataset:
+            colour, suffix = (PALETTE[0], "") if row.ours else LOOKS[row.settings]
+            points.append((row.fit or row.forecast or 0.0, least(row), row.name + suffix, colour))
+        for seconds, error, _, colour in points:
+            axis.scatter(seconds, error, color=colour, s=36, zorder=3)
         axis.set_xscale("log")
-        axis.set(title=TITLES[dataset], xlabel="fit, s of the processor", ylabel="test MAE, kW")
-        axis.margins(0.25, 0.15)
-        if points:
-            seconds_axis(axis)
-            label_points(axis, points, size=8)
+        axis.set(title=TITLES[dataset], xlabel="fit, s of the processor (MSTL: all its fits)", ylabel="test MAE, kW")
+        axis.margins(0.3, 0.15)
+        seconds_axis(axis)
+        label_points(axis, points, size=8)
     save(drawn, path)
 
 
