@@ -48,7 +48,7 @@ def test_the_page_says_what_was_measured_and_names_what_was_not(tmp_path: Path) 
     # a fit of MSTL is a forecast too: its seconds are not told apart
     assert cells(page, "MSTL", "ten trials")[2:] == ["–", "–", "4.44", "5.44", "–", "16.3", "250", "7"]
     missing = page.split("Not measured: ")[2]
-    assert "NHITS (ten trials, defaults, perfect weather forecast); " in missing
+    assert "NHITS (ten trials, defaults and perfect weather forecast); " in missing
     assert "MSTL (defaults); " in missing, "it takes no covariates: no weather is expected"
     assert (tmp_path / "out" / "peers.png").stat().st_size > 10_000
 

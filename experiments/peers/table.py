@@ -18,12 +18,12 @@ RESULTS = Path(__file__).parent / "results"
 TITLES = {"drahix": "Drahi-X, one building", "drammen": "Drammen, 36 buildings"}
 MODES = {
     "drahix": {"default": "defaults", "search": "ten trials"},
-    "drammen": {"default": "defaults", "search": "ten trials", "weather": "defaults, perfect weather forecast"},
+    "drammen": {"default": "defaults", "search": "ten trials", "weather": "defaults and perfect weather forecast"},
 }
 LOOKS = {  # of settings: the colour of their points, and what their names say more
     "defaults": (PALETTE[1], ""),
     "ten trials": (PALETTE[2], ", ten trials"),
-    "defaults, perfect weather forecast": (PALETTE[3], ", perfect weather forecast"),
+    "defaults and perfect weather forecast": (PALETTE[3], ", perfect weather forecast"),
 }
 NAMES = {
     "tsmixerx": "TSMixerx",
