@@ -147,11 +147,20 @@ COMMON_SPACE: dict[str, list[Any]] = {
 }
 
 
+MULTIVARIATE = ("TSMixerx",)  # one network of all series at once, which takes their number instead
+
+
 def network(name: str, batch: int, **widths: list[Any]) -> Model:
     """One of neuralforecast's, with ``batch`` windows a step; the first of each of ``widths`` is its default."""
     defaults: dict[str, Any] = {**COMMON, **{width: values[0] for width, values in widths.items()}}
     fit = f"neuralforecast.models:{name}.fit"
-    given = {"network": name, "windows_batch_size": batch, **QUIET}
+    # a step copies every window of its series: their 32 series a step would take 18 GB on Drammen
+    given = {
+        "network": name,
+        "windows_batch_size": batch,
+        **({} if name in MULTIVARIATE else {"batch_size": 1}),
+        **QUIET,
+    }
     return Model(nixtla_network, defaults, {**COMMON_SPACE, **widths}, fit, given, "max_steps")
 
 
@@ -247,7 +256,7 @@ def run(model: Model, task: Task, settings: dict[str, Any]) -> tuple[pd.DataFram
     if "epochs" in given:  # gluonts hands them to Lightning
         given["trainer_kwargs"] = {**CPU, "enable_checkpointing": True, "max_epochs": given.pop("epochs")}
         given["trainer_kwargs"] |= {"enable_model_summary": False, "default_root_dir": "."}
-    if given.get("network") == "TSMixerx":
+    if given.get("network") in MULTIVARIATE:
         given["n_series"] = task.table.unique_id.nunique()
     if model.lasts:
         from pytorch_lightning import seed_everything
