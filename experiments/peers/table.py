@@ -102,23 +102,26 @@ def ours(dataset: str, results: Path, records: Path, readme: str) -> list[Row]:
     """Our rows: on Drahi-X from ``results`` and the record of five seeds, on Drammen from ``records/drammen/*.json``.
 
     Each of the latter holds ``name``, ``settings`` (such as "perfect weather forecast"), ``mae`` and ``mae_last_lead``
-    of every origin in kW, ``fit_seconds`` of the processor.
+    of every origin in kW, ``fit_seconds`` of the processor, and ``lines``.
     """
-    lines, rows = len(commands(readme)), []
+    rows = []
+    lines = {"rich": len(commands(readme))}  # the others are no part of the study that these commands run
     if dataset == "drahix":
         path = results / "drahix-ours.json"
         for name, found in read_json(path, "run experiments.peers.ours").items() if path.exists() else ():
             words = f"timed as the peers, {found['seeds']} seeds"
-            rows.append(Row(name, words, True, found["errors"], found["fit"], found["forecast"], None, lines))
+            rows.append(Row(name, words, True, found["errors"], found["fit"], found["forecast"], None, lines.get(name)))
         for one in read_json(records / "forecaster" / "tradeoff.json", "record it again")["accuracy"]["forecasts"]:
             if one["name"] in RECORDED:
                 errors = {"1": {"mae": one["test_mae"]["median"], "mae_last_lead": one["mae_by_lead"][-1]}}
-                rows.append(Row(one["name"], RECORD, True, errors, one["seconds"]["median"], None, None, lines))
+                rows.append(
+                    Row(one["name"], RECORD, True, errors, one["seconds"]["median"], None, None, lines.get(one["name"]))
+                )
     for path in sorted((records / dataset).glob("*.json")) if dataset == "drammen" else ():
         one = read_json(path, "run experiments.drammen again")
         if "mae_last_lead" in one:
             errors = {"1": {"mae": one["mae"], "mae_last_lead": one["mae_last_lead"]}}
-            rows.append(Row(one["name"], one["settings"], True, errors, one["fit_seconds"], None, None, lines))
+            rows.append(Row(one["name"], one["settings"], True, errors, one["fit_seconds"], None, None, one["lines"]))
     return rows or [Row("ours", "a record of experiments.drammen", True, {})]
 
 
