@@ -11,7 +11,7 @@ from experiments.peers.models import MODELS, SPARSE
 
 from isotrain.errors import InputError
 from isotrain.files import read_json, write_text
-from isotrain.report.drawing import PALETTE, Label, label_points, new_figure, save, seconds_axis
+from isotrain.report.drawing import PALETTE, Label, label_points, new_figure, save
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -172,7 +172,7 @@ def figure(rows: Mapping[str, list[Row]], path: Path) -> None:
         axis.set_xscale("log")
         axis.set(title=TITLES[dataset], xlabel="fit, s of the processor (MSTL: all its fits)", ylabel="test MAE, kW")
         axis.margins(0.3, 0.15)
-        seconds_axis(axis)
+        axis.xaxis.set_major_formatter("{x:g}")
         label_points(axis, points, size=8)
     save(drawn, path)
 
