@@ -111,8 +111,8 @@ def test_errors_of_each_series_are_in_its_own_standard_deviation(study: Path, wi
     ranked = sorted(NAMES, key=lambda name: errors[name])
     assert middle_and_worst(entries["tuned"].by_series) == (ranked[1], ranked[2])
     for category, found in entries["tuned"].by_category.items():
-        own = [one["name"] for one in windows.series if one["about"]["category"] == category]
-        assert found["relative"] == pytest.approx(np.mean([errors[name] for name in own]), rel=1e-3)
+        alike = [one["name"] for one in windows.series if one["about"]["category"] == category]
+        assert found["relative"] == pytest.approx(np.mean([errors[name] for name in alike]), rel=1e-3)
 
 
 def test_intervals_of_each_series_come_from_its_own_errors(study: Path, windows: Windows, bundle: Bundle) -> None:
@@ -204,7 +204,7 @@ def test_one_series_is_found_by_its_file_or_by_its_name(study: Path, bundle: Bun
 def test_a_folder_and_a_zip_file_are_forecast_whole(study: Path, files: Path) -> None:
     packed = shutil.make_archive(str(files.parent / "packed"), "zip", files)
     whole = forecast(study, "--csv", str(files))
-    assert list(whole)[0] == "series" and list(whole["series"].unique()) == NAMES and len(whole) == 72
+    assert next(iter(whole)) == "series" and list(whole["series"].unique()) == NAMES and len(whole) == 72
     pd.testing.assert_frame_equal(forecast(study, "--csv", packed), whole)
     one = forecast(study, "--csv", str(files), "--series", "building-003")
     pd.testing.assert_frame_equal(

@@ -62,7 +62,7 @@ def prepare(name: str, data: Path, folder: Path) -> None:
         weather = ["AirTemp", "Global_Solar_Flux"]
         tidy = read(ONE_BUILDING["drahix"], data)
         table = hours_of(tidy, name, weather)
-        origins = make_windows(tidy.frame, tidy.facts, Window()).meta["origins"]
+        origins = make_windows(tidy.frame, tidy.facts, Window()).series[0]["origins"]
         first, last = origins["test"]
         parts = {"validation": str(table.ds[origins["validation"][0]]), "test": str(table.ds[first])}
         parts |= {"scored": parts["test"], "end": str(table.ds[last - 1 + HORIZON - 1])}

@@ -35,6 +35,7 @@ NAMES = {
     "tide": "TiDE",
 }
 RECORD = "docs/results/forecaster"
+WEATHER = {"perfect": "perfect weather forecast", "history": "docs/results/drammen"}
 RECORDED = ("rich", "rich-refit", "rich-refit, ensemble of 5 seeds", "lightgbm-rich-refit")
 HEAD = (
     "forecaster", "settings", "MAE, kW, every origin", "every 25th", "every 175th", "at lead 24",
@@ -99,13 +100,11 @@ def peers(dataset: str, results: Path) -> Iterator[Row]:
 
 
 def ours(dataset: str, results: Path, records: Path, readme: str) -> list[Row]:
-    """Our rows: on Drahi-X from ``results`` and the record of five seeds, on Drammen from ``records/drammen/*.json``.
-
-    Each of the latter holds ``name``, ``settings`` (such as "perfect weather forecast"), ``mae`` and ``mae_last_lead``
-    of every origin in kW, ``fit_seconds`` of the processor, and ``lines``.
-    """
+    """Our rows: on Drahi-X from ``results`` and the record of five seeds, on Drammen from the record of drammen."""
     rows = []
-    lines = {"rich": len(commands(readme))}  # the others are no part of the study that these commands run
+    lines = dict.fromkeys(
+        ["rich", "pool"], len(commands(readme))
+    )  # the others are no part of the study that these commands run
     if dataset == "drahix":
         path = results / "drahix-ours.json"
         for name, found in read_json(path, "run experiments.peers.ours").items() if path.exists() else ():
@@ -117,11 +116,12 @@ def ours(dataset: str, results: Path, records: Path, readme: str) -> list[Row]:
                 rows.append(
                     Row(one["name"], RECORD, True, errors, one["seconds"]["median"], None, None, lines.get(one["name"]))
                 )
-    for path in sorted((records / dataset).glob("*.json")) if dataset == "drammen" else ():
-        one = read_json(path, "run experiments.drammen again")
-        if "mae_last_lead" in one:
-            errors = {"1": {"mae": one["mae"], "mae_last_lead": one["mae_last_lead"]}}
-            rows.append(Row(one["name"], one["settings"], True, errors, one["fit_seconds"], None, None, one["lines"]))
+    path = records / "drammen" / "drammen.json"
+    for weather, found in read_json(path)["tables"].items() if dataset == "drammen" and path.exists() else ():
+        words = WEATHER[weather]
+        for one in found:
+            errors = {"1": {"mae": one["mae"], "mae_last_lead": one["mae_at_lead"]}}
+            rows.append(Row(one["name"], words, True, errors, one["seconds"], None, None, lines.get(one["name"])))
     return rows or [Row("ours", "a record of experiments.drammen", True, {})]
 
 

@@ -175,8 +175,8 @@ def write_page(out: Path) -> None:
     record = {"commit": commit(), "date": datetime.now(UTC).date().isoformat(), "hardware": hardware(), "rows": rows}
     write_json(out / "results.json", record)
     head = (
-        f"MAE on the building TGBT, medians over seeds. {record['date']}, commit {str(record['commit'])[:12]}, one core "
-        f"of: {record['hardware']['cpu']}."
+        f"MAE on the building TGBT, medians over seeds. {record['date']}, commit {str(record['commit'])[:12]}, "
+        f"one core of: {record['hardware']['cpu']}."
     )
     write_text(out / "pretraining.md", "\n".join(["# Pretraining on other series", "", head, "", *table, ""]))
 
