@@ -204,7 +204,7 @@ def test_one_series_is_found_by_its_file_or_by_its_name(study: Path, bundle: Bun
 def test_a_folder_and_a_zip_file_are_forecast_whole(study: Path, files: Path) -> None:
     packed = shutil.make_archive(str(files.parent / "packed"), "zip", files)
     whole = forecast(study, "--csv", str(files))
-    assert next(iter(whole)) == "series" and list(whole["series"].unique()) == NAMES and len(whole) == 72
+    assert whole.columns[0] == "series" and list(whole["series"].unique()) == NAMES and len(whole) == 72
     pd.testing.assert_frame_equal(forecast(study, "--csv", packed), whole)
     one = forecast(study, "--csv", str(files), "--series", "building-003")
     pd.testing.assert_frame_equal(
