@@ -28,7 +28,7 @@ from isotrain.files import read_json, write_json, write_text
 from isotrain.forecast.forecasts import Forecasts, mae, mean_forecast, read_forecasts
 from isotrain.report.drawing import PALETTE, STYLE, new_figure, save
 from isotrain.training.fits import fit_in_child, import_everything
-from isotrain.training.machine import commit, hardware
+from isotrain.training.machine import hardware
 
 HERE = Path("experiments/drammen")
 SETTINGS = {"perfect": HERE / "params.yaml", "history": HERE / "history.yaml"}
@@ -168,9 +168,10 @@ def write_page() -> None:
             first = first or windows
     assert first is not None, "nothing was run yet"
     shapes = width_rows(load(SETTINGS["perfect"]))
+    results = Path(load(SETTINGS["perfect"]).paths.runs).parents[1]
     machine = hardware()
     record = {
-        "commit": commit(),
+        "commits": sorted(made_at(results)),
         "date": date.today().isoformat(),
         "hardware": machine,
         "series": len(first.series),
@@ -182,6 +183,12 @@ def write_page() -> None:
     write_json(OUT / "drammen.json", record)
     save(figure(tables, words), OUT / "drammen.png")
     write_text(OUT / "README.md", page(record, words))
+
+
+def made_at(results: Path) -> set[str]:
+    """The commits of the code that trained what lies in ``results``."""
+    found = [str(read_json(path)["commit"]) for path in results.glob("*/*/*/result.json")]
+    return {each[:12] + ("+" if each.endswith("+") else "") for each in found}
 
 
 def width_rows(params: Params) -> list[dict[str, Any]]:
@@ -217,8 +224,8 @@ def page(record: dict[str, Any], words: dict[str, str]) -> str:
         "",
         f"MAE in kW (kWh in an hour) on targets from 2021-07-01 to 2022-03-18, {record['series']} public buildings, "
         "trained on the hours before. Written by `python -m experiments.drammen.run` "
-        f"([experiment](../../../experiments/drammen/README.md)) on {record['date']}, commit "
-        f"{str(record['commit'])[:12]}, one core of: {machine['cpu']}.",
+        f"([experiment](../../../experiments/drammen/README.md)) on {record['date']}; networks trained at commit "
+        f"{', '.join(record['commits'])}, one core of: {machine['cpu']}.",
         "",
         "![Errors](drammen.png)",
         "",
