@@ -54,7 +54,7 @@ def main(*words: str) -> None:
         for name, windows in pools.items():
             path = asked.out / "runs" / f"{name}-{seed}.json"
             if not path.exists():
-                write_json(path, judged(settings, name, windows, seed))
+                write_json(path, {**judged(settings, name, windows, seed), "commit": commit()})
     write_page(asked.out)
 
 
@@ -172,10 +172,11 @@ def write_page(out: Path) -> None:
                 each = " ".join(f"{e['test']:.3f}" for e in seen)
                 table.append(f"| {pool} | {way} | {len(seen)} | {validation:.3f} | {test:.3f} | {each} |")
                 rows.append({"pool": pool, "way": way, "validation": validation, "test": test, "seeds": len(seen)})
-    record = {"commit": commit(), "date": datetime.now(UTC).date().isoformat(), "hardware": hardware(), "rows": rows}
+    commits = ", ".join(sorted({str(run["commit"])[:12] for run in runs}))
+    record = {"commit": commits, "date": datetime.now(UTC).date().isoformat(), "hardware": hardware(), "rows": rows}
     write_json(out / "results.json", record)
     head = (
-        f"MAE on the building TGBT, medians over seeds. {record['date']}, commit {str(record['commit'])[:12]}, "
+        f"MAE on the building TGBT, medians over seeds. {record['date']}, commit {record['commit']}, "
         f"one core of: {record['hardware']['cpu']}."
     )
     write_text(out / "pretraining.md", "\n".join(["# Pretraining on other series", "", head, "", *table, ""]))
