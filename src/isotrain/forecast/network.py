@@ -10,6 +10,7 @@ O statistics of an origin, R recent loads. D = A + S is what is known of a lead,
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -310,12 +311,15 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.out.weight)  # the untrained forecast is the skip alone
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"]) -> Float[Tensor, "B M K"]:
+    def features(self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"]) -> Float[Tensor, "B M K width"]:
+        """What the last layer, ``out``, reads of each lead."""
         z = self.of_state(state)[..., None, :] + self.of_known(known)
         z = nn.functional.gelu(z + self.of_lead.to(z.dtype))  # under autocast all that is as large is bfloat16
         kept = self.dropout(z.new_ones(*z.shape[:-2], 1, z.shape[-1]))  # for all leads the same: drawing takes time
-        z = nn.functional.gelu(self.middle(z * kept))
-        return self.out(z)[..., 0].float()
+        return nn.functional.gelu(self.middle(z * kept))
+
+    def forward(self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"]) -> Float[Tensor, "B M K"]:
+        return self.out(self.features(state, known))[..., 0].float()
 
 
 class Skip(nn.Module):
@@ -332,6 +336,18 @@ class Skip(nn.Module):
 
     def forward(self, lags: Float[Tensor, "B M K S"], recent: Float[Tensor, "B M R"]) -> Float[Tensor, "B M K"]:
         return (lags * self.of_lags).sum(-1) + recent @ self.of_recent.T
+
+
+class Read(NamedTuple):
+    """What is known at some origins."""
+
+    at_origin: Float[Tensor, "B M E"]
+    of_lead: Float[Tensor, "B M K D"]
+    lags: Float[Tensor, "B M K S"]  # above the level, in standard deviations, as are the recent loads
+    recent: Float[Tensor, "B M R"]
+    level: Float[Tensor, "B M"]  # kW
+    spread: Float[Tensor, "B M"]  # kW
+    scale: Float[Tensor, "*at 1"]  # kW
 
 
 class Forecaster(nn.Module):
@@ -380,7 +396,8 @@ class Forecaster(nn.Module):
         self.dropout = nn.Dropout(state_dropout)
         self.skip = Skip(series.first_guess, width["recent"], series.horizon)
 
-    def forward(self, at: Stretches) -> Float[Tensor, "B M K"]:
+    def read(self, at: Stretches) -> "Read":
+        """All that the decoder and the skip read at the origins of ``at``."""
         s = self.series
         state = self.dropout(self.encoder(s, at))
         origins = at.origins.clamp(max=len(s.inputs))  # only padding is beyond
@@ -388,9 +405,13 @@ class Forecaster(nn.Module):
         lags = (s.of_leads("lags", origins) - level[..., None, None]) / scale[..., None]
         recent = (s.rows("recent", origins - 1) - level[..., None]) / scale
         at_origin = torch.cat([state, s.rows("origin", origins - 1)], -1)
-        z = self.decoder(at_origin, torch.cat([s.of_leads("ahead", origins), lags], -1))
-        change = z * OUTPUT_GAIN * spread[..., None] + self.skip(lags, recent) * scale
-        return level[..., None] + change
+        return Read(at_origin, torch.cat([s.of_leads("ahead", origins), lags], -1), lags, recent, level, spread, scale)
+
+    def forward(self, at: Stretches) -> Float[Tensor, "B M K"]:
+        r = self.read(at)
+        z = self.decoder(r.at_origin, r.of_lead)
+        change = z * OUTPUT_GAIN * r.spread[..., None] + self.skip(r.lags, r.recent) * r.scale
+        return r.level[..., None] + change
 
     @torch.no_grad()
     def forecast(self, origins: Int[Tensor, " m"], regime: str = "streamed") -> Float[Tensor, "m K"]:
