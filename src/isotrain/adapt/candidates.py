@@ -87,6 +87,10 @@ class Ground:
             self._designs[first, last, step] = design(self, torch.arange(first, last, step))
         return self._designs[first, last, step]
 
+    def forget(self) -> None:
+        """Let go of the designs."""
+        self._designs.clear()
+
 
 @dataclass(frozen=True)
 class Design:
@@ -202,7 +206,7 @@ def trained(ground: Ground, parts: Sequence[tuple[int, int]], encoder: bool, see
     """
     first, last = parts[0][0], parts[-1][1]
     history = ground.net.series.history
-    count, origins = (16, 16) if encoder else (256, 1)  # remembered, origins need not share a stretch
+    count, origins = (16, 16) if encoder else (192, 1)  # remembered, origins need not share a stretch
     draw = Draw(first, last, history, count, origins, seed)
     if encoder:
         with ground.thawed_encoder():
@@ -217,7 +221,7 @@ def trained(ground: Ground, parts: Sequence[tuple[int, int]], encoder: bool, see
     return at
 
 
-def train(net: Forecaster, draw: Draw, steps: int, rate: float = RATE) -> Weights:
+def train(net: Forecaster, draw: Draw, steps: int, rate: float = RATE, bf16: bool = True) -> Weights:
     """Train all parameters of ``net`` for ``steps`` of Adam on the absolute error; returns what they became."""
     parameters = list(net.parameters())
     optimiser = torch.optim.Adam(parameters, lr=rate, fused=True)
@@ -228,7 +232,9 @@ def train(net: Forecaster, draw: Draw, steps: int, rate: float = RATE) -> Weight
             at = draw(step)
             truth = net.series.truth_at(at.origins)
             known = ~truth.isnan()
-            error = (net(at) - truth.nan_to_num()) * known
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                forecast = net(at)
+            error = (forecast.float() - truth.nan_to_num()) * known
             loss = (error.abs() / net.series.scale_at(at.origins)[..., None]).sum() / known.sum().clamp(min=1)
             for group in optimiser.param_groups:
                 group["lr"] = rate * one_cycle((step + 0.5) / steps)

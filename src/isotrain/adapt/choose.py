@@ -81,9 +81,12 @@ def held_out(weeks: int) -> int:
 
 
 def choose(
-    ground: Ground, first: int, last: int, candidates: Mapping[str, Candidate] = CANDIDATES
+    ground: Ground, first: int, last: int, candidates: Mapping[str, Candidate] = CANDIDATES, always: bool = False
 ) -> Choice:
-    """What to thaw of the forecaster on ``ground`` for a series with origins from ``first`` to ``last``."""
+    """What to thaw of the forecaster on ``ground`` for a series with origins from ``first`` to ``last``.
+
+    ``always``: the candidate with the greatest gain even if that is less than the rule asks for.
+    """
     weeks = round((last - first) / WEEK)
     held = held_out(weeks)
     start = last - held * WEEK
@@ -102,7 +105,7 @@ def choose(
         strength = min(errors, key=lambda s: float(np.nanmean(errors[s])))
         gain, doubt = gained(parent[scored], errors[strength], seen[scored].numpy() - start, held)
         tried.append(Tried(name, strength, gain, doubt))
-    name = best(tried)
+    name = max(tried, key=lambda one: one.gain).name if always else best(tried)
     if name == KEPT:
         return Choice(KEPT, 0.0, tried, weeks, held, ground.errors({}, seen).double().numpy(), seen.numpy(), {})
     strength = next(one.strength for one in tried if one.name == name)

@@ -1,0 +1,269 @@
+"""Error against weeks of data: what is thawed of a trained forecaster, chosen by the rule or fixed, and the controls.
+
+    python -m experiments.adapt.run --drammen TIDY WINDOWS --drahix CSV [--seeds 3] [--work FOLDER]
+
+A forecaster (64 units) and a small one (16) are trained on a pool: 27 of the 36 public buildings of Drammen, or the
+main meter of Drahi-X. They are adapted to the last 2 to 104 weeks, and all, before the test part of a series that they have
+never seen: 8 other buildings, or the zones T1 to T7. Each row of results.json is one series, seed, amount and way; a run that was
+interrupted goes on from there.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import torch
+
+from isotrain.adapt.adapt import windows_of
+from isotrain.adapt.candidates import CANDIDATES, Candidate, Ground, Weights, solved, train
+from isotrain.adapt.choose import choose, held_out
+from isotrain.adapt.memory import Draw
+from isotrain.baselines.linear import ridge
+from isotrain.config import Ingest, IngestView, MethodsView, Window, load
+from isotrain.config.ingest import Column
+from isotrain.data.ingest import Tidy, ingest, read
+from isotrain.data.windowing import described, make_windows
+from isotrain.data.windows import Facts, Windows, save_all
+from isotrain.files import read_json, write_json
+from isotrain.forecast.bundle import Bundle, load_bundle
+from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.stretches import WEEK
+from isotrain.report.drawing import PALETTE, STYLE, new_figure, save
+from isotrain.training.fit import fit, prepare_process
+from isotrain.training.machine import commit, hardware
+
+HERE = Path(__file__).parent
+PARAMS = HERE / "params.yaml"
+WEEKS = (2, 4, 8, 13, 26, 52, 104, 0)  # 0: all
+EVERY = 5  # of the buildings one is left out of the pool
+STRIDE = 7  # of the test origins
+UNUSABLE = "building_6413"  # has no usable test part
+WEATHER = ("AirTemp", "Global_Solar_Flux", "Direct_Solar_Flux", "Diffuse_Solar_Flux")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A series to adapt to. ``end``: one past the last hour known; ``test``: first and one past the last hour of the test part."""
+
+    pool: str
+    name: str
+    table: pd.DataFrame
+    facts: Facts
+    end: int
+    scale: float  # kW, over all that is known
+
+
+def buildings(tidy: Path, windows: Path) -> Iterator[Target]:
+    """The buildings that the pool leaves out."""
+    meta = Windows.load(windows).meta
+    for one in meta["series"][::EVERY]:
+        table, facts = read(tidy / one["name"])
+        end = one["origins"]["test"][0] - one["first"]
+        yield Target("drammen", one["name"], table, facts, end, float(table[facts["target"]].iloc[:end].std()))
+
+
+def drahix(csv: Path, column: str, window: Window) -> Tidy:
+    """The series of one meter, under the name of the main meter: so a new meter's file is written."""
+    view = load(PARAMS, view=IngestView)
+    columns = {"TGBT": Column(kind="load", name=column), **{name: view.ingest.columns[name] for name in WEATHER}}
+    return ingest(view.ingest.model_copy(update={"source": str(csv.resolve()), "columns": columns}), Path(), window)
+
+
+def zones(csv: Path, window: Window) -> Iterator[Target]:
+    """The zones behind the main meter."""
+    for number in range(1, 8):
+        tidy = drahix(csv, f"T{number}", window)
+        end = window.ends(tidy.frame["time"].iloc[0], len(tidy.frame))[1]
+        scale = float(tidy.frame["TGBT"].iloc[:end].std())
+        yield Target("drahix", f"T{number}", tidy.frame, tidy.facts, end, scale)
+
+
+def parents(work: Path, pool: str, windows: Path, seed: int) -> tuple[Bundle, Bundle]:
+    """The forecaster and the small one, trained if they are not there yet."""
+    view = load(PARAMS, view=MethodsView)
+    made = []
+    for method in ("parent", "parent-16"):
+        out = work / f"{pool}-{method}-{seed}"
+        if not (out / "result.json").exists():
+            settings = view.settings(method)
+            tracking = settings.tracking.model_copy(update={"uri": f"sqlite:///{work.resolve()}/mlflow.db"})
+            fit(settings.model_copy(update={"tracking": tracking}), seed, Windows.load(windows), out)
+        made.append(load_bundle(out))
+    return made[0], made[1]
+
+
+def known(bundle: Bundle, target: Target, weeks: int) -> tuple[Windows, float]:
+    """So many weeks of ``target`` and its test part after them, with the scales of the weeks; seconds of their features.
+
+    The windows end with the test part, but nothing of it counts in the scales, the choice or the fit.
+    """
+    first = bundle.needed_hours
+    horizon = bundle.meta["horizon"]
+    rows = min(first + weeks * WEEK + horizon - 1, target.end) if weeks else target.end
+    part = target.table.iloc[target.end - rows : target.end].reset_index(drop=True)
+    begin = time.process_time()
+    own = windows_of(bundle, Tidy(part, part, {**target.facts, "rows": len(part)}))
+    seconds = time.process_time() - begin
+    whole = target.table.iloc[target.end - rows :].reset_index(drop=True)
+    windows = described(whole, {**target.facts, "rows": len(whole)}, own.meta)
+    origins = own.series[0]["origins"]["train"]
+    start = origins[1] - held_out(round((origins[1] - origins[0]) / WEEK)) * WEEK
+    windows.series[0]["origins"] = {
+        "train": [first, start - horizon + 1],
+        "validation": [start, origins[1]],
+        "test": [rows, len(whole) - horizon + 1],
+    }
+    return windows, seconds
+
+
+def spoiled(windows: Windows) -> Windows:
+    """``windows`` whose test part is no truth: so nothing can be learnt from it."""
+    truth = windows.truth.copy()
+    truth[windows.series[0]["origins"]["test"][0] :] = np.nan
+    return replace(windows, truth=truth)
+
+
+def mae(windows: Windows, answer: Any) -> float:
+    """Of the test part, kW."""
+    origins = windows.origins("test")[::STRIDE]
+    return float(np.nanmean(np.abs(windows.targets(origins) - answer(origins))))
+
+
+def network_mae(windows: Windows, ground: Ground, weights: Weights) -> float:
+    """Of the test part, kW, with ``weights`` in the place of the parent's."""
+
+    def answer(origins: Any) -> Any:
+        with ground.thawed_encoder():
+            ground.use(weights)
+            return ground.net.forecast(torch.from_numpy(origins)).numpy()
+
+    return mae(windows, answer)
+
+
+def ways(bundle: Bundle, small: Bundle, target: Target, weeks: int, seed: int) -> Iterator[dict[str, Any]]:
+    """A row of every way to come to a forecaster of ``target`` from so many weeks of it."""
+    windows, features = known(bundle, target, weeks)
+    learnt = spoiled(windows)
+    (first, last) = windows.ranges("train", "validation")[0]
+    data = {"pool": target.pool, "target": target.name, "seed": seed, "weeks": weeks, "scale": target.scale}
+
+    begin = time.process_time()
+    ground = Ground.of(bundle.network(learnt), first, last)
+    remembering = time.process_time() - begin + features
+    yield {**data, "way": "unadapted", "mae": network_mae(windows, ground, {}), "seconds": features}
+    begin = time.process_time()
+    chosen = choose(ground, first, last)
+    seconds = time.process_time() - begin + remembering
+    yield {**data, "way": "chosen", "mae": network_mae(windows, ground, chosen.weights), "seconds": seconds, "thawed": chosen.name}
+    for name, candidate in CANDIDATES.items():
+        ground.forget()
+        begin = time.process_time()
+        one = choose(ground, first, last, {name: replace(candidate, weeks=0)}, always=True)
+        seconds = time.process_time() - begin + remembering
+        tried = one.tried[0]
+        yield {**data, "way": name, "mae": network_mae(windows, ground, one.weights), "seconds": seconds,
+               "strength": tried.strength, "gain": tried.gain, "doubt": tried.doubt}  # fmt: skip
+
+    begin = time.process_time()
+    ground = Ground.of(small.network(learnt), first, last)
+    with ground.thawed_encoder():
+        weights = train(ground.net, Draw(first, last, windows.meta["history"], 16, 16, seed), 60)
+    seconds = time.process_time() - begin + features
+    yield {**data, "way": "small, whole", "mae": network_mae(windows, ground, weights), "seconds": seconds}
+
+    begin = time.process_time()
+    ground = Ground.of(fresh(small, learnt, seed), first, last)
+    with ground.thawed_encoder():
+        weights = train(ground.net, Draw(first, last, windows.meta["history"], 16, 16, seed), 200, 0.025)
+    seconds = time.process_time() - begin + features
+    yield {**data, "way": "small, from scratch", "mae": network_mae(windows, ground, weights), "seconds": seconds}
+
+    begin = time.process_time()
+    ground = Ground.of(fresh(bundle, learnt, seed), first, last)
+    trunk = Candidate("", (1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0), 0, lambda g, parts, at: solved(g, parts, False, at))
+    weights = choose(ground, first, last, {"readout": trunk}, always=True).weights
+    seconds = time.process_time() - begin + features
+    yield {**data, "way": "random trunk", "mae": network_mae(windows, ground, weights), "seconds": seconds}
+
+    if seed == 0:  # it draws nothing
+        begin = time.process_time()
+        fitted = ridge("rich", refit=True)(learnt)
+        yield {**data, "way": "ridge", "mae": mae(windows, fitted), "seconds": time.process_time() - begin + features}
+
+
+def fresh(bundle: Bundle, windows: Windows, seed: int) -> Forecaster:
+    """The network of ``bundle`` before any training."""
+    assert bundle.settings is not None
+    model = bundle.settings.model
+    torch.manual_seed(seed)
+    series = Series(windows, model.inputs, model.leave_out)
+    shape = model.model_dump(exclude={"inputs", "leave_out"})
+    return Forecaster(series, **shape, backend="torch", remember=None)
+
+
+def measure(work: Path, targets: list[Target], windows: Path, seeds: int) -> list[dict[str, Any]]:
+    """All rows of a pool: those that are there already are read."""
+    rows: list[dict[str, Any]] = []
+    for seed in range(seeds):
+        bundle, small = parents(work, targets[0].pool, windows, seed)
+        for target in targets:
+            for weeks in WEEKS:
+                path = work / "rows" / f"{target.pool}-{target.name}-{weeks}-{seed}.json"
+                if not path.exists():
+                    write_json(path, list(ways(bundle, small, target, weeks, seed)))
+                rows += read_json(path)
+            print(target.pool, target.name, seed, flush=True)
+    return rows
+
+
+def pool_of_buildings(work: Path, windows: Path) -> Path:
+    """The windows of the buildings that are trained on."""
+    out = work / "drammen.windows"
+    if not (out / "windows.json").exists():
+        every = Windows.load(windows)
+        kept = [i for i, one in enumerate(every.series) if i % EVERY and one["name"] != UNUSABLE]
+        save_all((every.only(i) for i in kept), out, [every.series[i]["rows"] for i in kept])
+    return out
+
+
+def main_meter(work: Path, csv: Path, window: Window) -> Path:
+    """The windows of the main meter of Drahi-X."""
+    out = work / "drahix.windows"
+    if not (out / "windows.json").exists():
+        tidy = drahix(csv, "TGBT", window)
+        make_windows(tidy.frame, tidy.facts, window).save(out)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--drammen", type=Path, nargs=2, metavar=("TIDY", "WINDOWS"), help="tables and windows of all 36 buildings")
+    parser.add_argument("--drahix", type=Path, metavar="CSV", help="the file of all zones")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=Path("results/adapt"), help="where parents and rows go")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    words = parser.parse_args()
+    window = load(PARAMS, view=IngestView).window
+    prepare_process(load(PARAMS, view=MethodsView).settings("parent"))
+    rows: list[dict[str, Any]] = []
+    if words.drahix:
+        windows = main_meter(words.work, words.drahix, window)
+        rows += measure(words.work, list(zones(words.drahix, window)), windows, words.seeds)
+    if words.drammen:
+        windows = pool_of_buildings(words.work, words.drammen[1])
+        rows += measure(words.work, list(buildings(*words.drammen)), windows, words.seeds)
+    results = {
+        "date": date.today().isoformat(),
+        "commit": commit(),
+        "hardware": hardware(),
+        "seeds": words.seeds,
+        "rows": rows,
+    }
+    write_json(words.out / "results.json", results)
