@@ -267,3 +267,7 @@ def main() -> None:
         "rows": rows,
     }
     write_json(words.out / "results.json", results)
+
+
+if __name__ == "__main__":
+    main()

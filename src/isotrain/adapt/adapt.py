@@ -23,6 +23,7 @@ from isotrain.forecast.bundle import WEIGHTS, Bundle, save_state, write_adapted
 from isotrain.forecast.stretches import WEEK
 
 log = logging.getLogger(__name__)
+DRAFT = ".part"  # the end of the name of a folder that is being written
 FEWEST = 2  # weeks of origins: one to fit, one held out
 LIMITS = Window(train=0.75, validation=0.2)  # limits of the new load come from three quarters of its hours
 
@@ -82,11 +83,9 @@ class Adapted:
 
     def save(self, out: Path) -> Path:
         """Write the bundle as the folder ``out``, whole or not at all; :class:`InputError` if something is there."""
-        if out.exists():
-            raise InputError(f"{out} exists: remove it, or name another folder with --out")
+        refuse_existing(out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        draft = out.with_name(f".{out.name}.{os.getpid()}.part")
-        shutil.rmtree(draft, ignore_errors=True)  # what a killed process of the same number left
+        draft = out.with_name(f".{out.name}.{os.getpid()}{DRAFT}")
         draft.mkdir()
         try:
             weights = {**self.parent.weights, **self.choice.weights}
@@ -98,6 +97,12 @@ class Adapted:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return out
+
+
+def refuse_existing(out: Path) -> None:
+    """:class:`InputError` if there is something at ``out``: nothing is written over."""
+    if out.exists():
+        raise InputError(f"{out} is there already: remove it, or name another folder with --out")
 
 
 def adapt(bundle: Bundle, tidy: Tidy, candidates: Mapping[str, Candidate] = CANDIDATES) -> Adapted:
