@@ -100,7 +100,7 @@ def test_isolation_off_is_a_plain_loop_over_nn_lstm_and_adam(
         at = module.sampler(step)
         truth = plain.series.truth_at(at.origins)
         known = ~truth.isnan()
-        loss = ((plain(at) - truth.nan_to_num()) * known).abs().sum() / known.sum() / plain.series.scale
+        loss = ((plain(at) - truth.nan_to_num()) * known).abs().sum() / known.sum() / plain.series.scales[0]
         adam.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(plain.parameters(), 1.0)

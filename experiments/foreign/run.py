@@ -82,7 +82,7 @@ class OnTop(nn.Module):
         series = self.series[0]
         origins = self.at.clamp(max=len(series.inputs))
         base: Tensor = self.base  # type: ignore[assignment]
-        return (base[origins] - series.level[origins - 1][..., None]) / series.scale
+        return (base[origins] - series.level[origins - 1][..., None]) / series.scale_at(origins)[..., None]
 
 
 def network(windows: Windows, method: str, seed: int, changes: dict[str, Any], base: Tensor | None) -> Forecasts:

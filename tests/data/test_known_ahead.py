@@ -48,7 +48,7 @@ def next_windows(tidy: Tidy, made: Windows, future: pd.DataFrame | None, **choic
 
 
 def test_the_columns_are_the_value_and_the_days_mean_of_each_hour_forecast(tidy: Tidy, made: Windows) -> None:
-    about = next(column for column in made.meta["statistics"]["weather"] if column["name"] == "AirTemp")
+    about = next(column for column in made.series[0]["statistics"]["weather"] if column["name"] == "AirTemp")
     standard = (tidy.frame["AirTemp"] - about["mean"]) / about["std"]
     names = [made.names("ahead")[i] for i in of_group(made)]
     assert names == ["AirTemp", "AirTemp_mean_24h"]

@@ -35,7 +35,7 @@ def test_no_hour_is_a_target_of_two_parts(windows: Windows) -> None:
 
 
 def test_parts_are_where_a_hand_puts_them() -> None:
-    parts = split(1000, Window(history=48, horizon=24, train=0.6, validation=0.2, stride=1), first=385)
+    parts = split([600, 800, 1000], Window(history=48, horizon=24, train=0.6, validation=0.2, stride=1), first=385)
     # the last origin of a part has its 24 targets before hours 600, 800 and 1000
     assert parts == {"train": (385, 577), "validation": (600, 777), "test": (800, 977)}
 

@@ -68,7 +68,7 @@ def test_no_state_depends_on_a_later_input(hour: int, encoder: str, seed: int) -
     net, x = ENCODERS[encoder](3, 5, 2, 48, "auto").eval(), torch.randn(80, 3)
     every_hour = Stretches(torch.zeros(1, dtype=torch.int64), torch.arange(1, 81)[None], 80)
     other = torch.cat([x[:hour], torch.randn(80 - hour, 3)])
-    before, after = net(x, every_hour), net(other, every_hour)
+    before, after = net(Inputs(x), every_hour), net(Inputs(other), every_hour)
     torch.testing.assert_close(before[:, :hour], after[:, :hour], rtol=0, atol=0)
     assert encoder == "zeroed" or not torch.equal(before[:, hour:], after[:, hour:])
 

@@ -23,7 +23,7 @@ from isotrain.baselines.fitted import (
     last_hours,
     relative,
 )
-from isotrain.data.windows import Windows
+from isotrain.data.windows import Windows, stride_for
 from isotrain.errors import InputError
 
 HOURS = 48  # that the plain trees see one by one
@@ -45,18 +45,22 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is grown, and from how many examples. Strides are prime to 24, so that every hour of day occurs."""
+    """How much is grown, and from how many examples. Strides are prime to 24, so that every hour of day occurs.
+
+    Of many series no more than ``origins`` of the training part are taken, and a fifth as many of the validation part.
+    """
 
     groups: int  # of neighbouring leads, a model each; the lead is a feature, so one may do for all
     stride: int  # hours between two origins of the training part
     checked: int  # and between two of the validation part that stop the boosting
+    origins: int  # of the training part, at most
     rounds: int  # trees of a model, at most
     learning_rate: float
 
 
 EFFORTS = {
-    "full": Effort(groups=5, stride=1, checked=7, rounds=1000, learning_rate=0.06),  # minutes
-    "quick": Effort(groups=1, stride=7, checked=35, rounds=300, learning_rate=0.1),  # seconds
+    "full": Effort(groups=5, stride=1, checked=7, origins=150_000, rounds=1000, learning_rate=0.06),  # minutes
+    "quick": Effort(groups=1, stride=7, checked=35, origins=30_000, rounds=300, learning_rate=0.1),  # seconds
 }
 
 
@@ -115,15 +119,19 @@ def _grow(windows: Windows, leads: Values, inputs: Inputs, refit: bool, effort: 
     import lightgbm  # here, since only these baselines need it
 
     settings = {"learning_rate": effort.learning_rate, "num_threads": cores(), **SETTINGS}
-    seen = fitting_origins(windows, refit=False)[:: effort.stride]
+    seen = fitting_origins(windows, refit=False)
+    seen = seen[:: stride_for(len(seen), effort.origins, least=effort.stride)]
     train = lightgbm.Dataset(*_examples(windows, seen, leads, inputs))
-    checked = np.concatenate([np.arange(first, last, effort.checked) for first, last in windows.ranges("validation")])
+    checked = np.concatenate([np.arange(first, last) for first, last in windows.ranges("validation")])
+    checked = checked[:: stride_for(len(checked), effort.origins // 5, least=effort.checked)]
     validation = train.create_valid(*_examples(windows, checked, leads, inputs))
     stop = lightgbm.early_stopping(PATIENCE, verbose=False)
     model = lightgbm.train(settings, train, effort.rounds, valid_sets=[validation], callbacks=[stop])
     if not refit:
         return model
-    everything = lightgbm.Dataset(*_examples(windows, fitting_origins(windows, refit=True), leads, inputs))
+    both = fitting_origins(windows, refit=True)
+    both = both[:: stride_for(len(both), effort.origins)]
+    everything = lightgbm.Dataset(*_examples(windows, both, leads, inputs))
     return lightgbm.train(settings, everything, model.best_iteration)
 
 

@@ -6,6 +6,7 @@ grow with the window's length. Many series lie one after the other in the same a
 between two of them, so that an index means the same wherever it is used and no window reaches from one into the next.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -446,6 +447,19 @@ def ahead_words(of: Mapping[str, Any]) -> str:
 def data_key(meta: Meta) -> str:
     """What a result on these windows is known by: the series, how it was read and split, its scales and its columns."""
     return checksum(dict(meta))
+
+
+def stride_for(origins: int, most: int, least: int = 1) -> int:
+    """One of how many origins to take, so that about ``most`` remain: prime to 24, so that every hour of day occurs.
+
+    Example:
+        >>> stride_for(4_000, most=10_000, least=7), stride_for(126_000, most=10_000, least=7)
+        (7, 13)
+    """
+    stride = max(least, -(-origins // most))
+    while math.gcd(stride, DAY) > 1:
+        stride += 1
+    return stride
 
 
 def needed_hours(meta: Meta, inputs: str = "rich", leave_out: Sequence[str] = ()) -> int:

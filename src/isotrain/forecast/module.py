@@ -1,6 +1,5 @@
 """The Lightning module: loss, validation, optimiser. Which zones are isolated is decided by the callback."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from isotrain.data.windows import stride_for
 from isotrain.forecast.network import Forecaster, LSTMEncoder
 from isotrain.forecast.stretches import Sampler, Stretches, cover
 from isotrain.isolation.optimisers import MaskedAdam
 
-VALIDATION_STRIDE = 7  # of the origins of the validation part one in so many is used during a fit, and
-VALIDATED = 10_000  # at most about so many in all; prime to 24, so that every hour of day occurs
+VALIDATION_STRIDE, VALIDATED = 7, 10_000
 
 
 class ForecastModule(pl.LightningModule):
@@ -23,7 +22,8 @@ class ForecastModule(pl.LightningModule):
     Args:
         net: the network, with the series that it reads.
         sampler: draws the stretches of each training step.
-        validation: origins of the validation part, of which :func:`validation_stride` says how many a fit uses.
+        validation: origins of the validation part, of which a fit uses one in :data:`VALIDATION_STRIDE` and at most
+            about :data:`VALIDATED`.
         learning_rate, rise: the highest rate of the one-cycle schedule, and the share of the steps until it is reached.
         weight_decay: of matrices; biases have none.
         fused: whether the optimiser is PyTorch's fused one.
@@ -45,7 +45,7 @@ class ForecastModule(pl.LightningModule):
         super().__init__()
         self.net = net
         self.sampler = sampler
-        self.validation = validation[:: validation_stride(len(validation))]
+        self.validation = validation[:: stride_for(len(validation), VALIDATED, least=VALIDATION_STRIDE)]
         self.learning_rate = learning_rate
         self.fused = fused
         self.rise = rise
@@ -143,19 +143,6 @@ class ForecastModule(pl.LightningModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Nothing: indices are moved to the device where they are used."""
         return batch
-
-
-def validation_stride(origins: int) -> int:
-    """How many origins of the validation part one stands for during a fit.
-
-    Example:
-        >>> validation_stride(4_000), validation_stride(126_000)
-        (7, 13)
-    """
-    stride = max(VALIDATION_STRIDE, -(-origins // VALIDATED))
-    while math.gcd(stride, 24) > 1:
-        stride += 1
-    return stride
 
 
 def _as_it_is(batch: Any) -> Any:

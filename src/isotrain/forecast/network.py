@@ -269,7 +269,7 @@ class Series(nn.Module):
     ends: dict[str, list[tuple[int, int]]]  # of each part: each series' first row, and one past its last origin there
     first_guess: list[bool]  # of each lag: whether its mean with the others marked is the forecast before training
 
-    def scale_at(self, origins: Int[Tensor, "*at"]) -> Float[Tensor, "*at"]:
+    def scale_at(self, origins: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The standard deviation (kW) of each origin's series; without dimensions where there is one series."""
         if not len(self.firsts):
             return self.scales[0]
