@@ -67,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
     forecast.add_argument("--errors-of", metavar="FOLDER", help=ERRORS_OF)
     forecast.set_defaults(command=_forecast)
 
-    adapt = commands.add_parser("adapt", help="adapt a trained forecaster to new series: what to thaw is chosen by their data")
+    adapt = commands.add_parser(
+        "adapt", help="adapt a trained forecaster to new series: what to thaw is chosen by their data"
+    )
     adapt.add_argument("--csv", type=Path, required=True, help="the new series, written as the training file is; of a "
                        "folder or a zip file each table is one")  # fmt: skip
     adapt.add_argument(

@@ -55,7 +55,9 @@ class Adapted:
         on = f"the last {c.held_out} of {c.weeks} weeks, held out"
         tried = ", ".join(f"{one.name} {one.gain:+.1%} (standard error {one.doubt:.1%})" for one in c.tried)
         if c.name == KEPT:
-            thawed = f"{self.name}: nothing was thawed, the forecaster is kept as it is, with the scale of the new series"
+            thawed = (
+                f"{self.name}: nothing was thawed, the forecaster is kept as it is, with the scale of the new series"
+            )
             why = f"no candidate gained more than its standard error on {on}: {tried}"
         else:
             thawed = f"{self.name}: thawed: {CANDIDATES[c.name].about}, strength {c.strength:g}; the rest is isolated"
@@ -190,7 +192,9 @@ def pooled(statistics: list[Statistics], scale: float) -> Statistics:
     weather: list[Weather] = []
     for columns in zip(*(one["weather"] for one in statistics), strict=True):
         mean, std = (float(np.mean([column[key] for column in columns])) for key in ("mean", "std"))
-        weather.append({**columns[0], "mean": mean, "std": std})
+        one = columns[0].copy()
+        one["mean"], one["std"] = mean, std
+        weather.append(one)
     climate = {
         kind: [float(value) for value in np.mean([one["climate"][kind] for one in statistics], axis=0)]
         for kind in statistics[0]["climate"]

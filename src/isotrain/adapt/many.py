@@ -80,7 +80,13 @@ def adapt_all(
         from isotrain.training.outbox import send  # MLflow takes a second to import
 
         send()
-    log.info("%s: %d adapted, %d there already, %d refused", out, len(written), len(paths) - len(written) - len(refused), len(refused))
+    log.info(
+        "%s: %d adapted, %d there already, %d refused",
+        out,
+        len(written),
+        len(paths) - len(written) - len(refused),
+        len(refused),
+    )
     if refused:
         raise InputError("; ".join(refused))
     return written

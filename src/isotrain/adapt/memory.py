@@ -125,7 +125,9 @@ class Equations:
         """Without any row."""
         return cls(torch.zeros(columns, columns, dtype=torch.float64), torch.zeros(columns, dtype=torch.float64))
 
-    def add(self, x: Float[Tensor, "n P"], y: Float[Tensor, " n"], weight: Float[Tensor, " n"], forget: float = 1.0) -> Self:
+    def add(
+        self, x: Float[Tensor, "n P"], y: Float[Tensor, " n"], weight: Float[Tensor, " n"], forget: float = 1.0
+    ) -> Self:
         """With the rows ``x`` and what they are to give, ``y``; all earlier ones count ``forget`` times as much."""
         self.gram *= forget
         self.side *= forget

@@ -206,7 +206,13 @@ class Bundle:
             raise InputError(f"{self.folder} was not trained on {name} but on {_listed(self.meta)}: name one of these")
         index = self.names.index(name)
         one = self.meta["series"][index]
-        meta: Meta = {**self.meta, "source": one["source"], "rows": one["rows"], "sha256": one["sha256"], "series": [one]}
+        meta: Meta = {
+            **self.meta,
+            "source": one["source"],
+            "rows": one["rows"],
+            "sha256": one["sha256"],
+            "series": [one],
+        }
         alone = replace(
             self,
             meta=meta,
@@ -273,7 +279,9 @@ class Bundle:
         if mine != theirs:
             raise InputError(f"{other.folder} forecasts {theirs}, {self.folder} {mine}: name one that forecasts {mine}")
         if self.names != other.names:
-            raise InputError(f"{other.folder} was trained on {_listed(other.meta)}, {self.folder} on {_listed(self.meta)}")
+            raise InputError(
+                f"{other.folder} was trained on {_listed(other.meta)}, {self.folder} on {_listed(self.meta)}"
+            )
         return replace(self, residuals=other.residuals, working=other.working, of=other.of)
 
     def intervals(self, coverage: float) -> Intervals | None:

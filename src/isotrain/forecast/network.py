@@ -347,7 +347,7 @@ class Read(NamedTuple):
     recent: Float[Tensor, "B M R"]
     level: Float[Tensor, "B M"]  # kW
     spread: Float[Tensor, "B M"]  # kW
-    scale: Float[Tensor, "*at 1"]  # kW
+    scale: Float[Tensor, "B M 1"] | Float[Tensor, "1"]  # kW
 
 
 class Forecaster(nn.Module):

@@ -107,7 +107,7 @@ def input_example(bundle: Bundle, csv: Path) -> pd.DataFrame:
 def _lean_copy(bundle: Bundle, folder: Path) -> Path:
     """The bundle without what only resuming a fit takes: the optimiser's state."""
     folder.mkdir()
-    if bundle.residuals is not None and bundle.working is not None:
+    if bundle.residuals is not None and bundle.working is not None and bundle.of is not None:
         np.savez(folder / RESIDUALS, residuals=bundle.residuals, working=bundle.working, of=bundle.of)
     if bundle.settings is not None:
         save_state(folder / WEIGHTS, {"state_dict": bundle.weights})
