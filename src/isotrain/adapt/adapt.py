@@ -12,7 +12,7 @@ import numpy as np
 
 from isotrain.adapt.candidates import CANDIDATES, Candidate, Ground
 from isotrain.adapt.choose import KEPT, Choice, choose
-from isotrain.config import Ingest, Window
+from isotrain.config import Window
 from isotrain.data.ingest import Tidy, ingest
 from isotrain.data.schema import flag_column
 from isotrain.data.windowing import described
@@ -131,11 +131,10 @@ def read_new(bundle: Bundle, path: Path, series: str | None = None) -> Tidy:
     naming file, column and remedy.
     """
     card = one_of(bundle, series).ingest
-    own = {card.target, card.columns[card.target].kind}
-    checks = {key: check for key, check in card.checks.items() if key not in own}
+    checks = {key: check for key, check in card.checks.items() if key in card.columns and key != card.target}
     settings = card.model_copy(update={"source": path.name, "series": "one", "checks": checks})
     try:
-        return ingest(Ingest.model_validate(settings.model_dump()), path.resolve().parent, LIMITS)
+        return ingest(settings, path.resolve().parent, LIMITS)
     except InputError as problem:
         raise InputError(f"{path} cannot be adapted to: {problem}") from None
 
