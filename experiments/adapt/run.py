@@ -23,7 +23,7 @@ import torch
 
 from isotrain.adapt.adapt import windows_of
 from isotrain.adapt.candidates import CANDIDATES, Candidate, Ground, Weights, solved, train
-from isotrain.adapt.choose import choose, held_out
+from isotrain.adapt.choose import Trials, held_out
 from isotrain.adapt.memory import Draw
 from isotrain.baselines.linear import ridge
 from isotrain.config import Ingest, IngestView, MethodsView, Window, load
@@ -139,13 +139,7 @@ def mae(windows: Windows, answer: Any) -> float:
 
 def network_mae(windows: Windows, ground: Ground, weights: Weights) -> float:
     """Of the test part, kW, with ``weights`` in the place of the parent's."""
-
-    def answer(origins: Any) -> Any:
-        with ground.thawed_encoder():
-            ground.use(weights)
-            return ground.net.forecast(torch.from_numpy(origins)).numpy()
-
-    return mae(windows, answer)
+    return mae(windows, lambda origins: ground.forecast(weights, torch.from_numpy(origins)).numpy())
 
 
 def ways(bundle: Bundle, small: Bundle, target: Target, weeks: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -155,44 +149,41 @@ def ways(bundle: Bundle, small: Bundle, target: Target, weeks: int, seed: int) -
     (first, last) = windows.ranges("train", "validation")[0]
     data = {"pool": target.pool, "target": target.name, "seed": seed, "weeks": weeks, "scale": target.scale}
 
+    end = windows.series[0]["origins"]["test"][1]
     begin = time.process_time()
-    ground = Ground.of(bundle.network(learnt), first, last)
+    Ground.of(bundle.network(learnt), first, last)
     remembering = time.process_time() - begin + features
+    ground = Ground.of(bundle.network(learnt), first, end)  # the test part's states too: its forecasts are many
     yield {**data, "way": "unadapted", "mae": network_mae(windows, ground, {}), "seconds": features}
-    begin = time.process_time()
-    chosen = choose(ground, first, last)
-    seconds = time.process_time() - begin + remembering
-    yield {
-        **data,
-        "way": "chosen",
-        "mae": network_mae(windows, ground, chosen.weights),
-        "seconds": seconds,
-        "thawed": chosen.name,
-    }
+    trials = Trials(ground, first, last)
     for name, candidate in CANDIDATES.items():
         if name == "everything" and weeks not in COSTLY:
             continue
         ground.forget()
         begin = time.process_time()
-        one = choose(ground, first, last, {name: replace(candidate, weeks=0)}, always=True)
-        seconds = time.process_time() - begin + remembering
-        tried = one.tried[0]
-        yield {**data, "way": name, "mae": network_mae(windows, ground, one.weights), "seconds": seconds,
-               "strength": tried.strength, "gain": tried.gain, "doubt": tried.doubt}  # fmt: skip
+        tried = trials.of(name, candidate)
+        deciding = time.process_time() - begin
+        rows = []
+        for one in tried:
+            begin = time.process_time()
+            weights = candidate.fit(ground, trials.whole, one.strength)(one.strength)
+            seconds = time.process_time() - begin
+            rows.append([one.strength, one.gain, one.doubt, network_mae(windows, ground, weights)])
+        yield {**data, "way": name, "tried": rows, "deciding": deciding, "seconds": remembering + deciding + seconds}
 
     begin = time.process_time()
-    ground = Ground.of(small.network(learnt), first, last)
+    ground = Ground.of(small.network(learnt), first, end)
     with ground.thawed_encoder():
         weights = train(ground.net, Draw(first, last, windows.meta["history"], 16, 16, seed), 60)
     seconds = time.process_time() - begin + features
     yield {**data, "way": "small, whole", "mae": network_mae(windows, ground, weights), "seconds": seconds}
 
     begin = time.process_time()
-    ground = Ground.of(fresh(bundle, learnt, seed), first, last)
-    trunk = Candidate(
-        "", (1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0), 0, lambda g, parts, at: solved(g, parts, False, at)
-    )
-    weights = choose(ground, first, last, {"readout": trunk}, always=True).weights
+    ground = Ground.of(fresh(bundle, learnt, seed), first, end)
+    trunk = Candidate("", (1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0), 0, lambda g, parts, at: solved(g, parts, False, at))
+    trials = Trials(ground, first, last)
+    strength = max(trials.of("trunk", trunk), key=lambda one: one.gain).strength
+    weights = trunk.fit(ground, trials.whole, strength)(strength)
     seconds = time.process_time() - begin + features
     yield {**data, "way": "random trunk", "mae": network_mae(windows, ground, weights), "seconds": seconds}
 
@@ -279,6 +270,101 @@ def main() -> None:
         "rows": rows,
     }
     write_json(words.out / "results.json", results)
+    write_page(results, words.out)
+
+
+
+def relative(rows: list[dict[str, Any]], pool: str) -> dict[tuple[str, int], list[float]]:
+    """Way and weeks -> error of each series and seed over that of the unadapted forecaster, given as many weeks for its scales."""
+    own = [row for row in rows if row["pool"] == pool]
+    before = {(r["target"], r["seed"], r["weeks"]): r["mae"] for r in own if r["way"] == "unadapted"}
+    found: dict[tuple[str, int], list[float]] = {}
+    for row in own:
+        share = row["mae"] / before[row["target"], row["seed"], row["weeks"]]
+        found.setdefault((row["way"], row["weeks"]), []).append(share)
+    return found
+
+
+def table(rows: list[dict[str, Any]], pool: str) -> list[str]:
+    """Of each way the error at each amount in the series' standard deviation, the mean over series and seeds; seconds."""
+    own = [row for row in rows if row["pool"] == pool]
+    weeks = [w for w in WEEKS if any(row["weeks"] == w for row in own)]
+    lines = [
+        "| way | " + " | ".join(f"{w} weeks" if w else "all" for w in weeks) + " | seconds |",
+        "| --- |" + " --- |" * (len(weeks) + 1),
+    ]
+    for way in dict.fromkeys(row["way"] for row in own):
+        cells = []
+        for w in weeks:
+            errors = [r["mae"] / r["scale"] for r in own if r["way"] == way and r["weeks"] == w]
+            cells.append(f"{np.mean(errors):.4f}" if errors else "")
+        year = [r["seconds"] for r in own if r["way"] == way and r["weeks"] == 52]
+        lines.append(f"| {way} | {' | '.join(cells)} | {np.mean(year):.2f} |")
+    return lines
+
+
+def judged(rows: list[dict[str, Any]], pool: str) -> list[str]:
+    """The choice beside hindsight: the best fixed way at each amount, how much worse the choice is, what it thawed."""
+    share = relative(rows, pool)
+    fixed = ["unadapted", *CANDIDATES]
+    lines = [
+        "| weeks | best fixed | its error | of the choice | worst series | series worse by over 0.5 % | thawed |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for w in WEEKS:
+        if ("chosen", w) not in share:
+            continue
+        best = min((way for way in fixed if (way, w) in share), key=lambda way: float(np.mean(share[way, w])))
+        chosen = share["chosen", w]
+        thawed = [r["thawed"] for r in rows if r["pool"] == pool and r["weeks"] == w and r["way"] == "chosen"]
+        counts = ", ".join(f"{name} {thawed.count(name)}" for name in dict.fromkeys(sorted(thawed)))
+        lines.append(
+            f"| {w or 'all'} | {best} | {np.mean(share[best, w]):.3f} | {np.mean(chosen):.3f} | {max(chosen):.3f} | "
+            f"{sum(one > 1.005 for one in chosen)} of {len(chosen)} | {counts} |"
+        )
+    return lines
+
+
+NAMES = {"drahix": "The zones of Drahi-X, from its main meter", "drammen": "8 buildings of Drammen, from 27 others"}
+
+
+def write_page(results: dict[str, Any], out: Path) -> None:
+    """adapt.md and its figure, from results.json alone."""
+    rows = results["rows"]
+    pools = list(dict.fromkeys(row["pool"] for row in rows))
+    lines = [
+        "# Error against weeks of data\n",
+        f"{results['hardware']['cpu']}, {results['date']}, seeds: {results['seeds']}. `python -m experiments.adapt.run`. "
+        "Errors: MAE of the test part in the series' standard deviation, mean over series and seeds. Seconds: of the "
+        "processor, for 52 weeks, with features, remembering and deciding.\n",
+    ]
+    for pool in pools:
+        lines += [f"## {NAMES[pool]}\n", *table(rows, pool), ""]
+        lines += ["The choice beside the best fixed way in hindsight; error over that of the unadapted forecaster:\n"]
+        lines += [*judged(rows, pool), ""]
+    lines.append("![Error against weeks of data](weeks.png)\n")
+    (out / "adapt.md").write_text("\n".join(lines), encoding="utf-8")
+    with mpl.rc_context(STYLE):
+        figure, grid = new_figure(9.5, 4.4, "Error over that of the unadapted forecaster", ncols=len(pools))
+        for axes, pool in zip(grid[0], pools, strict=True):
+            share = relative(rows, pool)
+            ways = dict.fromkeys(way for way, _ in share)
+            for colour, way in zip(PALETTE * 2, ways, strict=False):
+                at = [w for w in WEEKS if (way, w) in share]
+                axes.plot(
+                    [WEEKS.index(w) for w in at],
+                    [float(np.mean(share[way, w])) for w in at],
+                    "o-" if way == "chosen" else "o--",
+                    color=colour,
+                    lw=2.4 if way == "chosen" else 1.0,
+                    ms=3,
+                    label=way,
+                )
+            axes.set_xticks(range(len(WEEKS)), [str(w) if w else "all" for w in WEEKS])
+            axes.set_xlabel(f"weeks of data\n{NAMES[pool]}")
+            axes.set_ylim(0.9, 1.3)
+            axes.legend(frameon=False, fontsize=7)
+        save(figure, out / "weeks.png")
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def test_the_mean_over_a_pool_is_what_its_weather_is_scaled_by(parent: Bundle, n
 def test_three_lines_say_what_was_thawed(adapted: Adapted) -> None:
     what, why, gain = adapted.words.splitlines()
     assert what.startswith("meter-7: ")
-    assert all(one.name in why for one in adapted.choice.tried)
+    assert all(one.name in why for one in adapted.choice.shown)
     assert f"{adapted.choice.gain:+.1%}" in gain
 
 

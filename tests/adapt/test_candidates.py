@@ -36,7 +36,7 @@ def test_a_correction_that_is_there_is_found_despite_outliers(ground: Ground) ->
     b[[2, 7, 9, -3]] = torch.tensor([0.3, -0.2, 0.1, 0.05], dtype=torch.float64)
     y = (made.x.double() @ b).float()
     y[::50] += 5.0  # a squared error would follow these
-    ground._designs[first, last, made.step] = Design(made.x, y, made.step)
+    ground._designs[first, last] = Design(made.x, y, made.step)
     weights = solved(ground, [(first, last)], narrow=False, refit=1e-3)(1e-3)
     wanted = put_back(ground, b)
     change = [

@@ -5,8 +5,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from isotrain.adapt.candidates import train
+from isotrain.adapt.candidates import design, train
 from isotrain.adapt.memory import Draw, Equations, Remembered
+from isotrain.adapt.monthly import Monthly
 from isotrain.forecast.network import Encoder, Forecaster, Series
 from isotrain.forecast.stretches import Stretches
 
@@ -86,3 +87,24 @@ def test_updated_month_by_month_the_solution_is_that_from_scratch(forget: float)
         torch.cat([root * x, penalty**0.5 * size.diag()]), torch.cat([root * y[:, None], torch.zeros(6, 1, dtype=torch.float64)])
     ).solution[:, 0]
     torch.testing.assert_close(known.solve(penalty), scratch, rtol=1e-9, atol=1e-9)
+
+
+def test_month_by_month_is_as_adapting_at_once(net: Forecaster) -> None:
+    """Without forgetting, what four months added one after the other are is what they are together."""
+    first, ends = FIRST, [FIRST + 168 * weeks for weeks in (6, 7, 8, 10)]
+    monthly = Monthly.of(net, first, ends[0], forget=1.0)
+    monthly.adapt(ends[0])
+    for end in ends[1:]:
+        stepwise = monthly.adapt(end)
+    whole = monthly._sums["whole"]
+    rows = [design(monthly.ground, torch.arange(first, ends[0], 5))]
+    rows += [design(monthly.ground, torch.arange(begin, end)) for begin, end in zip(ends, ends[1:], strict=False)]
+    known = Equations.empty(rows[0].x.shape[1])
+    for one in rows:
+        known.add(one.x.double(), one.y.double(), one.weights(one.y).double())
+    assert whole.known is not None
+    torch.testing.assert_close(whole.known.gram, known.gram, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(whole.known.side, known.side, rtol=1e-4, atol=1e-3)
+    assert whole.added == known.rows
+    assert stepwise.weeks == 10
+    assert stepwise.held_out == 2

@@ -53,7 +53,7 @@ class Adapted:
         """What was thawed, why, and what that gained, in three lines."""
         c = self.choice
         on = f"the last {c.held_out} of {c.weeks} weeks, held out"
-        tried = ", ".join(f"{one.name} {one.gain:+.1%} (standard error {one.doubt:.1%})" for one in c.tried)
+        tried = ", ".join(f"{one.name} {one.gain:+.1%} (standard error {one.doubt:.1%})" for one in c.shown)
         if c.name == KEPT:
             thawed = (
                 f"{self.name}: nothing was thawed, the forecaster is kept as it is, with the scale of the new series"
@@ -80,7 +80,7 @@ class Adapted:
             "weeks": c.weeks,
             "weeks_held_out": c.held_out,
             "gain": c.gain,
-            "tried": {t.name: {"strength": t.strength, "gain": t.gain, "standard_error": t.doubt} for t in c.tried},
+            "tried": {t.name: {"strength": t.strength, "gain": t.gain, "standard_error": t.doubt} for t in c.shown},
         }
 
     def save(self, out: Path) -> Path:

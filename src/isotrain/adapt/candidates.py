@@ -44,7 +44,7 @@ class Ground:
     parent: Weights
     encoder: Encoder
     memory: Remembered
-    _designs: dict[tuple[int, int, int], "Design"] = field(default_factory=dict)
+    _designs: dict[tuple[int, int], "Design"] = field(default_factory=dict)
 
     @classmethod
     def of(cls, net: Forecaster, first: int, last: int) -> "Ground":
@@ -68,24 +68,28 @@ class Ground:
             self.use({})
             self.net.encoder = self.memory
 
-    def errors(self, weights: Weights, origins: Tensor) -> Float[Tensor, "m K"]:
-        """Truth less forecast at ``origins`` (m), in the series' standard deviation; NaN where unknown."""
+    def forecast(self, weights: Weights, origins: Tensor) -> Float[Tensor, "m K"]:
+        """Forecasts (kW) at ``origins`` (m) with ``weights`` in the place of the parent's."""
         if any(name.startswith("encoder.") for name in weights):
             with self.thawed_encoder():
                 self.use(weights)
-                answer = self.net.forecast(origins)
-        else:
-            self.use(weights)
-            answer = self.net.forecast(origins)
-            self.use({})
-        return (self.net.series.truth_at(origins) - answer) / self.net.series.scale_at(origins)[..., None]
+                return self.net.forecast(origins)
+        self.use(weights)
+        answer = self.net.forecast(origins)
+        self.use({})
+        return answer
+
+    def errors(self, weights: Weights, origins: Tensor) -> Float[Tensor, "m K"]:
+        """Truth less forecast at ``origins`` (m), in the series' standard deviation; NaN where unknown."""
+        truth, scale = self.net.series.truth_at(origins), self.net.series.scale_at(origins)[..., None]
+        return (truth - self.forecast(weights, origins)) / scale
 
     def design(self, first: int, last: int) -> "Design":
         """What the parent's last layer and skip read at the origins from ``first`` to ``last``; made once."""
-        step = 1 if self.memory.last - self.memory.first <= MOST else SPARSE
-        if (first, last, step) not in self._designs:
-            self._designs[first, last, step] = design(self, torch.arange(first, last, step))
-        return self._designs[first, last, step]
+        if (first, last) not in self._designs:
+            step = 1 if last - first <= MOST else SPARSE
+            self._designs[first, last] = design(self, torch.arange(first, last, step))
+        return self._designs[first, last]
 
     def forget(self) -> None:
         """Let go of the designs."""
@@ -184,7 +188,7 @@ def solved(ground: Ground, parts: Sequence[tuple[int, int]], narrow: bool, refit
     known = Equations.empty(rows[0].shape[1])
     for d, x in zip(designs, rows, strict=True):
         known.add(x, d.y, d.weights(d.y))
-    known.rows *= designs[0].step
+    known.rows = sum(d.step * len(d.y) for d in designs)
 
     def at(strength: float) -> Weights:
         b = known.solve(strength)
@@ -192,7 +196,7 @@ def solved(ground: Ground, parts: Sequence[tuple[int, int]], narrow: bool, refit
             again = Equations.empty(len(b))
             for d, x in zip(designs, rows, strict=True):
                 again.add(x, d.y, d.weights(d.y - x @ b.float()))
-            again.rows *= designs[0].step
+            again.rows = known.rows
             b = again.solve(strength)
         return put_back(ground, b if basis is None else basis.double() @ b)
 
@@ -270,7 +274,7 @@ class Candidate:
     fit: Callable[[Ground, Sequence[tuple[int, int]], float | None], Path]
 
 
-RIDGE = (3e5, 1e5, 3e4, 1e4, 3e3, 1e3)
+RIDGE = (1e6, 3e5, 1e5, 3e4, 1e4, 3e3, 1e3)
 CANDIDATES: Mapping[str, Candidate] = {
     "bias and scale": Candidate(
         "bias and scale of its output, solved",

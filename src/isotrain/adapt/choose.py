@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isotrain.adapt.candidates import CANDIDATES, Candidate, Ground, Weights
+from isotrain.adapt.candidates import CANDIDATES, Candidate, Ground, Path, Weights
 from isotrain.data.windows import DAY
 from isotrain.forecast.stretches import WEEK
 
@@ -29,7 +29,7 @@ class Tried:
 
     Attributes:
         name: of :data:`CANDIDATES`.
-        strength: the best of its strengths.
+        strength: of its fit.
         gain: mean absolute error less than the parent's, as a share of the parent's.
         doubt: standard error of the gain over the weeks (or days).
     """
@@ -67,7 +67,14 @@ class Choice:
     @property
     def gain(self) -> float:
         """Of what was chosen, as a share of the parent's error on the weeks held out; 0 where the parent was kept."""
-        return next((one.gain for one in self.tried if one.name == self.name), 0.0)
+        own = (one.gain for one in self.tried if (one.name, one.strength) == (self.name, self.strength))
+        return next(own, 0.0)
+
+    @property
+    def shown(self) -> list[Tried]:
+        """Of each candidate the trial with the greatest gain."""
+        names = dict.fromkeys(one.name for one in self.tried)
+        return [max((one for one in self.tried if one.name == name), key=lambda one: one.gain) for name in names]
 
 
 def held_out(weeks: int) -> int:
@@ -80,39 +87,56 @@ def held_out(weeks: int) -> int:
     return min(max(weeks // 4, 1), LONGEST)
 
 
-def choose(
-    ground: Ground, first: int, last: int, candidates: Mapping[str, Candidate] = CANDIDATES, always: bool = False
-) -> Choice:
-    """What to thaw of the forecaster on ``ground`` for a series with origins from ``first`` to ``last``.
+def choose(ground: Ground, first: int, last: int, candidates: Mapping[str, Candidate] = CANDIDATES) -> Choice:
+    """What to thaw of the forecaster on ``ground`` for a series with origins from ``first`` to ``last``."""
+    trials = Trials(ground, first, last)
+    tried = [one for name, candidate in candidates.items() if trials.weeks >= candidate.weeks for one in trials.of(name, candidate)]
+    chosen = best(tried)
+    if chosen is None:
+        errors = ground.errors({}, trials.seen)
+        return Choice(KEPT, 0.0, tried, trials.weeks, trials.held, _numpy(errors), trials.seen.numpy(), {})
+    before = trials.paths[chosen.name](chosen.strength)
+    return Choice(
+        chosen.name,
+        chosen.strength,
+        tried,
+        trials.weeks,
+        trials.held,
+        _numpy(ground.errors(before, trials.seen)),
+        trials.seen.numpy(),
+        candidates[chosen.name].fit(ground, trials.whole, chosen.strength)(chosen.strength),
+    )
 
-    ``always``: the candidate with the greatest gain even if that is less than the rule asks for.
+
+class Trials:
+    """Candidates fitted on a series without the weeks held out, and their errors there.
+
+    Attributes:
+        weeks, held: weeks in all, and held out.
+        fitted, whole: ranges of origins to fit for the trial, and in the end; no hour held out is a target of the first.
+        seen: the origins held out.
+        paths: of each candidate what its fit gave.
     """
-    weeks = round((last - first) / WEEK)
-    held = held_out(weeks)
-    start = last - held * WEEK
-    fitted = [(first, start - ground.net.series.horizon + 1)]  # no hour is a target in both
-    seen = torch.arange(start, last)
-    scored = slice(None, None, next(step for step in (1, 5, 7, 11) if len(seen) <= step * SCORED or step == 11))
-    parent = _by_origin(ground.errors({}, seen))
-    tried: list[Tried] = []
-    paths = {}
-    for name, candidate in candidates.items():
-        if weeks < candidate.weeks:
-            continue
-        path = candidate.fit(ground, fitted, None)
-        paths[name] = path
-        errors = {s: _by_origin(ground.errors(path(s), seen[scored])) for s in candidate.strengths}
-        strength = min(errors, key=lambda s: float(np.nanmean(errors[s])))
-        gain, doubt = gained(parent[scored], errors[strength], seen[scored].numpy() - start, held)
-        tried.append(Tried(name, strength, gain, doubt))
-    name = max(tried, key=lambda one: one.gain).name if always else best(tried)
-    if name == KEPT:
-        return Choice(KEPT, 0.0, tried, weeks, held, ground.errors({}, seen).double().numpy(), seen.numpy(), {})
-    strength = next(one.strength for one in tried if one.name == name)
-    before = ground.errors(paths[name](strength), seen).double().numpy()
-    whole = [*fitted, (fitted[0][1], last)]
-    weights = candidates[name].fit(ground, whole, strength)(strength)
-    return Choice(name, strength, tried, weeks, held, before, seen.numpy(), weights)
+
+    def __init__(self, ground: Ground, first: int, last: int) -> None:
+        self.ground = ground
+        self.weeks = round((last - first) / WEEK)
+        self.held = held_out(self.weeks)
+        start = last - self.held * WEEK
+        end = start - ground.net.series.horizon + 1
+        self.fitted, self.whole = [(first, end)], [(first, end), (end, last)]
+        self.seen = torch.arange(start, last)
+        self.paths: dict[str, Path] = {}
+        step = next(step for step in (1, 5, 7, 11) if len(self.seen) <= step * SCORED or step == 11)  # prime to 24
+        self._scored = self.seen[::step]
+        self._parent = _by_origin(ground.errors({}, self._scored))
+
+    def of(self, name: str, candidate: Candidate) -> list[Tried]:
+        """The candidate at each of its strengths."""
+        path = self.paths[name] = candidate.fit(self.ground, self.fitted, None)
+        hours = (self._scored - self.seen[0]).numpy()
+        errors = {strength: _by_origin(self.ground.errors(path(strength), self._scored)) for strength in candidate.strengths}
+        return [Tried(name, s, *gained(self._parent, e, hours, self.held)) for s, e in errors.items()]
 
 
 def gained(parent: Values, other: Values, hours: NDArray[np.int64], held: int) -> tuple[float, float]:
@@ -136,13 +160,15 @@ def gained(parent: Values, other: Values, hours: NDArray[np.int64], held: int) -
     return float(means.mean()) / level, (1.0 if held >= FEW else 2.0) * spread / level
 
 
-def best(tried: Sequence[Tried]) -> str:
-    """The candidate that the rule takes, of those tried from what changes least on; "nothing" where none gained."""
+def best(tried: Sequence[Tried]) -> Tried | None:
+    """Of all trials the one that the rule takes; None: the parent is kept."""
     sure = [one for one in tried if one.gain > one.doubt]
-    if not sure:
-        return KEPT
-    most = max(sure, key=lambda one: one.gain)
-    return next(one.name for one in sure if one.gain >= most.gain - most.doubt)
+    return max(sure, key=lambda one: one.gain - one.doubt, default=None)
+
+
+def _numpy(errors: torch.Tensor) -> Values:
+    answer: Values = errors.double().numpy()
+    return answer
 
 
 def _by_origin(errors: torch.Tensor) -> Values:

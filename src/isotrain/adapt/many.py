@@ -121,4 +121,4 @@ def _note(adapted: Adapted, model: str, tracking: Tracking) -> None:
     with tracked(tracking.experiment, tracking.uri, f"adapted-{adapted.name}", tags) as run:
         run.params({key: lineage[key] for key in ("thawed", "strength", "weeks", "weeks_held_out", "sha256", "rows")})
         run.dataset(adapted.windows.meta)
-        run.once({"final/gain": c.gain, **{f"gain/{one.name.replace(' ', '-')}": one.gain for one in c.tried}})
+        run.once({"final/gain": c.gain, **{f"gain/{one.name.replace(' ', '-')}": one.gain for one in c.shown}})
