@@ -23,8 +23,9 @@ import torch
 
 from isotrain.adapt.adapt import windows_of
 from isotrain.adapt.candidates import CANDIDATES, Candidate, Ground, Weights, solved, train
-from isotrain.adapt.choose import Trials, held_out
+from isotrain.adapt.choose import KEPT, Tried, Trials, best, held_out
 from isotrain.adapt.memory import Draw
+from isotrain.adapt.monthly import SOLVED
 from isotrain.baselines.linear import ridge
 from isotrain.config import Ingest, IngestView, MethodsView, Window, load
 from isotrain.config.ingest import Column
@@ -43,8 +44,10 @@ HERE = Path(__file__).parent
 PARAMS = HERE / "params.yaml"
 WEEKS = (2, 4, 8, 13, 26, 52, 104, 0)  # 0: all
 EVERY = 5  # of the buildings one is left out of the pool
-COSTLY = (4, 13, 52, 0)  # amounts at which the ways that take most of the time are measured
-STRIDE = 7  # of the test origins
+SELDOM = {"decoder": (2, 4, 8), "everything": (2, 4, 8, 13, 26, 104)}  # amounts at which they are not measured
+COSTLY = (4, 52, 13, 0)  # amounts at which the ways that take most of the time are measured
+TRUNK = (1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0)  # strengths of the ridge on random features
+STRIDE = 11  # of the test origins
 UNUSABLE = "building_6413"  # has no usable test part
 WEATHER = ("AirTemp", "Global_Solar_Flux", "Direct_Solar_Flux", "Diffuse_Solar_Flux")
 
@@ -142,34 +145,47 @@ def network_mae(windows: Windows, ground: Ground, weights: Weights) -> float:
     return mae(windows, lambda origins: ground.forecast(weights, torch.from_numpy(origins)).numpy())
 
 
-def ways(bundle: Bundle, small: Bundle, target: Target, weeks: int, seed: int) -> Iterator[dict[str, Any]]:
-    """A row of every way to come to a forecaster of ``target`` from so many weeks of it."""
+def trials(bundle: Bundle, small: Bundle, target: Target, weeks: int, seed: int) -> Iterator[dict[str, Any]]:
+    """A row of every candidate at each strength: its gain on the weeks held out, and its error on the test part."""
     windows, features = known(bundle, target, weeks)
     learnt = spoiled(windows)
     (first, last) = windows.ranges("train", "validation")[0]
     data = {"pool": target.pool, "target": target.name, "seed": seed, "weeks": weeks, "scale": target.scale}
-
-    end = windows.series[0]["origins"]["test"][1]
     begin = time.process_time()
     Ground.of(bundle.network(learnt), first, last)
     remembering = time.process_time() - begin + features
+    end = windows.series[0]["origins"]["test"][1]
     ground = Ground.of(bundle.network(learnt), first, end)  # the test part's states too: its forecasts are many
     yield {**data, "way": "unadapted", "mae": network_mae(windows, ground, {}), "seconds": features}
-    trials = Trials(ground, first, last)
+    tries = Trials(ground, first, last)
     for name, candidate in CANDIDATES.items():
-        if name == "everything" and weeks not in COSTLY:
+        if weeks in SELDOM.get(name, ()):
             continue
         ground.forget()
         begin = time.process_time()
-        tried = trials.of(name, candidate)
+        tried = tries.of(name, candidate, list(candidate.strengths))
         deciding = time.process_time() - begin
-        rows = []
+        rows, path, seconds = [], None, 0.0
         for one in tried:
-            begin = time.process_time()
-            weights = candidate.fit(ground, trials.whole, one.strength)(one.strength)
-            seconds = time.process_time() - begin
+            if path is None or name in SOLVED:  # what is trained, is so once, and then gone a part of the way to
+                begin = time.process_time()
+                path = candidate.fit(ground, tries.whole, one.strength)
+                weights = path(one.strength)
+                seconds = time.process_time() - begin
+            weights = path(one.strength)
             rows.append([one.strength, one.gain, one.doubt, network_mae(windows, ground, weights)])
-        yield {**data, "way": name, "tried": rows, "deciding": deciding, "seconds": remembering + deciding + seconds}
+        mae_of_best = max(rows, key=lambda row: row[1])[3]
+        times = {"deciding": deciding, "seconds": remembering + deciding + seconds}
+        yield {**data, "way": name, "mae": mae_of_best, "tried": rows, **times}
+
+
+def controls(bundle: Bundle, small: Bundle, target: Target, weeks: int, seed: int) -> Iterator[dict[str, Any]]:
+    """A row of every control."""
+    windows, features = known(bundle, target, weeks)
+    learnt = spoiled(windows)
+    (first, last) = windows.ranges("train", "validation")[0]
+    data = {"pool": target.pool, "target": target.name, "seed": seed, "weeks": weeks, "scale": target.scale}
+    end = windows.series[0]["origins"]["test"][1]
 
     begin = time.process_time()
     ground = Ground.of(small.network(learnt), first, end)
@@ -180,10 +196,10 @@ def ways(bundle: Bundle, small: Bundle, target: Target, weeks: int, seed: int) -
 
     begin = time.process_time()
     ground = Ground.of(fresh(bundle, learnt, seed), first, end)
-    trunk = Candidate("", (1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0), 0, lambda g, parts, at: solved(g, parts, False, at))
-    trials = Trials(ground, first, last)
-    strength = max(trials.of("trunk", trunk), key=lambda one: one.gain).strength
-    weights = trunk.fit(ground, trials.whole, strength)(strength)
+    trunk = Candidate("", dict.fromkeys(TRUNK, 0), lambda g, parts, at: solved(g, parts, False, at))
+    tried = Trials(ground, first, last).of("trunk", trunk, TRUNK)
+    strength = max(tried, key=lambda one: one.gain).strength
+    weights = trunk.fit(ground, [(first, last)], strength)(strength)
     seconds = time.process_time() - begin + features
     yield {**data, "way": "random trunk", "mae": network_mae(windows, ground, weights), "seconds": seconds}
 
@@ -215,13 +231,14 @@ def measure(work: Path, pools: list[tuple[list[Target], Path]], seeds: int) -> l
     rows: list[dict[str, Any]] = []
     for seed in range(seeds):
         made = {targets[0].pool: parents(work, targets[0].pool, windows, seed) for targets, windows in pools}
-        for weeks in (*COSTLY, *(w for w in WEEKS if w not in COSTLY)):
-            for target in [target for targets, _ in pools for target in targets]:
-                path = work / "rows" / f"{target.pool}-{target.name}-{weeks}-{seed}.json"
-                if not path.exists():
-                    write_json(path, list(ways(*made[target.pool], target, weeks, seed)))
-                    print(target.pool, target.name, weeks, seed, flush=True)
-                rows += read_json(path)
+        for part in (trials, controls):
+            for weeks in (*COSTLY, *(w for w in WEEKS if w not in COSTLY)):
+                for target in [target for targets, _ in pools for target in targets]:
+                    path = work / "rows" / f"{target.pool}-{target.name}-{weeks}-{seed}-{part.__name__}.json"
+                    if not path.exists():
+                        write_json(path, list(part(*made[target.pool], target, weeks, seed)))
+                        print(part.__name__, target.pool, target.name, weeks, seed, flush=True)
+                    rows += read_json(path)
     return rows
 
 
@@ -272,6 +289,24 @@ def main() -> None:
     write_json(words.out / "results.json", results)
     write_page(results, words.out)
 
+
+
+def with_choice(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``rows``, and of each series, seed and amount one more: what the rule takes of the trials, and the seconds of all of them."""
+    made = []
+    for kept in [row for row in rows if row["way"] == "unadapted"]:
+        weeks = kept["weeks"] or 10**6
+        same = [r for r in rows if all(r[key] == kept[key] for key in ("pool", "target", "seed", "weeks")) and "tried" in r]
+        allowed = {r["way"]: CANDIDATES[r["way"]].tried(weeks) for r in same}
+        errors = {(r["way"], one[0]): one[3] for r in same for one in r["tried"]}
+        chosen = best([Tried(r["way"], *one[:3]) for r in same for one in r["tried"] if one[0] in allowed[r["way"]]])
+        seconds = sum(r["deciding"] for r in same if allowed[r["way"]])
+        name = chosen.name if chosen else KEPT
+        own = next((r for r in same if r["way"] == name), None)
+        seconds += own["seconds"] - own["deciding"] if own else min(r["seconds"] - r["deciding"] for r in same)
+        mae = errors[chosen.name, chosen.strength] if chosen else kept["mae"]
+        made.append({**kept, "way": "chosen", "mae": mae, "seconds": seconds, "thawed": name})
+    return [*rows, *made]
 
 
 def relative(rows: list[dict[str, Any]], pool: str) -> dict[tuple[str, int], list[float]]:
@@ -330,7 +365,7 @@ NAMES = {"drahix": "The zones of Drahi-X, from its main meter", "drammen": "8 bu
 
 def write_page(results: dict[str, Any], out: Path) -> None:
     """adapt.md and its figure, from results.json alone."""
-    rows = results["rows"]
+    rows = with_choice(results["rows"])
     pools = list(dict.fromkeys(row["pool"] for row in rows))
     lines = [
         "# Error against weeks of data\n",
@@ -345,7 +380,7 @@ def write_page(results: dict[str, Any], out: Path) -> None:
     lines.append("![Error against weeks of data](weeks.png)\n")
     (out / "adapt.md").write_text("\n".join(lines), encoding="utf-8")
     with mpl.rc_context(STYLE):
-        figure, grid = new_figure(9.5, 4.4, "Error over that of the unadapted forecaster", ncols=len(pools))
+        figure, grid = new_figure(9.5, 4.4, "Error over that of the unadapted forecaster", columns=len(pools))
         for axes, pool in zip(grid[0], pools, strict=True):
             share = relative(rows, pool)
             ways = dict.fromkeys(way for way, _ in share)

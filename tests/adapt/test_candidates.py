@@ -74,7 +74,7 @@ def test_fitting_changes_neither_the_parent_nor_the_ground(ground: Ground, net: 
     kept = {key: value.clone() for key, value in ground.parent.items()}
     parts = [(ground.memory.first, ground.memory.last)]
     path = CANDIDATES[name].fit(ground, parts, None)
-    changed = path(CANDIDATES[name].strengths[-1])
+    changed = path([*CANDIDATES[name].strengths][-1])
     ground.errors(changed, origins_of(ground)[:10])
     for key, value in ground.parent.items():
         assert torch.equal(value, kept[key]), key

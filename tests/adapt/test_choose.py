@@ -72,7 +72,7 @@ def test_the_choice_knows_no_later_hour_and_no_hour_twice(windows: Windows) -> N
     assert (one.name, one.strength, one.tried) == (other.name, other.strength, other.tried)
     assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
     assert one.origins[0] == last - held_out(6) * 168
-    assert [tried.name for tried in one.shown] == [name for name, c in CANDIDATES.items() if c.weeks <= 6]
+    assert [tried.name for tried in one.shown] == [name for name, c in CANDIDATES.items() if c.tried(6)]
 
 
 def test_what_is_fitted_for_the_choice_ends_before_the_weeks_held_out(
@@ -91,4 +91,4 @@ def test_what_is_fitted_for_the_choice_ends_before_the_weeks_held_out(
     start = last - held_out(7) * 168
     assert seen[0] == ([(first, start - 24 + 1)], None)
     assert seen[1][0] == [(first, start - 24 + 1), (start - 24 + 1, last)]
-    assert seen[1][1] == candidate.strengths[2]
+    assert seen[1][1] == candidate.tried(7)[2]

@@ -263,41 +263,39 @@ class Candidate:
 
     Attributes:
         about: in words.
-        strengths: of which one is chosen on the weeks held out; the first changes the parent least.
-        weeks: of data below which it is not tried: it never paid there, and each candidate costs time and chance.
+        strengths: how far its fit may go from the parent, from least to most, and of each the weeks of data below which
+            it is not tried: few weeks are all alike, so what fits them closely gains on the one held out and not later.
         fit: from the ground and ranges of origins to the weights of each strength; a strength once it is chosen.
     """
 
     about: str
-    strengths: Sequence[float]
-    weeks: int
+    strengths: Mapping[float, int]
     fit: Callable[[Ground, Sequence[tuple[int, int]], float | None], Path]
 
+    def tried(self, weeks: int) -> list[float]:
+        """The strengths that are tried with so many weeks of data."""
+        return [strength for strength, least in self.strengths.items() if least <= weeks]
 
-RIDGE = (1e6, 3e5, 1e5, 3e4, 1e4, 3e3, 1e3)
+
 CANDIDATES: Mapping[str, Candidate] = {
     "bias and scale": Candidate(
         "bias and scale of its output, solved",
-        (3e4, 3e3, 300.0),
-        2,
+        {3e4: 2, 3e3: 8, 3e2: 26},
         lambda ground, parts, chosen: solved(ground, parts, True, chosen),
     ),
     "readout": Candidate(
         "readout and skip, solved",
-        RIDGE,
-        2,
+        {1e6: 2, 3e5: 2, 1e5: 2, 3e4: 2, 1e4: 4, 3e3: 13, 1e3: 52},
         lambda ground, parts, chosen: solved(ground, parts, False, chosen),
     ),
     "decoder": Candidate(
         "decoder and skip, trained on remembered states",
-        (0.5, 1.0),
-        26,
+        {0.5: 26, 1.0: 52},
         lambda ground, parts, chosen: trained(ground, parts, False),
     ),
     "everything": Candidate(
         "every weight",
-        (0.5, 1.0),
-        104,
+        {0.5: 104, 1.0: 104},
         lambda ground, parts, chosen: trained(ground, parts, True),
     ),
 }

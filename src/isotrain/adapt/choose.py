@@ -1,8 +1,8 @@
 """Which part to thaw, by the errors of each candidate on the weeks held out: the last ones of the new series.
 
-The rule: a candidate may replace the parent if its mean gain on the weeks held out exceeds its standard error, and of
-those the one that changes least is taken among all whose gain is within a standard error of the greatest. It needs no
-target beyond the data given; docs/adapting.md has its error rates.
+The rule: of all candidates and strengths the one whose gain on the weeks held out, less its standard error, is greatest;
+the parent is kept unless that is more than nothing. Candidates that change little have a small standard error, so of equal
+gains the one that changes less is taken. It needs no target beyond the data given; docs/adapting.md has its error rates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -90,7 +90,10 @@ def held_out(weeks: int) -> int:
 def choose(ground: Ground, first: int, last: int, candidates: Mapping[str, Candidate] = CANDIDATES) -> Choice:
     """What to thaw of the forecaster on ``ground`` for a series with origins from ``first`` to ``last``."""
     trials = Trials(ground, first, last)
-    tried = [one for name, candidate in candidates.items() if trials.weeks >= candidate.weeks for one in trials.of(name, candidate)]
+    tried: list[Tried] = []
+    for name, candidate in candidates.items():
+        if strengths := candidate.tried(trials.weeks):
+            tried += trials.of(name, candidate, strengths)
     chosen = best(tried)
     if chosen is None:
         errors = ground.errors({}, trials.seen)
@@ -131,11 +134,11 @@ class Trials:
         self._scored = self.seen[::step]
         self._parent = _by_origin(ground.errors({}, self._scored))
 
-    def of(self, name: str, candidate: Candidate) -> list[Tried]:
-        """The candidate at each of its strengths."""
+    def of(self, name: str, candidate: Candidate, strengths: Sequence[float]) -> list[Tried]:
+        """The candidate at each of ``strengths``."""
         path = self.paths[name] = candidate.fit(self.ground, self.fitted, None)
         hours = (self._scored - self.seen[0]).numpy()
-        errors = {strength: _by_origin(self.ground.errors(path(strength), self._scored)) for strength in candidate.strengths}
+        errors = {strength: _by_origin(self.ground.errors(path(strength), self._scored)) for strength in strengths}
         return [Tried(name, s, *gained(self._parent, e, hours, self.held)) for s, e in errors.items()]
 
 
