@@ -67,14 +67,16 @@ class Choice:
     @property
     def gain(self) -> float:
         """Of what was chosen, as a share of the parent's error on the weeks held out; 0 where the parent was kept."""
-        own = (one.gain for one in self.tried if (one.name, one.strength) == (self.name, self.strength))
-        return next(own, 0.0)
+        return next((one.gain for one in self.shown if one.name == self.name), 0.0)
 
     @property
     def shown(self) -> list[Tried]:
-        """Of each candidate the trial with the greatest gain."""
+        """One trial of each candidate: of what was chosen that with its strength, of the others that with the greatest gain."""
         names = dict.fromkeys(one.name for one in self.tried)
-        return [max((one for one in self.tried if one.name == name), key=lambda one: one.gain) for name in names]
+        return [max((one for one in self.tried if one.name == name), key=self._rank) for name in names]
+
+    def _rank(self, one: Tried) -> tuple[bool, float]:
+        return (one.name, one.strength) == (self.name, self.strength), one.gain
 
 
 def held_out(weeks: int) -> int:
