@@ -5,9 +5,9 @@
 
 Month after month of the test part: a network trained on everything before the month forecasts the month. Ways of
 coming to that network: never trained again; trained from scratch each month; trained on from last month's network for
-a fifth of the steps (warm), whole or with 7 units in 8 isolated; never trained again, but readout and skip, or their bias
-and scale, solved each month where that gains on the last 13 weeks (isotrain.adapt). Training seconds are those of the
-adaptation alone.
+a fifth of the steps (warm), whole or with 7 units in 8 isolated; never trained again, but adapted
+each month as isotrain.adapt.monthly does: the readout solved, or the decoder trained on remembered states, where that gains on
+the last 13 weeks. Training seconds are those of the adaptation alone.
 """
 
 import argparse
@@ -42,7 +42,7 @@ Origins = npt.NDArray[np.int64]
 class Way:
     """How a month's network comes about. ``warm``: from last month's; ``isolate``: the backward mode, or nothing.
 
-    ``solve``: the first network's readout is solved by all hours before the month.
+    ``solve``: the first network is adapted by all hours before the month (isotrain.adapt.monthly).
     """
 
     retrain: bool
@@ -54,7 +54,7 @@ class Way:
 
 WAYS: Mapping[str, Way] = {
     "never again": Way(retrain=False),
-    "never again, readout solved": Way(retrain=False, solve=True),
+    "never again, adapted": Way(retrain=False, solve=True),
     "from scratch": Way(retrain=True),
     "warm": Way(retrain=True, warm=True),
     "warm, exact, snip": Way(retrain=True, warm=True, isolate="exact"),

@@ -1,4 +1,7 @@
-"""Month after month: only new hours are run, and the readout is solved from sums that each month's rows are added to."""
+"""Month after month: only new hours are run, and the readout is solved from sums that each month's rows are added to.
+
+The decoder, where it is thawed, is trained on the remembered states of the last year.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,13 +9,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from isotrain.adapt.candidates import CANDIDATES, Candidate, Ground, Path, Weights, bias_and_scale, design, put_back
+from isotrain.adapt.candidates import CANDIDATES, Candidate, Ground, Path, Weights, bias_and_scale, design, put_back, trained
 from isotrain.adapt.choose import Choice, choose, held_out
 from isotrain.adapt.memory import Equations
 from isotrain.forecast.network import Forecaster
 from isotrain.forecast.stretches import WEEK
 
-FORGET = 0.95  # how much all earlier rows count after a month
+FORGET = 0.8  # how much all earlier rows count after a month
+RECENT = 52 * WEEK  # hours before the last that the decoder is trained on
 SOLVED = ("bias and scale", "readout")
 
 
@@ -63,7 +67,7 @@ class Monthly:
         >>> net = Forecaster(Series(windows), hidden=8, layers=1, decoder=8, dropout=0.0)
         >>> first, last = windows.ranges("train")[0]
         >>> monthly = Monthly.of(net, first, last)
-        >>> monthly.adapt(last).name in ("nothing", *SOLVED)
+        >>> monthly.adapt(last).name in ("nothing", *CANDIDATES)
         True
     """
 
@@ -88,8 +92,12 @@ class Monthly:
         def fit(narrow: bool) -> Callable[[Ground, Sequence[tuple[int, int]], float | None], Path]:
             return lambda _, __, chosen: self._sums["fitted" if chosen is None else "whole"].path(narrow)
 
+        def train(ground: Ground, parts: Sequence[tuple[int, int]], _: float | None) -> Path:
+            return trained(ground, [(max(parts[0][0], parts[-1][1] - RECENT), parts[-1][1])], encoder=False)
+
         candidates: Mapping[str, Candidate] = {
-            name: replace(CANDIDATES[name], fit=fit(name == "bias and scale")) for name in SOLVED
+            **{name: replace(CANDIDATES[name], fit=fit(name == "bias and scale")) for name in SOLVED},
+            "decoder": replace(CANDIDATES["decoder"], fit=train),
         }
         return choose(self.ground, self.first, last, candidates)
 
