@@ -16,7 +16,8 @@ from isotrain.forecast.network import Forecaster, Series
     ("gains", "chosen"),
     [
         ([(0.01, 0.02), (-0.01, 0.001)], KEPT),  # neither is sure
-        ([(0.05, 0.02), (0.06, 0.04)], "0"),  # the greater lower bound, not the greater gain
+        ([(0.05, 0.02), (0.06, 0.04)], "1"),
+        ([(0.05, 0.02), (0.06, 0.07)], "0"),  # the other gains more, but not for sure
         ([(0.01, 0.005), (0.08, 0.02)], "1"),
         ([(0.01, 0.02), (0.08, 0.02)], "1"),
         ([(0.02, 0.02)], KEPT),  # as much as its standard error is not more

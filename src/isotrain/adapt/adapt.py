@@ -61,7 +61,7 @@ class Adapted:
             why = f"no candidate gained more than its standard error on {on}: {tried}"
         else:
             thawed = f"{self.name}: thawed: {CANDIDATES[c.name].about}, strength {c.strength:g}; the rest is isolated"
-            why = f"the greatest gain less its standard error: {tried}"
+            why = f"of the candidates whose gain exceeds its standard error it gains most: {tried}"
         return f"{thawed}\n{why}\ngain on {on}: {c.gain:+.1%} of the error of the forecaster as it was"
 
     @property

@@ -1,8 +1,8 @@
 """Which part to thaw, by the errors of each candidate on the weeks held out: the last ones of the new series.
 
-The rule: of all candidates and strengths the one whose gain on the weeks held out, less its standard error, is greatest;
-the parent is kept unless that is more than nothing. Candidates that change little have a small standard error, so of equal
-gains the one that changes less is taken. It needs no target beyond the data given; docs/adapting.md has its error rates.
+The rule: of all candidates and strengths whose gain on the weeks held out exceeds its standard error the one that gains
+most; the parent is kept where there is none. With few weeks only strengths that change little are tried. It needs no
+target beyond the data given; docs/adapting.md has its error rates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -168,7 +168,7 @@ def gained(parent: Values, other: Values, hours: NDArray[np.int64], held: int) -
 def best(tried: Sequence[Tried]) -> Tried | None:
     """Of all trials the one that the rule takes; None: the parent is kept."""
     sure = [one for one in tried if one.gain > one.doubt]
-    return max(sure, key=lambda one: one.gain - one.doubt, default=None)
+    return max(sure, key=lambda one: one.gain, default=None)
 
 
 def _numpy(errors: torch.Tensor) -> Values:
