@@ -3,9 +3,9 @@
     python -m experiments.adapt.run --drammen TIDY WINDOWS --drahix CSV [--seeds 3] [--work FOLDER]
 
 A forecaster (64 units) and a small one (16) are trained on a pool: 27 of the 36 public buildings of Drammen, or the
-main meter of Drahi-X. They are adapted to the last 2 to 104 weeks, and all, before the test part of a series that they have
-never seen: 8 other buildings, or the zones T1 to T7. Each row of results.json is one series, seed, amount and way; a run that was
-interrupted goes on from there.
+main meter of Drahi-X. They are adapted to the last 2 to 104 weeks, and all, before the test part of a series that they
+have never seen: 8 other buildings, or the zones T1 to T7. Each row of results.json is one series, seed, amount and way;
+a run that was interrupted goes on from there.
 """
 
 import argparse
@@ -23,11 +23,11 @@ import torch
 
 from isotrain.adapt.adapt import windows_of
 from isotrain.adapt.candidates import CANDIDATES, Candidate, Ground, Weights, solved, train
-from isotrain.adapt.choose import KEPT, Tried, Trials, best, held_out
+from isotrain.adapt.choose import KEPT, Trials, Tried, best, held_out
 from isotrain.adapt.memory import Draw
 from isotrain.adapt.monthly import SOLVED
 from isotrain.baselines.linear import ridge
-from isotrain.config import Ingest, IngestView, MethodsView, Window, load
+from isotrain.config import IngestView, MethodsView, Window, load
 from isotrain.config.ingest import Column
 from isotrain.data.ingest import Tidy, ingest, read
 from isotrain.data.windowing import described, make_windows
@@ -54,7 +54,7 @@ WEATHER = ("AirTemp", "Global_Solar_Flux", "Direct_Solar_Flux", "Diffuse_Solar_F
 
 @dataclass(frozen=True)
 class Target:
-    """A series to adapt to. ``end``: one past the last hour known; ``test``: first and one past the last hour of the test part."""
+    """A series to adapt to. ``end``: one past the last hour known; what follows is the test part."""
 
     pool: str
     name: str
@@ -104,7 +104,7 @@ def parents(work: Path, pool: str, windows: Path, seed: int) -> tuple[Bundle, Bu
 
 
 def known(bundle: Bundle, target: Target, weeks: int) -> tuple[Windows, float]:
-    """So many weeks of ``target`` and its test part after them, with the scales of the weeks; seconds of their features.
+    """So many weeks of ``target`` and its test part after them, with the scales of the weeks; seconds of features.
 
     The windows end with the test part, but nothing of it counts in the scales, the choice or the fit.
     """
@@ -116,7 +116,8 @@ def known(bundle: Bundle, target: Target, weeks: int) -> tuple[Windows, float]:
     own = windows_of(bundle, Tidy(part, part, {**target.facts, "rows": len(part)}))
     seconds = time.process_time() - begin
     whole = target.table.iloc[target.end - rows :].reset_index(drop=True)
-    windows = described(whole, {**target.facts, "rows": len(whole)}, own.meta)
+    facts: Facts = {**target.facts, "rows": len(whole)}
+    windows = described(whole, facts, own.meta)
     origins = own.series[0]["origins"]["train"]
     start = origins[1] - held_out(round((origins[1] - origins[0]) / WEEK)) * WEEK
     windows.series[0]["origins"] = {
@@ -290,16 +291,18 @@ def main() -> None:
     write_page(results, words.out)
 
 
-
 def with_choice(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``rows``, and of each series, seed and amount one more: what the rule takes of the trials, and the seconds of all of them."""
+    """``rows``, and of each series, seed and amount one more: what the rule takes of the trials, in the time of all."""
     made = []
     for kept in [row for row in rows if row["way"] == "unadapted"]:
         weeks = kept["weeks"] or 10**6
-        same = [r for r in rows if all(r[key] == kept[key] for key in ("pool", "target", "seed", "weeks")) and "tried" in r]
+        same = [
+            r for r in rows if all(r[key] == kept[key] for key in ("pool", "target", "seed", "weeks")) and "tried" in r
+        ]
         allowed = {r["way"]: CANDIDATES[r["way"]].tried(weeks) for r in same}
         errors = {(r["way"], one[0]): one[3] for r in same for one in r["tried"]}
-        chosen = best([Tried(r["way"], *one[:3]) for r in same for one in r["tried"] if one[0] in allowed[r["way"]]])
+        tried = [Tried(r["way"], *one[:3]) for r in same for one in r["tried"] if one[0] in allowed[r["way"]]]
+        chosen = best(tried, weeks)
         seconds = sum(r["deciding"] for r in same if allowed[r["way"]])
         name = chosen.name if chosen else KEPT
         own = next((r for r in same if r["way"] == name), None)
@@ -310,7 +313,7 @@ def with_choice(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def relative(rows: list[dict[str, Any]], pool: str) -> dict[tuple[str, int], list[float]]:
-    """Way and weeks -> error of each series and seed over that of the unadapted forecaster, given as many weeks for its scales."""
+    """Way and weeks -> error of each series and seed over that of the unadapted forecaster with the same scales."""
     own = [row for row in rows if row["pool"] == pool]
     before = {(r["target"], r["seed"], r["weeks"]): r["mae"] for r in own if r["way"] == "unadapted"}
     found: dict[tuple[str, int], list[float]] = {}
@@ -321,7 +324,7 @@ def relative(rows: list[dict[str, Any]], pool: str) -> dict[tuple[str, int], lis
 
 
 def table(rows: list[dict[str, Any]], pool: str) -> list[str]:
-    """Of each way the error at each amount in the series' standard deviation, the mean over series and seeds; seconds."""
+    """Of each way the error at each amount, in the series' standard deviation, mean over series and seeds; seconds."""
     own = [row for row in rows if row["pool"] == pool]
     weeks = [w for w in WEEKS if any(row["weeks"] == w for row in own)]
     lines = [
@@ -349,12 +352,13 @@ def judged(rows: list[dict[str, Any]], pool: str) -> list[str]:
     for w in WEEKS:
         if ("chosen", w) not in share:
             continue
-        best = min((way for way in fixed if (way, w) in share), key=lambda way: float(np.mean(share[way, w])))
+        there = [way for way in fixed if (way, w) in share]
+        leading = min(there, key=lambda way: float(np.mean(share[way, w])))
         chosen = share["chosen", w]
         thawed = [r["thawed"] for r in rows if r["pool"] == pool and r["weeks"] == w and r["way"] == "chosen"]
         counts = ", ".join(f"{name} {thawed.count(name)}" for name in dict.fromkeys(sorted(thawed)))
         lines.append(
-            f"| {w or 'all'} | {best} | {np.mean(share[best, w]):.3f} | {np.mean(chosen):.3f} | {max(chosen):.3f} | "
+            f"| {w or 'all'} | {leading} | {np.mean(share[leading, w]):.3f} | {np.mean(chosen):.3f} | {max(chosen):.3f} | "
             f"{sum(one > 1.005 for one in chosen)} of {len(chosen)} | {counts} |"
         )
     return lines

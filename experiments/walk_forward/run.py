@@ -5,9 +5,9 @@
 
 Month after month of the test part: a network trained on everything before the month forecasts the month. Ways of
 coming to that network: never trained again; trained from scratch each month; trained on from last month's network for
-a fifth of the steps (warm), whole or with 7 units in 8 isolated; never trained again, but adapted
-each month as isotrain.adapt.monthly does: the readout solved, or the decoder trained on remembered states, where that gains on
-the last 13 weeks. Training seconds are those of the adaptation alone.
+a fifth of the steps (warm), whole or with 7 units in 8 isolated; never trained again, but adapted each month as
+isotrain.adapt.monthly does: the readout solved, or the decoder trained on remembered states, where that gains on the
+last 13 weeks. Training seconds are those of the adaptation alone.
 """
 
 import argparse

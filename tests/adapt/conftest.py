@@ -36,7 +36,9 @@ def new() -> Tidy:
 def net(windows: Windows) -> Forecaster:
     """A network whose decoder says something."""
     torch.manual_seed(0)
-    net = Forecaster(Series(windows, "rich"), hidden=5, layers=1, decoder=7, dropout=0.1, state_dropout=0.1, remember=None)
+    net = Forecaster(
+        Series(windows, "rich"), hidden=5, layers=1, decoder=7, dropout=0.1, state_dropout=0.1, remember=None
+    )
     for p in (net.decoder.out.weight, net.decoder.out.bias, net.skip.of_recent):
         torch.nn.init.normal_(p, std=0.1)
     return net.eval()

@@ -1,14 +1,12 @@
 """From a trained forecaster and a file to a forecaster of that file, whole or not at all."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from tests.serve.small_forecaster import PARAMS, READ, TIME_COLUMN, Fitted
@@ -17,7 +15,6 @@ import isotrain.adapt.adapt as module
 from isotrain.adapt.adapt import Adapted, adapt, read_new, windows_of
 from isotrain.adapt.many import adapt_all
 from isotrain.cli import run
-from isotrain.config import load
 from isotrain.data.ingest import Tidy
 from isotrain.errors import InputError
 from isotrain.files import sha256
@@ -80,7 +77,9 @@ def test_scales_are_the_new_load_s_and_the_weather_is_the_parent_s(adapted: Adap
     assert statistics["climate"] == known["climate"]
 
 
-def test_a_load_ten_times_as_large_is_adapted_to_alike(adapted: Adapted, parent: Bundle, new: Tidy, tmp_path: Path) -> None:
+def test_a_load_ten_times_as_large_is_adapted_to_alike(
+    adapted: Adapted, parent: Bundle, new: Tidy, tmp_path: Path
+) -> None:
     large = adapt(parent, read_new(parent, csv_of(new, tmp_path / "large.csv", times=10.0)))
     assert large.choice.name == adapted.choice.name
     assert large.choice.strength == adapted.choice.strength
@@ -197,7 +196,18 @@ def test_several_processes_adapt_to_each_series_once(fitted: Fitted, new: Tidy, 
     (tmp_path / "meters").mkdir()
     for number in range(6):
         csv_of(new, tmp_path / "meters" / f"{number}.csv", times=1.0 + number)
-    words = [sys.executable, "-m", "isotrain.cli", "adapt", "--model", str(fitted.folder), "--csv", "meters", "--out", "made"]
+    words = [
+        sys.executable,
+        "-m",
+        "isotrain.cli",
+        "adapt",
+        "--model",
+        str(fitted.folder),
+        "--csv",
+        "meters",
+        "--out",
+        "made",
+    ]
     both = [subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said

@@ -26,7 +26,9 @@ def test_the_design_is_the_same_without_memory(ground: Ground) -> None:
     remembered = design(ground, origins)
     with ground.thawed_encoder():
         run = design(ground, origins)
-    torch.testing.assert_close(remembered.x, run.x, rtol=1e-3, atol=1e-3)  # the strided stretches warm up longer or shorter
+    torch.testing.assert_close(
+        remembered.x, run.x, rtol=1e-3, atol=1e-3
+    )  # the strided stretches warm up longer or shorter
 
 
 def test_a_correction_that_is_there_is_found_despite_outliers(ground: Ground) -> None:
@@ -39,9 +41,7 @@ def test_a_correction_that_is_there_is_found_despite_outliers(ground: Ground) ->
     ground._designs[first, last] = Design(made.x, y, made.step)
     weights = solved(ground, [(first, last)], narrow=False, refit=1e-3)(1e-3)
     wanted = put_back(ground, b)
-    change = [
-        torch.cat([(of[name] - ground.parent[name]).flatten() for name in wanted]) for of in (weights, wanted)
-    ]
+    change = [torch.cat([(of[name] - ground.parent[name]).flatten() for name in wanted]) for of in (weights, wanted)]
     assert float((change[0] - change[1]).norm()) < 0.1 * float(change[1].norm())
 
 

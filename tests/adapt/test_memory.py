@@ -1,5 +1,7 @@
 """What is remembered is what would be computed."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from jaxtyping import Float
@@ -72,7 +74,10 @@ def test_draws_stay_within_the_origins_and_reach_all_of_them() -> None:
 def test_updated_month_by_month_the_solution_is_that_from_scratch(forget: float) -> None:
     rng = torch.Generator().manual_seed(0)
     months = [torch.randn(40 + 5 * i, 6, generator=rng, dtype=torch.float64) for i in range(5)]
-    truth = [x @ torch.arange(6.0, dtype=torch.float64) + torch.randn(len(x), generator=rng, dtype=torch.float64) for x in months]
+    truth = [
+        x @ torch.arange(6.0, dtype=torch.float64) + torch.randn(len(x), generator=rng, dtype=torch.float64)
+        for x in months
+    ]
     weights = [torch.rand(len(x), generator=rng, dtype=torch.float64) for x in months]
     known = Equations.empty(6)
     for x, y, w in zip(months, truth, weights, strict=True):
@@ -84,7 +89,8 @@ def test_updated_month_by_month_the_solution_is_that_from_scratch(forget: float)
     penalty = 3.0
     root = discounted.sqrt()[:, None]  # ridge as rows of a plain least-squares problem
     scratch = torch.linalg.lstsq(
-        torch.cat([root * x, penalty**0.5 * size.diag()]), torch.cat([root * y[:, None], torch.zeros(6, 1, dtype=torch.float64)])
+        torch.cat([root * x, penalty**0.5 * size.diag()]),
+        torch.cat([root * y[:, None], torch.zeros(6, 1, dtype=torch.float64)]),
     ).solution[:, 0]
     torch.testing.assert_close(known.solve(penalty), scratch, rtol=1e-9, atol=1e-9)
 
@@ -98,7 +104,7 @@ def test_month_by_month_is_as_adapting_at_once(net: Forecaster) -> None:
         stepwise = monthly.adapt(end)
     whole = monthly._sums["whole"]
     rows = [design(monthly.ground, torch.arange(first, ends[0], 5))]
-    rows += [design(monthly.ground, torch.arange(begin, end)) for begin, end in zip(ends, ends[1:], strict=False)]
+    rows += [design(monthly.ground, torch.arange(begin, end)) for begin, end in pairwise(ends)]
     known = Equations.empty(rows[0].x.shape[1])
     for one in rows:
         known.add(one.x.double(), one.y.double(), one.weights(one.y).double())

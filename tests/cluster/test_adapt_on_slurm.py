@@ -1,4 +1,4 @@
-"""The array of cluster/adapt.sbatch on a real SLURM, its tasks killed at random: each meter is adapted to once, none is lost."""
+"""The array of cluster/adapt.sbatch on a real SLURM, its tasks killed: each meter is adapted to once, none is lost."""
 
 import os
 import random
@@ -52,7 +52,13 @@ def test_each_meter_is_adapted_to_once_though_tasks_are_killed(slurm: Slurm, tmp
     for number in range(METERS):
         raw.assign(TGBT=raw["TGBT"] * (1 + number)).to_csv(tmp_path / "meters" / f"{number}.csv", index=False)
     (tmp_path / "slowly.py").write_text(SLOWLY)
-    words = ["--array=0-1", f"--export=ALL,ISOTRAIN_ENVIRONMENT={sys.prefix}", "--partition=main", "--mem=100", "--time=10"]
+    words = [
+        "--array=0-1",
+        f"--export=ALL,ISOTRAIN_ENVIRONMENT={sys.prefix}",
+        "--partition=main",
+        "--mem=100",
+        "--time=10",
+    ]
     asked = ["--model", "parent", "--csv", "meters", "--out", "made"]
     environment = {"ISOTRAIN_ADAPT": "python slowly.py", "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT / "src"))}
     job = slurm.submit(*words, ROOT / "cluster" / "adapt.sbatch", *asked, env=environment, cwd=tmp_path)

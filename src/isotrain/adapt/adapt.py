@@ -58,10 +58,10 @@ class Adapted:
             thawed = (
                 f"{self.name}: nothing was thawed, the forecaster is kept as it is, with the scale of the new series"
             )
-            why = f"no candidate gained more than its standard error on {on}: {tried}"
+            why = f"no candidate surely gained on {on}: {tried}"
         else:
             thawed = f"{self.name}: thawed: {CANDIDATES[c.name].about}, strength {c.strength:g}; the rest is isolated"
-            why = f"of the candidates whose gain exceeds its standard error it gains most: {tried}"
+            why = f"of the candidates that surely gained it gained most: {tried}"
         return f"{thawed}\n{why}\ngain on {on}: {c.gain:+.1%} of the error of the forecaster as it was"
 
     @property
@@ -148,8 +148,8 @@ def windows_of(bundle: Bundle, tidy: Tidy) -> Windows:
     """The series ``tidy`` as the network of ``bundle`` reads it; its training part are all origins.
 
     Its scales are those of its own load. Weather keeps the scales and the climate that the forecaster was trained
-    with, as a mean over its series: those of a few weeks would say little. Raises :class:`InputError` for a series that lacks
-    a column or has too few hours.
+    with, as a mean over its series: those of a few weeks would say little. Raises :class:`InputError` for a series that
+    lacks a column or has too few hours.
     """
     if bundle.settings is None:
         raise InputError(f"{bundle.folder} has no network, and only a network is adapted: name a fit with --model")

@@ -1,8 +1,8 @@
 """What may be thawed (trained again) of a trained forecaster, from nothing to everything, and how each is fitted.
 
-What is linear in what it reads, the readout and the skip, is *solved*: ridge regression of the parent's errors on what the last
-layer reads, reweighted for the absolute error. Its solution is added to the parent's weights, so the network forecasts
-it. The rest is trained on the remembered states of the encoder.
+What is linear in what it reads, the readout and the skip, is *solved*: ridge regression of the parent's errors on what
+the last layer reads, reweighted for the absolute error. Its solution is added to the parent's weights, so the network
+forecasts it. The rest is trained on the remembered states of the encoder.
 
 Letters in shapes: m origins, K leads, P columns of a design, W width of the decoder, S lags, R recent loads.
 """
@@ -161,7 +161,7 @@ def put_back(ground: Ground, b: Float[Tensor, " P"]) -> Weights:
 
 
 def bias_and_scale(ground: Ground) -> Float[Tensor, "P 3"]:
-    """Of the columns of a design three: the decoder's output, a constant, and the skip (in so far as leads share it)."""
+    """Of the columns of a design three: the decoder's output, a constant, and the skip in so far as leads share it."""
     parent = ground.parent
     out, lags, recent = parent["decoder.out.weight"][0], parent["skip.of_lags"], parent["skip.of_recent"]
     width, skip = len(out), torch.cat([lags, recent], 1)

@@ -1,8 +1,9 @@
 """Which part to thaw, by the errors of each candidate on the weeks held out: the last ones of the new series.
 
-The rule: of all candidates and strengths whose gain on the weeks held out exceeds its standard error the one that gains
-most; the parent is kept where there is none. With few weeks only strengths that change little are tried. It needs no
-target beyond the data given; docs/adapting.md has its error rates.
+The rule: of all candidates and strengths whose gain on the weeks held out is sure the one that gains most; where there is
+none the parent is kept. Sure is twice the standard error with less than 13 weeks of data, once with less than 26, and
+zero with more: then the fit on all weeks gains more than the trial without the last ones. It needs no target beyond the
+data given; docs/adapting.md has its error rates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from isotrain.forecast.stretches import WEEK
 LONGEST = 13  # weeks held out, of a quarter of those there are
 SCORED = 600  # origins held out that strengths are compared at
 FEW = 4  # weeks held out below which days stand for them, and resemble each other
+SURE = {26: 0.0, 13: 1.0, 0: 2.0}  # weeks of data -> standard errors that a gain must exceed
 KEPT = "nothing"
 Values = NDArray[np.float64]
 
@@ -71,7 +73,7 @@ class Choice:
 
     @property
     def shown(self) -> list[Tried]:
-        """One trial of each candidate: of what was chosen that with its strength, of the others that with the greatest gain."""
+        """One trial of each candidate: of what was chosen the one taken, of each other that with the greatest gain."""
         names = dict.fromkeys(one.name for one in self.tried)
         return [max((one for one in self.tried if one.name == name), key=self._rank) for name in names]
 
@@ -96,7 +98,7 @@ def choose(ground: Ground, first: int, last: int, candidates: Mapping[str, Candi
     for name, candidate in candidates.items():
         if strengths := candidate.tried(trials.weeks):
             tried += trials.of(name, candidate, strengths)
-    chosen = best(tried)
+    chosen = best(tried, trials.weeks)
     if chosen is None:
         errors = ground.errors({}, trials.seen)
         return Choice(KEPT, 0.0, tried, trials.weeks, trials.held, _numpy(errors), trials.seen.numpy(), {})
@@ -118,7 +120,7 @@ class Trials:
 
     Attributes:
         weeks, held: weeks in all, and held out.
-        fitted, whole: ranges of origins to fit for the trial, and in the end; no hour held out is a target of the first.
+        fitted, whole: ranges of origins to fit in the trial, and in the end; no hour held out is a target of the first.
         seen: the origins held out.
         paths: of each candidate what its fit gave.
     """
@@ -165,10 +167,10 @@ def gained(parent: Values, other: Values, hours: NDArray[np.int64], held: int) -
     return float(means.mean()) / level, (1.0 if held >= FEW else 2.0) * spread / level
 
 
-def best(tried: Sequence[Tried]) -> Tried | None:
-    """Of all trials the one that the rule takes; None: the parent is kept."""
-    sure = [one for one in tried if one.gain > one.doubt]
-    return max(sure, key=lambda one: one.gain, default=None)
+def best(tried: Sequence[Tried], weeks: int) -> Tried | None:
+    """Of all trials the one that the rule takes with so many weeks of data; None: the parent is kept."""
+    times = next(times for least, times in SURE.items() if weeks >= least)
+    return max((one for one in tried if one.gain > times * one.doubt), key=lambda one: one.gain, default=None)
 
 
 def _numpy(errors: torch.Tensor) -> Values:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from isotrain.adapt.adapt import DRAFT, Adapted, adapt, read_new
 from isotrain.config.sections import Tracking
-from isotrain.data.locate import content_of, exists, named
+from isotrain.data.locate import exists, named
 from isotrain.errors import InputError
-from isotrain.files import sha256_text, try_lock
+from isotrain.files import try_lock
 from isotrain.forecast.bundle import ABOUT, Bundle
 from isotrain.lstm import runtime
 from isotrain.training.tracking import ABOUT as DESCRIPTION
@@ -26,11 +26,11 @@ PAUSE = 0.5  # s between two looks at series that other processes are at
 def adapt_all(
     bundle: Bundle, paths: Sequence[Path], out: Path, series: str | None, model: str, tracking: Tracking | None
 ) -> list[Path]:
-    """Adapt ``bundle`` to each of ``paths``, in the folder ``out / NAME``, NAME being that of the file without its ending.
+    """Adapt ``bundle`` to each of ``paths``, in the folder ``out / NAME``, NAME being the file's without its ending.
 
     What is there already stays. A process that is killed leaves nothing half-written: the same command, or another
-    process that runs it meanwhile, takes its series up. The others are adapted to before :class:`InputError` names those
-    that cannot be. Returns the folders that this process wrote.
+    process that runs it meanwhile, takes its series up. The others are adapted to before :class:`InputError` names
+    those that cannot be. Returns the folders that this process wrote.
 
     Args:
         bundle: the forecaster, which stays as it is.
@@ -93,7 +93,7 @@ def adapt_all(
 
 
 def _claimed(goal: Path, stack: ExitStack) -> bool:
-    """Whether this process, until ``stack`` ends, is the one to write ``goal``; the system gives back what a killed one held."""
+    """Whether this process, until ``stack`` ends, is the one to write ``goal``; what a killed one held is free again."""
     folder = goal.parent / ".claims"
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / goal.name, os.O_RDWR | os.O_CREAT, 0o644)

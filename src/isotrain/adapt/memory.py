@@ -1,4 +1,4 @@
-"""What is run once over a new series and kept: the states of the isolated encoder, and sums from which a readout is solved.
+"""What is run once over a new series and kept: states of the isolated encoder, sums from which a readout is solved.
 
 Letters in shapes: m origins, K leads, H hidden units, P columns of a design.
 """

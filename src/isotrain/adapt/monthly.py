@@ -9,7 +9,17 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from isotrain.adapt.candidates import CANDIDATES, Candidate, Ground, Path, Weights, bias_and_scale, design, put_back, trained
+from isotrain.adapt.candidates import (
+    CANDIDATES,
+    Candidate,
+    Ground,
+    Path,
+    Weights,
+    bias_and_scale,
+    design,
+    put_back,
+    trained,
+)
 from isotrain.adapt.choose import Choice, choose, held_out
 from isotrain.adapt.memory import Equations
 from isotrain.forecast.network import Forecaster
