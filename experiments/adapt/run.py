@@ -357,9 +357,9 @@ def judged(rows: list[dict[str, Any]], pool: str) -> list[str]:
         chosen = share["chosen", w]
         thawed = [r["thawed"] for r in rows if r["pool"] == pool and r["weeks"] == w and r["way"] == "chosen"]
         counts = ", ".join(f"{name} {thawed.count(name)}" for name in dict.fromkeys(sorted(thawed)))
+        errors = f"{np.mean(share[leading, w]):.3f} | {np.mean(chosen):.3f} | {max(chosen):.3f}"
         lines.append(
-            f"| {w or 'all'} | {leading} | {np.mean(share[leading, w]):.3f} | {np.mean(chosen):.3f} | {max(chosen):.3f} | "
-            f"{sum(one > 1.005 for one in chosen)} of {len(chosen)} | {counts} |"
+            f"| {w or 'all'} | {leading} | {errors} | {sum(one > 1.005 for one in chosen)} of {len(chosen)} | {counts} |"
         )
     return lines
 
@@ -373,7 +373,8 @@ def write_page(results: dict[str, Any], out: Path) -> None:
     pools = list(dict.fromkeys(row["pool"] for row in rows))
     lines = [
         "# Error against weeks of data\n",
-        f"{results['hardware']['cpu']}, {results['date']}, seeds: {results['seeds']}. `python -m experiments.adapt.run`. "
+        f"{results['hardware']['cpu']}, {results['date']}, seeds: {results['seeds']}. "
+        "`python -m experiments.adapt.run`. "
         "Errors: MAE of the test part in the series' standard deviation, mean over series and seeds. Seconds: of the "
         "processor, for 52 weeks, with features, remembering and deciding.\n",
     ]

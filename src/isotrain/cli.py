@@ -241,6 +241,8 @@ def _adapt(asked: argparse.Namespace) -> None:
     from isotrain.data.locate import tables_of
     from isotrain.forecast.bundle import load_bundle
 
+    for quiet in ("isotrain.data.ingest", "isotrain.lstm"):  # of each meter its limits, and what computes the network
+        logging.getLogger(quiet).setLevel(logging.WARNING)
     bundle = load_bundle(_folder(asked.model))
     logging.info("forecaster: %s, method %s", asked.model or bundle.folder, bundle.name)
     tracking = load(PARAMS).tracking if Path(PARAMS).is_file() else None  # outside of a project there are no runs

@@ -1,7 +1,7 @@
 """Which part to thaw, by the errors of each candidate on the weeks held out: the last ones of the new series.
 
-The rule: of all candidates and strengths whose gain on the weeks held out is sure the one that gains most; where there is
-none the parent is kept. Sure is twice the standard error with less than 13 weeks of data, once with less than 26, and
+The rule: of all candidates and strengths whose gain on the weeks held out is sure the one that gains most; where there
+is none the parent is kept. Sure is twice the standard error with less than 13 weeks of data, once with less than 26, and
 zero with more: then the fit on all weeks gains more than the trial without the last ones. It needs no target beyond the
 data given; docs/adapting.md has its error rates.
 """
@@ -150,7 +150,7 @@ def gained(parent: Values, other: Values, hours: NDArray[np.int64], held: int) -
     """Mean gain of ``other`` over the ``parent``, a share of its error, and the standard error of that mean.
 
     Both are absolute errors of origins, which lie ``hours`` after the first of ``held`` weeks. The standard error is
-    that over the weeks; where there are fewer than FEW it is that over the days, which resemble one another: twice that.
+    that over the weeks; where there are fewer than FEW it is twice that over the days, which resemble one another.
 
     Example:
         >>> hours = np.arange(4 * 168)

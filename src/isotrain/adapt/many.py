@@ -93,7 +93,7 @@ def adapt_all(
 
 
 def _claimed(goal: Path, stack: ExitStack) -> bool:
-    """Whether this process, until ``stack`` ends, is the one to write ``goal``; what a killed one held is free again."""
+    """Whether this process, until ``stack`` ends, is the one to write ``goal``; what a killed one held is free."""
     folder = goal.parent / ".claims"
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / goal.name, os.O_RDWR | os.O_CREAT, 0o644)
