@@ -72,6 +72,27 @@ def parser() -> argparse.ArgumentParser:
     forecast.add_argument("--errors-of", metavar="FOLDER", help=ERRORS_OF)
     forecast.set_defaults(command=_forecast)
 
+    adapt = commands.add_parser(
+        "adapt", help="adapt a trained forecaster to new series: what to thaw is chosen by their data"
+    )
+    adapt.add_argument("--csv", type=Path, required=True, help="the new series, written as the training file is; of a "
+                       "folder or a zip file each table is one")  # fmt: skip
+    adapt.add_argument(
+        "--out",
+        type=_file,
+        default=Path("results/adapted"),
+        help="the folder to write: of each series a forecaster below it (results/adapted)",
+    )
+    adapt.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="the forecaster to adapt: result folder of a fit, runs:/... or models:/... (default: what was published)",
+    )
+    adapt.add_argument(
+        "--series", metavar="NAME", help="which of its series the new ones are written as (default: its first)"
+    )
+    adapt.set_defaults(command=_adapt)
+
     log_model = commands.add_parser("log-model", help="log a trained forecaster as an MLflow model")
     log_model.add_argument("folder", nargs="?", help="result folder of a fit (default: what was published)")
     log_model.add_argument("--csv", type=Path, required=True, help="the series: its end becomes the input example")
@@ -235,6 +256,20 @@ def _forecast(asked: argparse.Namespace) -> None:
 
         save(forecast_figure(one, table), asked.plot)
         logging.info("%s: the last week and the forecast", asked.plot)
+
+
+def _adapt(asked: argparse.Namespace) -> None:
+    from isotrain.adapt.many import adapt_all
+    from isotrain.config import load
+    from isotrain.data.locate import tables_of
+    from isotrain.forecast.bundle import load_bundle
+
+    for quiet in ("isotrain.data.ingest", "isotrain.lstm"):  # of each meter its limits, and what computes the network
+        logging.getLogger(quiet).setLevel(logging.WARNING)
+    bundle = load_bundle(_folder(asked.model))
+    logging.info("forecaster: %s, method %s", asked.model or bundle.folder, bundle.name)
+    tracking = load(PARAMS).tracking if Path(PARAMS).is_file() else None  # outside of a project there are no runs
+    adapt_all(bundle, tables_of(asked.csv), asked.out, asked.series, asked.model or str(bundle.folder), tracking)
 
 
 def _tables(bundle: "Bundle", csv: Path | None, series: str | None) -> "dict[str, Table]":

@@ -145,6 +145,17 @@ def apply_statistics(
             f"{facts['source']} has {len(table)} h of history; {inputs} inputs look back over {needed} h: "
             "give a longer series"
         )
+    made = described(table, facts, meta, _next_hours(table, future, facts, meta, leave_out))
+    made.series[0]["origins"] = {NEXT: [len(table), len(table) + 1]}
+    return made
+
+
+def described(table: pd.DataFrame, facts: Provenance, meta: Meta, future: pd.DataFrame | None = None) -> Windows:
+    """The features of ``table`` by the statistics of ``meta``, of one series; the caller fills in the origins.
+
+    Without ``future``, what is known ahead of the hours after the table repeats its last value.
+    """
+    one = meta["series"][0]
     fitted: Fitted = {
         "target": meta["target"],
         "unit": meta["unit"],
@@ -156,8 +167,7 @@ def apply_statistics(
         "statistics": one["statistics"],
         "mase_scale": one["mase_scale"],
     }
-    made = _windows(table, facts, fitted, FEATURES, _next_hours(table, future, facts, meta, leave_out))
-    made.series[0]["origins"] = {NEXT: [len(table), len(table) + 1]}
+    made = _windows(table, facts, fitted, FEATURES, future)
     made.series[0]["number"] = one["number"]
     return made
 

@@ -84,6 +84,23 @@ def publish(
     _write(folder, name, settings, windows, [path.name for path in baselines], candidates)
 
 
+def write_adapted(
+    folder: Path,
+    parent: "Bundle",
+    windows: Windows,
+    origins: NDArray[np.int64],
+    residuals: NDArray[np.float32],
+    lineage: Mapping[str, Any],
+) -> None:
+    """Make ``folder``, which holds the weights, the bundle of the network of ``parent`` adapted to ``windows``.
+
+    ``residuals`` (m, K), kW, at ``origins`` are those that intervals come from; ``lineage`` says where it comes from.
+    """
+    assert parent.settings is not None, "there is no network"
+    _write_residuals(folder, windows, origins, residuals)
+    _write(folder, parent.name, parent.settings.model_dump(mode="json"), windows, lineage=lineage)
+
+
 def _write_residuals(
     folder: Path, windows: Windows, origins: NDArray[np.int64], residuals: NDArray[np.float32]
 ) -> None:
@@ -99,6 +116,7 @@ def _write(
     windows: Windows,
     baselines: Sequence[str] = (),
     candidates: Mapping[str, float] | None = None,
+    lineage: Mapping[str, Any] | None = None,
 ) -> None:
     seen = [windows.target[one["first"] : one["origins"]["train"][1]] for one in windows.series]
     about = {
@@ -109,6 +127,7 @@ def _write(
         "candidates": dict(candidates or {}),
         "windows": windows.meta,
         "load_range": [[float(value) for value in np.quantile(load, RANGE)] for load in seen],  # of each series
+        **({"adapted": dict(lineage)} if lineage else {}),
     }
     write_about(folder, about)
 
@@ -167,6 +186,7 @@ class Bundle:
     working: NDArray[np.bool_] | None  # (m, K)
     of: NDArray[np.int64] | None  # (m,), which series each row of both belongs to
     load_ranges: list[list[float]]  # kW, of each series quantiles RANGE of the load that it was trained on
+    adapted: dict[str, Any] | None = None  # where it comes from, if it was adapted: parent, data, what was thawed
 
     @property
     def series(self) -> OfSeries:
@@ -179,6 +199,14 @@ class Bundle:
     def names(self) -> list[str]:
         """The series that it was trained on."""
         return [one["name"] for one in self.meta["series"]]
+
+    def for_another(self, name: str) -> "Bundle":
+        """The same forecaster for a series called ``name``, which need not be one that it was trained on.
+
+        Of many series it then has the bias of this one, or the mean of all.
+        """
+        index = self.names.index(name) if name in self.names else None
+        return replace(self, weights=for_one_series(self.weights, index))
 
     def only(self, name: str) -> "Bundle":
         """The same forecaster for the series ``name`` alone; :class:`InputError` if it was not trained on it."""
@@ -231,6 +259,8 @@ class Bundle:
     def description(self) -> str:
         """What it is and, if it was chosen, from what, in a sentence; and what it takes for known ahead, in another."""
         ahead = f" Learnt with {ahead_words(self.meta)}." if self.ahead else ""
+        if self.adapted:
+            ahead = f" Adapted to {self.adapted['source']}; thawed: {self.adapted['thawed']}.{ahead}"
         if not self.candidates:
             return f"The forecaster {self.name}.{ahead}"
         ranked = ", ".join(f"{name} {error:.3f}" for name, error in sorted(self.candidates.items(), key=lambda c: c[1]))
@@ -310,6 +340,7 @@ def load_bundle(folder: Path) -> Bundle:
             working,
             of,
             about["load_range"],
+            about.get("adapted"),
         )
 
 

@@ -11,7 +11,7 @@ O statistics of an origin, R recent loads. D = A + S is what is known of a lead,
 
 import mmap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -364,17 +364,22 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.out.weight)  # the untrained forecast is the skip alone
         nn.init.zeros_(self.out.bias)
 
-    def forward(
+    def features(
         self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"], series: Int[Tensor, "B M"] | None = None
-    ) -> Float[Tensor, "B M K"]:
+    ) -> Float[Tensor, "B M K width"]:
+        """What the last layer, ``out``, reads of each lead; ``series`` is which of many each origin belongs to."""
         z = self.of_state(state)
         if self.of_series is not None and series is not None:
             z = z + rows(self.of_series.to(z.dtype), series)
         z = z[..., None, :] + self.of_known(known)
         z = nn.functional.gelu(z + self.of_lead.to(z.dtype))  # under autocast all that is as large is bfloat16
         kept = self.dropout(z.new_ones(*z.shape[:-2], 1, z.shape[-1]))  # for all leads the same: drawing takes time
-        z = nn.functional.gelu(self.middle(z * kept))
-        return self.out(z)[..., 0].float()
+        return nn.functional.gelu(self.middle(z * kept))
+
+    def forward(
+        self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"], series: Int[Tensor, "B M"] | None = None
+    ) -> Float[Tensor, "B M K"]:
+        return self.out(self.features(state, known, series))[..., 0].float()
 
 
 def for_one_series(weights: Mapping[str, Tensor], index: int | None) -> dict[str, Tensor]:
@@ -403,6 +408,19 @@ class Skip(nn.Module):
 
     def forward(self, lags: Float[Tensor, "B M K S"], recent: Float[Tensor, "B M R"]) -> Float[Tensor, "B M K"]:
         return (lags * self.of_lags).sum(-1) + recent @ self.of_recent.T
+
+
+class Read(NamedTuple):
+    """What is known at some origins."""
+
+    at_origin: Float[Tensor, "B M E"]
+    of_lead: Float[Tensor, "B M K D"]
+    of: Int[Tensor, "B M"] | None  # which of many series
+    lags: Float[Tensor, "B M K S"]  # above the level, in standard deviations, as are the recent loads
+    recent: Float[Tensor, "B M R"]
+    level: Float[Tensor, "B M"]  # kW
+    spread: Float[Tensor, "B M"]  # kW
+    scale: Float[Tensor, "B M 1"] | Float[Tensor, "1"]  # kW
 
 
 class Forecaster(nn.Module):
@@ -451,7 +469,8 @@ class Forecaster(nn.Module):
         self.dropout = nn.Dropout(state_dropout)
         self.skip = Skip(series.first_guess, width["recent"], series.horizon)
 
-    def forward(self, at: Stretches) -> Float[Tensor, "B M K"]:
+    def read(self, at: Stretches) -> "Read":
+        """All that the decoder and the skip read at the origins of ``at``."""
         s = self.series
         state = self.dropout(self.encoder(s, at))
         origins = at.origins.clamp(max=len(s.inputs))  # only padding is beyond
@@ -460,9 +479,14 @@ class Forecaster(nn.Module):
         recent = (s.rows("recent", origins - 1) - level[..., None]) / scale
         at_origin = torch.cat([state, s.rows("origin", origins - 1)], -1)
         of = s.series_at(origins) if self.decoder.of_series is not None else None
-        z = self.decoder(at_origin, torch.cat([s.of_leads("ahead", origins), lags], -1), of)
-        change = z * OUTPUT_GAIN * spread[..., None] + self.skip(lags, recent) * scale
-        return level[..., None] + change
+        of_lead = torch.cat([s.of_leads("ahead", origins), lags], -1)
+        return Read(at_origin, of_lead, of, lags, recent, level, spread, scale)
+
+    def forward(self, at: Stretches) -> Float[Tensor, "B M K"]:
+        r = self.read(at)
+        z = self.decoder(r.at_origin, r.of_lead, r.of)
+        change = z * OUTPUT_GAIN * r.spread[..., None] + self.skip(r.lags, r.recent) * r.scale
+        return r.level[..., None] + change
 
     @torch.no_grad()
     def forecast(self, origins: Int[Tensor, " m"], regime: str = "streamed") -> Float[Tensor, "m K"]:
