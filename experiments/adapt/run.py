@@ -99,7 +99,7 @@ def parents(work: Path, pool: str, windows: Path, seed: int) -> tuple[Bundle, Bu
             settings = view.settings(method)
             tracking = settings.tracking.model_copy(update={"uri": f"sqlite:///{work.resolve()}/mlflow.db"})
             fit(settings.model_copy(update={"tracking": tracking}), seed, Windows.load(windows), out)
-        made.append(load_bundle(out))
+        made.append(load_bundle(out).for_another(""))  # none of the targets is one of those that it learnt
     return made[0], made[1]
 
 
@@ -359,7 +359,8 @@ def judged(rows: list[dict[str, Any]], pool: str) -> list[str]:
         counts = ", ".join(f"{name} {thawed.count(name)}" for name in dict.fromkeys(sorted(thawed)))
         errors = f"{np.mean(share[leading, w]):.3f} | {np.mean(chosen):.3f} | {max(chosen):.3f}"
         lines.append(
-            f"| {w or 'all'} | {leading} | {errors} | {sum(one > 1.005 for one in chosen)} of {len(chosen)} | {counts} |"
+            f"| {w or 'all'} | {leading} | {errors} | {sum(one > 1.005 for one in chosen)} of {len(chosen)} | "
+            f"{counts} |"
         )
     return lines
 
