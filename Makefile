@@ -25,7 +25,7 @@ $(READY): constraints.txt pyproject.toml
 	@$(BIN)/python -m isotrain.lstm.kernels
 	@touch $@
 
-.PHONY: help setup reproduce search record test test-fast fuzz faults check bench sanitize
+.PHONY: help setup reproduce search record test test-fast fuzz faults check bench bench-gpu sanitize
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -70,3 +70,7 @@ check: $(READY) ## ruff, mypy, import-linter
 
 bench: $(READY) ## time a training step of the LSTM by every method (QUICK=1: two shapes only), results in benchmarks/results
 	@$(BIN)/python -m benchmarks.lstm.run $(if $(QUICK),--quick)
+
+# the python whose torch was built for CUDA, which that of .venv was not
+bench-gpu: ## the gpu tests, training steps and trainings on a GPU, nine minutes (PYTHON=/path/to/python3), results as bench
+	@PYTHONPATH=src:. $(PYTHON) -m benchmarks.gpu.run

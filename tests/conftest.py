@@ -15,8 +15,8 @@ import torch
 
 from isotrain.config import Ingest, Window
 from isotrain.config.ingest import Simulated
-from isotrain.data.ingest import ingest
-from isotrain.data.windowing import make_windows
+from isotrain.data.ingest import ingest, ingest_all, read_all, read_facts, write_all
+from isotrain.data.windowing import make_all, make_windows
 from isotrain.data.windows import Windows
 
 GIVEN = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
@@ -70,6 +70,19 @@ def real_series() -> Path:
     if path is None or not path.is_file():
         pytest.skip("no real series: set ISOTRAIN_REAL_SERIES to its file, or put it into ../shared/data")
     return path
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``tidy`` and ``windows`` of three simulated buildings, twenty weeks each."""
+    folder = tmp_path_factory.mktemp("pool")
+    about = {"category": "building_category"}
+    simulated = Simulated(seed=1, hours=24 * 7 * 20, series=3)
+    many = ingest_all(Ingest(source="simulated", series="each", simulated=simulated, about=about), Path())
+    write_all(many, folder / "tidy")
+    split = Window(history=48, horizon=24, train=0.6, validation=0.2, stride=1)
+    make_all(read_all(folder / "tidy"), read_facts(folder / "tidy"), split, folder / "windows")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ SERVED = "tests/serve/test_registry.py::test_mlflow_loads_and_serves_it"
 BENCH = "tests/benchmarks/test_protocol.py::test_an_interrupted_run_goes_on_where_it_stopped"
 ADAPT = "tests/adapt/test_adapt.py::test_the_command_adapts_a_folder_and_each_run_names_its_parent"
 ARRAY = "tests/cluster/test_adapt_on_slurm.py::test_each_meter_is_adapted_to_once_though_tasks_are_killed"
+GPU = "tests/benchmarks/test_gpu_bench.py::test_an_interrupted_run_goes_on_after_the_last_row"
 SLURM = "tests/cluster/test_search_on_slurm.py::test_a_worker_killed_outright_is_replaced"
 STUDY = "tests/search/test_real_worker.py::test_a_worker_runs_the_study_to_its_end"
 CONFIRM = "tests/search/test_confirm.py::test_a_point_is_run_once_a_seed"
@@ -32,6 +33,8 @@ TESTED = {
     "make check": SELF,
     "make bench": BENCH,
     "isotrain adapt": ADAPT,
+    "make bench-gpu": GPU,
+    "python -m benchmarks.gpu.run": GPU,
     "isotrain forecast": ONE,
     "isotrain log-model": SERVED,
     "isotrain reset": TRY,
@@ -70,6 +73,7 @@ TESTED = {
     "export ISOTRAIN_STUDY_URL": "it sets a variable: tests/search/postgres.py uses one",
     "sbatch": SLURM,
     "sbatch cluster/adapt.sbatch": ARRAY,
+    "sbatch cluster/train.sbatch": "tests/cluster/test_shared_fit.py::test_two_nodes_train_what_one_process_trains",
     "squeue": "it is SLURM's own",
     "scancel": "it is SLURM's own; tests/cluster cancels a job by it",
     "srun": SLURM,

@@ -59,8 +59,22 @@ def script(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh copy in which a small study was run."""
+    goal = fresh(tmp_path_factory.mktemp("fresh") / "project")
+    settings = [word for key, value in QUICK.items() for word in ("--set-param", f"{key}={value}")]
+    said = run(goal, "dvc", "exp", "run", *settings)
+    assert "fit 1 of 2: tuned, seed 0" in said and re.search(r"fit 2 of 2, about \d+ \w+ left: isolated, seed 0", said)
+    assert "report: reports/tradeoff.html" in said
+    (goal / ".venv").mkdir()  # set up already
+    for part in ("bin", "lib", "pyvenv.cfg"):
+        (goal / ".venv" / part).symlink_to(Path(sys.prefix) / part)
+    (goal / ".venv" / ".ready").touch()
+    run(goal, "git", "commit", "--quiet", "--all", "--message", "a small study")
+    return goal
+
+
+def fresh(goal: Path) -> Path:
     """The files that git would hand out, in a repository of their own."""
-    goal = tmp_path_factory.mktemp("fresh") / "project"
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -77,15 +91,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(goal, "git", "config", "user.name", "test")
     run(goal, "git", "add", "--all")
     run(goal, "git", "commit", "--quiet", "--message", "start")
-    settings = [word for key, value in QUICK.items() for word in ("--set-param", f"{key}={value}")]
-    said = run(goal, "dvc", "exp", "run", *settings)
-    assert "fit 1 of 2: tuned, seed 0" in said and re.search(r"fit 2 of 2, about \d+ \w+ left: isolated, seed 0", said)
-    assert "report: reports/tradeoff.html" in said
-    (goal / ".venv").mkdir()  # set up already
-    for part in ("bin", "lib", "pyvenv.cfg"):
-        (goal / ".venv" / part).symlink_to(Path(sys.prefix) / part)
-    (goal / ".venv" / ".ready").touch()
-    run(goal, "git", "commit", "--quiet", "--all", "--message", "a small study")
     return goal
 
 

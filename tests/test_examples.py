@@ -16,6 +16,8 @@ MODULES = [path for path in sorted(SOURCE.rglob("*.py")) if ">>>" in path.read_t
 PUBLIC = [
     "errors.InputError",
     "lstm.lstm.LSTM",
+    "lstm.graphs.GraphedStep",
+    "lstm.stacked.StackedLSTM",
     "lstm.horizon.Measurement",
     "lstm.horizon.Horizon",
     "isolation.callback.Isolation",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from isotrain.config import CompareView, load
-from isotrain.data.windows import Windows
+from isotrain.data.windows import OfSeries, Windows
 from isotrain.errors import InputError
 from isotrain.files import read_json, write_json
 from isotrain.training import fits
@@ -80,7 +80,8 @@ def test_other_windows_of_the_same_series_are_another_study(windows: Windows) ->
     one = ["tuned"]
     run_fits(study(compare__methods=one, search__base="tuned"), "windows", "runs")
     first = finished()
-    replace(windows, meta={**windows.meta, "mase_scale": 2 * windows.meta["mase_scale"]}).save("windows")
+    series: list[OfSeries] = [{**one, "mase_scale": 2 * one["mase_scale"]} for one in windows.series]
+    replace(windows, meta={**windows.meta, "series": series}).save("windows")
     run_fits(study(compare__methods=one, search__base="tuned"), "windows", "runs")
     assert finished() != first
 

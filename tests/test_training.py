@@ -100,7 +100,7 @@ def test_isolation_off_is_a_plain_loop_over_nn_lstm_and_adam(
         at = module.sampler(step)
         truth = plain.series.truth_at(at.origins)
         known = ~truth.isnan()
-        loss = ((plain(at) - truth.nan_to_num()) * known).abs().sum() / known.sum() / plain.series.scales[0]
+        loss = (((plain(at) - truth.nan_to_num()) * known).abs() / plain.series.scales[0]).sum() / known.sum()
         adam.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
@@ -398,3 +398,57 @@ def test_training_lowers_the_error_of_what_it_is_trained_on(windows: Windows, tm
     untrained = error()
     module.load_state_dict(weights(tmp_path / "run"))
     assert error() < 0.8 * untrained
+
+
+@pytest.mark.parametrize("of", [2, 3])
+def test_the_shares_of_a_batch_have_its_loss_and_its_gradient_as_their_mean(
+    of: int, windows: Windows, tmp_path: Path
+) -> None:
+    settings = small("native", model__dropout=0.0, model__state_dropout=0.0, runtime__bf16=False, training__stretches=4)
+    module, _ = prepare(Fit(settings, 3, windows, tmp_path))
+    at = module.sampler(0)
+    truth = module.net.series.truth.clone()
+    truth[at.origins[0]] = torch.nan  # what is unknown is not the same in each share
+    module.net.series.truth = truth
+
+    def loss_and_gradient() -> tuple[float, list[torch.Tensor]]:
+        module.zero_grad()
+        loss = module.loss(at)
+        loss.backward()
+        return loss.item(), [p.grad.clone() for p in module.parameters() if p.grad is not None]
+
+    whole, gradient = loss_and_gradient()
+    module.processes = of
+    shares = []
+    for module.rank in range(of):
+        shares.append(loss_and_gradient())
+    assert sum(loss for loss, _ in shares) / of == pytest.approx(whole, rel=1e-5)
+    for part in zip(gradient, *(own for _, own in shares), strict=True):
+        torch.testing.assert_close(sum(part[1:]) / of, part[0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_fit_for_several_processes_is_refused_without_srun(windows: Windows, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"runtime\.processes = 2, and srun did not start this one"):
+        fit(small("native", runtime__processes=2), 0, windows, tmp_path)
+
+
+@pytest.mark.parametrize(("method", "name"), [("hours-4", "renew"), ("autonomous-75", "remember")])
+def test_states_of_more_hours_than_the_memory_holds_are_refused(
+    method: str, name: str, windows: Windows, tmp_path: Path
+) -> None:
+    one = windows.series[0]
+    later = {part: [bound + 10**12 * (part != "train") for bound in bounds] for part, bounds in one["origins"].items()}
+    later["train"] = [one["origins"]["train"][0], 10**12]
+    huge = dataclasses.replace(windows, meta={**windows.meta, "series": [{**one, "origins": later}]})
+    with pytest.raises(InputError, match=rf"isolation.{name} keeps the states of .* set isolation.{name} to"):
+        prepare(Fit(small(method), 0, huge, tmp_path))
+    prepare(Fit(small(method), 0, windows, tmp_path))
+
+
+def test_more_processes_than_stretches_are_refused(
+    windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"STEP_NUM_TASKS": 3, "STEP_NUM_NODES": 1, "NTASKS_PER_NODE": 3, "PROCID": 1}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    with pytest.raises(InputError, match=r"training\.stretches of 2 a step are too few for runtime\.processes = 3"):
+        fit(small("native", runtime__processes=3), 0, windows, tmp_path)

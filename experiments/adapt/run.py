@@ -34,7 +34,7 @@ from isotrain.data.windowing import described, make_windows
 from isotrain.data.windows import Facts, Windows, save_all
 from isotrain.files import read_json, write_json
 from isotrain.forecast.bundle import Bundle, load_bundle
-from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.network import Forecaster, Series, for_one_series
 from isotrain.forecast.stretches import WEEK
 from isotrain.report.drawing import PALETTE, STYLE, new_figure, save
 from isotrain.training.fit import fit, prepare_process
@@ -99,7 +99,8 @@ def parents(work: Path, pool: str, windows: Path, seed: int) -> tuple[Bundle, Bu
             settings = view.settings(method)
             tracking = settings.tracking.model_copy(update={"uri": f"sqlite:///{work.resolve()}/mlflow.db"})
             fit(settings.model_copy(update={"tracking": tracking}), seed, Windows.load(windows), out)
-        made.append(load_bundle(out))
+        found = load_bundle(out)
+        made.append(replace(found, weights=for_one_series(found.weights, None)))
     return made[0], made[1]
 
 
@@ -357,10 +358,9 @@ def judged(rows: list[dict[str, Any]], pool: str) -> list[str]:
         chosen = share["chosen", w]
         thawed = [r["thawed"] for r in rows if r["pool"] == pool and r["weeks"] == w and r["way"] == "chosen"]
         counts = ", ".join(f"{name} {thawed.count(name)}" for name in dict.fromkeys(sorted(thawed)))
+        worse = f"{sum(one > 1.005 for one in chosen)} of {len(chosen)}"
         errors = f"{np.mean(share[leading, w]):.3f} | {np.mean(chosen):.3f} | {max(chosen):.3f}"
-        lines.append(
-            f"| {w or 'all'} | {leading} | {errors} | {sum(one > 1.005 for one in chosen)} of {len(chosen)} | {counts} |"
-        )
+        lines.append(f"| {w or 'all'} | {leading} | {errors} | {worse} | {counts} |")
     return lines
 
 

@@ -11,18 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isotrain.errors import run_as_command
+from isotrain.errors import InputError, run_as_command
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from isotrain.forecast.bundle import Bundle
 
+    Table = Callable[[], tuple[Bundle, pd.DataFrame]]  # reads a series; the forecaster of it
+
 PARAMS = "params.yaml"
 ERRORS_OF = (
     "for a refit: the result folder of the same method trained without the validation part, whose errors there make "
     "the interval"
 )
+OF_MANY = "which series it is, of a forecaster that was trained on many"
 
 
 def main() -> None:
@@ -52,8 +55,10 @@ def parser() -> argparse.ArgumentParser:
         "--csv",
         type=Path,
         help="recent history, in the form of the training file, and after it what is known ahead of the hours to be "
-        "forecast, if the forecaster reads any (default: the series of the study)",
+        "forecast, if the forecaster reads any (default: the series of the study); of a folder or a zip file each file "
+        "is the series that it is called after",
     )
+    forecast.add_argument("--series", metavar="NAME", help=f"{OF_MANY} (default: what the file is called, else all)")
     forecast.add_argument("--out", type=_file, required=True, help="the CSV to write: a row an hour, kW")
     forecast.add_argument("--plot", type=_figure, help="a figure to write too, .png or .svg")
     forecast.add_argument(
@@ -91,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     log_model = commands.add_parser("log-model", help="log a trained forecaster as an MLflow model")
     log_model.add_argument("folder", nargs="?", help="result folder of a fit (default: what was published)")
     log_model.add_argument("--csv", type=Path, required=True, help="the series: its end becomes the input example")
+    log_model.add_argument("--series", metavar="NAME", help=f"{OF_MANY} (default: what the file is called)")
     log_model.add_argument("--name", help="register the model under this name (models:/NAME/1)")
     log_model.add_argument("--errors-of", metavar="FOLDER", help=ERRORS_OF)
     log_model.set_defaults(command=_log_model)
@@ -212,7 +218,7 @@ def _inspect(asked: argparse.Namespace) -> None:
 def _forecast(asked: argparse.Namespace) -> None:
     from isotrain.data.windows import PERFECT, ahead_words
     from isotrain.files import replacing
-    from isotrain.serve.predict import predict, use_one_thread
+    from isotrain.serve.predict import in_one, predict, use_one_thread
 
     logging.getLogger("isotrain.lstm").setLevel(logging.WARNING)  # do not report which kernels compute it
     use_one_thread()
@@ -222,16 +228,33 @@ def _forecast(asked: argparse.Namespace) -> None:
         logging.info("it learnt with %s", ahead_words(bundle.meta))
         if PERFECT in ahead_words(bundle.meta):
             logging.info("so its interval leaves out the errors that a real weather forecast has")
-    table = _table(bundle, asked.csv)
-    answer = predict(bundle, table, asked.coverage)
-    with replacing(asked.out) as draft:
-        answer.to_csv(draft, index=False, float_format="%.3f")
-    logging.info("%s: %d h from %s on", asked.out, len(answer), answer["time_local"].iloc[0])
+    tables = _tables(bundle, asked.csv, asked.series)
+    if len(tables) > 1 and asked.plot:
+        raise InputError(f"--plot draws one series, and there are {len(tables)}: name one with --series")
+    answers, refused = {}, {}
+    for name, table_of in tables.items():
+        try:
+            one, table = table_of()
+            answers[name] = predict(one, table, asked.coverage)
+        except InputError as problem:
+            if len(tables) == 1:
+                raise
+            refused[name] = problem
+            logging.warning("%s has no forecast: %s", name, problem)
+    if answers:
+        written = in_one(answers) if len(tables) > 1 else answers[name]
+        with replacing(asked.out) as draft:
+            written.to_csv(draft, index=False, float_format="%.3f")
+        of_many = f"{len(answers)} of {len(tables)} series, " if len(tables) > 1 else ""
+        first = written["time_local"].iloc[0]
+        logging.info("%s: %s%d h from %s on", asked.out, of_many, len(answers[next(iter(answers))]), first)
+    if refused:
+        raise InputError(f"no forecast of {len(refused)} of {len(tables)} series: {', '.join(refused)} (why: above)")
     if asked.plot:
         from isotrain.report.drawing import save
         from isotrain.report.fans import forecast_figure
 
-        save(forecast_figure(bundle, table), asked.plot)
+        save(forecast_figure(one, table), asked.plot)
         logging.info("%s: the last week and the forecast", asked.plot)
 
 
@@ -249,19 +272,48 @@ def _adapt(asked: argparse.Namespace) -> None:
     adapt_all(bundle, tables_of(asked.csv), asked.out, asked.series, asked.model or str(bundle.folder), tracking)
 
 
-def _table(bundle: "Bundle", csv: Path | None) -> "pd.DataFrame":
-    """The repaired series of ``csv``, or that of the study."""
-    from isotrain.data.ingest import read
-    from isotrain.serve.predict import check_recent, end_known_ahead, past_and_future, read_series
+def _tables(bundle: "Bundle", csv: Path | None, series: str | None) -> "dict[str, Table]":
+    """What is to be forecast: by name, how to read the series and the forecaster of it.
 
-    if csv is not None:
-        return read_series(bundle, csv)
+    All series of the study, or of the folder or zip file ``csv``; ``series`` alone if it is given.
+    """
     from isotrain.config import load
-    from isotrain.errors import InputError
+    from isotrain.data.ingest import folders, named_by_file
+    from isotrain.data.locate import named, tables_of
+    from isotrain.serve.predict import read_series
 
+    def of_file(path: Path, name: str | None) -> "tuple[Bundle, pd.DataFrame]":
+        one = bundle.only(name) if name else bundle.of_file(path)
+        return one, read_series(one, path)
+
+    if series:
+        bundle.only(series)  # refused before anything is read
+    if csv is not None:
+        files = named_by_file(tables_of(csv))
+        if len(files) == 1:
+            return {name: partial(of_file, path, series) for name, path in files.items()}
+        if series and series not in files:
+            raise InputError(f"{csv} holds no file of the series {series} but of {named([*files])}")
+        return {name: partial(of_file, path, name) for name, path in files.items() if series in (None, name)}
     tidy = Path(load(PARAMS).paths.tidy)
     if not tidy.is_dir():
         raise InputError(f"there is no series in {tidy}: run `make reproduce` first, or name a file with --csv")
+    found = folders(tidy)
+    if len(bundle.names) == 1:  # of a study of one series whatever it is called
+        series = bundle.names[0]
+        found = dict(zip([series], found.values(), strict=True)) if len(found) == 1 else found
+    if series and series not in found:
+        raise InputError(f"the study in {tidy} has no series {series}: name a file of it with --csv")
+    wanted = [series] if series else [*found]
+    return {name: partial(_of_study, bundle, name, found[name]) for name in wanted}
+
+
+def _of_study(bundle: "Bundle", name: str, tidy: Path) -> "tuple[Bundle, pd.DataFrame]":
+    """The series in the folder ``tidy``, the last hours of it as the future where something is known ahead."""
+    from isotrain.data.ingest import read
+    from isotrain.serve.predict import check_recent, end_known_ahead, past_and_future
+
+    bundle = bundle.only(name)
     table, facts = read(tidy)
     table.attrs["source"] = facts["source"]
     table = end_known_ahead(table, bundle)
@@ -271,7 +323,7 @@ def _table(bundle: "Bundle", csv: Path | None) -> "pd.DataFrame":
         logging.info(
             "the last %d h of the series serve as what is known ahead: the forecast begins before them", len(future)
         )
-    return table
+    return bundle, table
 
 
 def _log_model(asked: argparse.Namespace) -> None:
@@ -279,7 +331,7 @@ def _log_model(asked: argparse.Namespace) -> None:
     from isotrain.serve.registry import log_model
 
     bundle = _bundle(_folder(asked.folder), asked.errors_of)
-    uri = log_model(bundle, asked.csv, load(PARAMS).tracking, asked.name)
+    uri = log_model(bundle, asked.csv, load(PARAMS).tracking, asked.name, asked.series or "")
     logging.info("logged as %s: %s", uri, bundle.description)
 
 

@@ -118,6 +118,31 @@ def test_blocks_are_whole_weeks() -> None:
     assert mae_difference([a], [b], 0.9, 1000) == Interval(0.5, 0.0, 1.0)
 
 
+def test_copies_of_a_series_say_no_more_than_the_series() -> None:
+    rng = np.random.default_rng(2)
+    origins = np.arange(20 * 168)
+    time, truth = MONDAY + HOUR * origins, np.zeros((len(origins), 1))
+    own, other = (np.abs(rng.normal(1, 1, truth.shape)) + rng.uniform(0, 2, 20).repeat(168)[:, None] for _ in "ab")
+
+    def copies(prediction: np.ndarray, count: int) -> Forecasts:
+        """As if ``count`` series, one after the other, had the same errors in the same hours."""
+        rows = np.concatenate([origins + 10_000 * number for number in range(count)])
+        parts = (np.concatenate([one] * count) for one in (time, prediction, truth))
+        return Forecasts(rows, *parts)
+
+    one, many = (mae_difference([copies(own, n)], [copies(other, n)], 0.9, 500) for n in (1, 30))
+    assert one is not None and many is not None
+    assert one.low < one.median < one.high  # thirty times as many independent errors would narrow it
+    assert (many.median, many.low, many.high) == pytest.approx((one.median, one.low, one.high))
+
+
+def test_each_series_may_be_in_its_own_unit() -> None:
+    a, b = forecasts([2.0, 30.0], [0, 1]), forecasts([1.0, 10.0], [0, 1])
+    relative = mae_difference([a], [b], 0.9, 100, lambda origins: np.where(origins == 0, 1.0, 10.0))
+    assert relative is not None and relative.median == pytest.approx((1 / 1 + 20 / 10) / 2)
+    assert (relative.low, relative.high) == pytest.approx((1.0, 2.0))
+
+
 def test_nothing_in_common_gives_no_difference() -> None:
     assert mae_difference([forecasts([1.0], [0])], [forecasts([1.0], [1])], 0.9, 10) is None
     assert mae_difference([forecasts([1.0], [0], (0,))], [forecasts([1.0], [0])], 0.9, 10) is None

@@ -230,6 +230,7 @@ def test_broken_files_are_left_out_and_said(raw: Path, tmp_path: Path, caplog: p
     write_all(many, tmp_path / "tidy", overview.note)
     overview.write(many.left_out, many.remarks)
     assert names(tmp_path / "tidy") == ["a", "b", "c"]
+    assert {facts["ingest"]["broken"] for facts in read_facts(tmp_path / "tidy")} == {"leave_out"}  # for make_all
     texts = [
         caplog.text, (tmp_path / "tidy" / "many.json").read_text(),
         *((tmp_path / "report" / name).read_text() for name in ("index.html", "data_report.md", "data_report.json")),

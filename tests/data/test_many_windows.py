@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from isotrain.baselines import BASELINES
+from isotrain.baselines import BASELINES, RESTORED
 from isotrain.config import Ingest, Window
 from isotrain.config.ingest import Simulated
 from isotrain.data.ingest import Tidy, ingest
@@ -15,7 +15,7 @@ from isotrain.data.windowing import make_all, make_windows
 from isotrain.data.windows import AHEAD, ARRAYS, PARTS, Windows
 from isotrain.errors import InputError
 from isotrain.forecast.forecasts import scores
-from isotrain.forecast.network import Forecaster, LSTMEncoder, Series
+from isotrain.forecast.network import Forecaster, LSTMEncoder, Series, for_one_series
 from isotrain.forecast.stretches import Sampler, cover
 
 SPLIT = Window(history=48, horizon=24, train=0.6, validation=0.2, stride=5)
@@ -56,7 +56,9 @@ def test_each_series_is_what_it_is_alone(together: Windows, alone: list[Windows]
         only = together.only(index)
         for array in (*ARRAYS, "target", "truth", "level", "spread", "time"):
             np.testing.assert_array_equal(getattr(only, array), getattr(single, array))
-        assert only.series == single.series and only.meta["columns"] == single.meta["columns"]
+        assert [{**one, "number": 0} for one in only.series] == single.series and only.meta["columns"] == single.meta[
+            "columns"
+        ]
 
 
 def test_the_arrays_are_read_from_their_files_as_needed(together: Windows) -> None:
@@ -125,9 +127,16 @@ def network(windows: Windows, remember: str | None = None) -> Forecaster:
 
 
 def test_a_network_forecasts_each_as_if_it_were_alone(together: Windows, alone: list[Windows]) -> None:
-    forecast = network(together).forecast(torch.from_numpy(together.origins("test")))
-    parts = [network(single).forecast(torch.from_numpy(single.origins("test"))) for single in alone]
+    """Also with a bias of each series, which is then added to that of all."""
+    net = network(together)
+    forecast = net.forecast(torch.from_numpy(together.origins("test")))
+    parts = []
+    for index, single in enumerate(alone):
+        own = network(single)
+        own.load_state_dict(for_one_series(net.state_dict(), index))
+        parts.append(own.forecast(torch.from_numpy(single.origins("test"))))
     torch.testing.assert_close(forecast, torch.cat(parts), rtol=1e-5, atol=1e-4)
+    assert net.decoder.of_series is not None and net.decoder.of_series.std() > 0
 
 
 def test_columns_chosen_of_each_row_are_those_chosen_beforehand(
@@ -150,7 +159,9 @@ def test_states_run_over_each_series_know_nothing_of_the_one_before(together: Wi
     encoder.renew = 1
     for index, single in enumerate(alone):
         first = together.series[index]["first"]
-        own = network(single, remember="train").encoder.train()
+        alike = network(single, remember="train")
+        alike.load_state_dict(for_one_series(net.state_dict(), index))
+        own = alike.encoder.train()
         assert isinstance(own, LSTMEncoder)
         for mine, theirs in zip(encoder._states(net.series), own._states(network(single).series), strict=True):
             torch.testing.assert_close(mine[:, first : first + theirs.shape[1]], theirs)
@@ -168,7 +179,9 @@ def test_errors_of_each_series_are_those_it_has_alone(together: Windows, alone: 
     found = scores(together, together.origins("test"), yesterday(together)(together.origins("test")))
     each = [scores(one, one.origins("test"), yesterday(one)(one.origins("test"))) for one in alone]
     for name, mine in zip(found["by_series"], each, strict=True):
-        assert {key: mine[key] for key in ("mae", "rmse", "mase", "relative")} == pytest.approx(found["by_series"][name])
+        assert {key: mine[key] for key in ("mae", "rmse", "mase", "relative")} == pytest.approx(
+            found["by_series"][name]
+        )
     hours = [np.isfinite(one.targets(one.origins("test"))).sum() for one in alone]
     for key in ("mae", "mase", "relative"):
         assert found[key] == pytest.approx(np.average([mine[key] for mine in each], weights=hours))
@@ -214,4 +227,26 @@ def test_the_future_of_a_series_lies_in_its_own_rows(together: Windows) -> None:
     hour = together.names("ahead").index("cos_1_per_day")
     inside = together.ahead[end - 24 : end, hour]
     np.testing.assert_allclose(together.ahead[end : end + 24, hour], inside, atol=1e-6)
-    assert {name for name in AHEAD} == {"ahead", "lags"}
+    assert set(AHEAD) == {"ahead", "lags"}
+
+
+def test_the_series_of_a_category_alone(tidies: list[Tidy], tmp_path: Path) -> None:
+    kinds = ["School", "Office", "School"]
+    pairs = [(t.frame, {**t.facts, "about": {"category": kind}}) for t, kind in zip(tidies, kinds, strict=True)]
+    facts = [facts for _, facts in pairs]
+    make_all(iter(pairs), facts, SPLIT.model_copy(update={"only": {"category": "School"}}), tmp_path)
+    assert [one["name"] for one in Windows.load(tmp_path).series] == ["meter-0", "meter-2"]
+    with pytest.raises(InputError, match=r"fits none of the 3 series \(category: Office, School\)"):
+        make_all(iter(pairs), facts, SPLIT.model_copy(update={"only": {"category": "Shop"}}), tmp_path / "none")
+
+
+def test_pooled_trees_know_which_series_a_row_is_of(together: Windows) -> None:
+    """One model of all; restored for one of them, it forecasts the same."""
+    pytest.importorskip("lightgbm")
+    fitted = BASELINES["lightgbm-quick"](together)
+    whole = fitted(together.origins("test"))
+    for index in range(3):
+        only = together.only(index)
+        assert only.series[0]["number"] == index
+        own = RESTORED["lightgbm-quick"](only, fitted.file)(only.origins("test"))
+        np.testing.assert_allclose(own, whole[together.series_at(together.origins("test") - 1) == index], rtol=1e-5)

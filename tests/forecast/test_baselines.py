@@ -14,7 +14,7 @@ from isotrain.baselines.linear import PENALTIES, Design, linear, reservoir, ridg
 from isotrain.baselines.naive import hour_of_week, previous_alike, same_day_type, same_hour, working
 from isotrain.baselines.trees import EFFORTS, SETTINGS
 from isotrain.config.sections import BaselineName
-from isotrain.data.windows import Windows
+from isotrain.data.windows import OfSeries, Windows
 from isotrain.forecast.forecasts import scores
 
 ARRAYS = ("inputs", "origin", "recent", "target", "truth", "level", "spread")
@@ -37,7 +37,7 @@ def test_scores_by_hand(windows: Windows) -> None:
     truth = np.array([1.0, np.nan, 9.0, 3.0, 4.0], np.float32)
     forecast = np.array([[2.0, 9.0], [3.0, 2.0]], np.float32)
     one = windows.series[0]
-    series = [{**one, "mase_scale": 2.0, "statistics": {**one["statistics"], "scale": 4.0}}]
+    series: list[OfSeries] = [{**one, "mase_scale": 2.0, "statistics": {**one["statistics"], "scale": 4.0}}]
     two = dataclasses.replace(windows, truth=truth, meta={**windows.meta, "horizon": 2, "series": series})
     origins = np.array([0, 3])
     answer = scores(two, origins, forecast)

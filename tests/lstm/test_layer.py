@@ -167,8 +167,8 @@ def test_what_cannot_be_is_refused_by_name() -> None:
         ours.isolate(steps=0)
     with pytest.raises(InputError, match="backend 'cudnn' does not exist: use one of auto, native, torch, reference"):
         LSTM(5, 7, backend="cudnn")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="compute 'fp16' does not exist"):
-        LSTM(5, 7, compute="fp16")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="compute 'fp8' does not exist: use one of fp32, bf16, fp16"):
+        LSTM(5, 7, compute="fp8")  # type: ignore[arg-type]
     ours.isolate(layer=0)
     with pytest.raises(InputError, match="packed sequences"):
         ours(pack_sequence([torch.randn(3, 5, dtype=torch.float64)]))

@@ -119,7 +119,7 @@ def test_the_json_has_exactly_the_keys_agreed_on(report: Path) -> None:
     page = read(report)
     agreed = {"data", "hardware", "target", "methods", "baselines", "answer", "verdicts", "warnings"}
     assert set(page) == agreed | {"accuracy", "intervals", "targets_by_regime", "runs", "notes", "published"}
-    assert set(page["data"]) == {"source", "simulated", "rows", "sha256", "ahead"}
+    assert set(page["data"]) == {"source", "simulated", "rows", "sha256", "ahead", "series"}
     assert set(page["target"]) == {"metric", "value", "unit"}
     figures = {"isolated_fraction", "val_mae", "test_mae", "test_rmse", "test_mase", "train_seconds"}
     figures |= {"step_ms", "seconds_to_target", "speedup_vs_stock", "speedup_vs_tuned"}

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from isotrain.data.windows import DAY, PARTS, Meta, OfSeries, Statistics, Weathe
 from isotrain.errors import InputError
 from isotrain.files import sha256
 from isotrain.forecast.bundle import WEIGHTS, Bundle, save_state, write_adapted
+from isotrain.forecast.network import for_one_series
 from isotrain.forecast.stretches import WEEK
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ def adapt(bundle: Bundle, tidy: Tidy, candidates: Mapping[str, Candidate] = CAND
         >>> adapted.choice.name in ("nothing", *CANDIDATES)
         True
     """
+    bundle = replace(bundle, weights=for_one_series(bundle.weights, None))  # a new series has no bias of its own
     windows = windows_of(bundle, tidy)
     first, last = windows.ranges("train")[0]
     ground = Ground.of(bundle.network(windows), first, last)
@@ -171,6 +173,7 @@ def windows_of(bundle: Bundle, tidy: Tidy) -> Windows:
         raise InputError(f"{facts['source']}: {target} is constant: there is nothing to adapt to")
     one: OfSeries = {
         **pool[0],
+        "number": -1,
         "time_zone": facts["time_zone"],
         "country": facts["country"],
         "statistics": pooled([series["statistics"] for series in pool], scale),

@@ -97,7 +97,9 @@ def relative(windows: Windows, load: Values, origins: Origins) -> Values:
 
 def absolute(windows: Windows, change: Values, origins: Origins) -> Forecast:
     """The inverse of :func:`relative`, kW."""
-    answer: Forecast = (change * windows.scale_at(origins)[:, None] + windows.level[origins - 1][:, None]).astype(np.float32)
+    answer: Forecast = (change * windows.scale_at(origins)[:, None] + windows.level[origins - 1][:, None]).astype(
+        np.float32
+    )
     return answer
 
 

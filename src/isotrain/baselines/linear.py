@@ -55,7 +55,10 @@ class Equations:
 
 
 def ridge(inputs: Inputs, refit: bool = False) -> Baseline:
-    """Ridge regression, a series by itself, of every lead on the last week, the local hour of the week and the columns of ``inputs``."""
+    """Ridge regression of every lead on the last week, the local hour of the week and the columns of ``inputs``.
+
+    Each series by itself.
+    """
 
     def fit(windows: Windows) -> Fitted:
         return linear(windows, _ridge_design(windows, inputs), refit)
@@ -84,7 +87,8 @@ def _ridge_design(windows: Windows, inputs: Inputs) -> Design:
 
 
 def linear(windows: Windows, design: Design, refit: bool) -> Fitted:
-    """The ridge regression on ``design`` whose penalty, one of :data:`PENALTIES`, has the least validation MAE.
+    """The ridge regression on ``design`` whose penalty, one of :data:`PENALTIES`, has the least validation MAE;
+    the strongest where no hour of the validation part is known.
 
     With ``refit`` that penalty is then used on the training and validation parts together.
     """
@@ -96,7 +100,7 @@ def linear(windows: Windows, design: Design, refit: bool) -> Fitted:
         answer = forecast(windows, design, solve(equations, penalty), validation)
         return float(np.nanmean(np.abs(answer - truth)))
 
-    penalty = min(PENALTIES, key=error)
+    penalty = min(PENALTIES, key=error) if np.isfinite(truth).any() else PENALTIES[-1]
     if refit:
         equations = normal_equations(windows, design, fitting_origins(windows, refit=True))
     weights = solve(equations, penalty)

@@ -103,7 +103,10 @@ def _fitted(windows: Windows, models: Sequence[Any], inputs: Inputs, *about: Any
         for block in blocks(origins):
             change = np.empty((len(block), windows.meta["horizon"]))
             for leads, model in zip(groups, models, strict=True):
-                change[:, leads] = model.predict(_table(windows, block, leads, inputs)).reshape(len(leads), -1).T
+                table = _table(windows, block, leads, inputs)
+                if model.num_feature() > table.shape[1]:  # of many series trained together
+                    table = _numbered(windows, block, table)
+                change[:, leads] = model.predict(table).reshape(len(leads), -1).T
             parts.append(absolute(windows, change, block))
         return np.concatenate(parts)
 
@@ -121,7 +124,8 @@ def _grow(windows: Windows, leads: Values, inputs: Inputs, refit: bool, effort: 
     settings = {"learning_rate": effort.learning_rate, "num_threads": cores(), **SETTINGS}
     seen = fitting_origins(windows, refit=False)
     seen = seen[:: stride_for(len(seen), effort.origins, least=effort.stride)]
-    train = lightgbm.Dataset(*_examples(windows, seen, leads, inputs))
+    many: dict[str, Any] = {"categorical_feature": [0]} if len(windows.series) > 1 else {}
+    train = lightgbm.Dataset(*_examples(windows, seen, leads, inputs), **many)
     checked = np.concatenate([np.arange(first, last) for first, last in windows.ranges("validation")])
     checked = checked[:: stride_for(len(checked), effort.origins // 5, least=effort.checked)]
     validation = train.create_valid(*_examples(windows, checked, leads, inputs))
@@ -131,15 +135,24 @@ def _grow(windows: Windows, leads: Values, inputs: Inputs, refit: bool, effort: 
         return model
     both = fitting_origins(windows, refit=True)
     both = both[:: stride_for(len(both), effort.origins)]
-    everything = lightgbm.Dataset(*_examples(windows, both, leads, inputs))
+    everything = lightgbm.Dataset(*_examples(windows, both, leads, inputs), **many)
     return lightgbm.train(settings, everything, model.best_iteration)
 
 
 def _examples(windows: Windows, origins: Origins, leads: Values, inputs: Inputs) -> tuple[Values, Values]:
-    """Rows (lead by lead) and relative targets, where the truth is known."""
+    """Rows (lead by lead) and relative targets, where the truth is known; of many series with the number of each."""
     truth = relative(windows, windows.targets(origins)[:, leads], origins).T.ravel()
     known = ~np.isnan(truth)
-    return _table(windows, origins, leads, inputs)[known], truth[known]
+    table = _table(windows, origins, leads, inputs)
+    if len(windows.series) > 1:
+        table = _numbered(windows, origins, table)
+    return table[known], truth[known]
+
+
+def _numbered(windows: Windows, origins: Origins, table: Values) -> Values:
+    """``table`` with the number of each row's series as its first column."""
+    numbers = np.tile(windows.number_at(origins), len(table) // len(origins))
+    return np.hstack([numbers[:, None].astype(np.float32), table])
 
 
 def _table(windows: Windows, origins: Origins, leads: Values, inputs: Inputs) -> Values:

@@ -1,12 +1,13 @@
 """Every forecast beside every other on the same origins: errors, paired differences, coverage; which is published."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +16,25 @@ from isotrain.baselines import RESTORED, file_of
 from isotrain.compare.comparison import Comparison, Method, seconds_to_target
 from isotrain.compare.results import Baseline, Run
 from isotrain.compare.statistics import Interval, mae_difference, week_of
+from isotrain.data.locate import named
 from isotrain.data.windows import Windows
+from isotrain.errors import InputError
 from isotrain.forecast.bundle import PUBLISHED, publish
 from isotrain.forecast.forecasts import (
+    Errors,
     Forecasts,
     mae,
     mae_by_lead,
     mae_by_month,
     mean_forecast,
+    of_series,
     read_forecasts,
     rmse,
+    scores,
 )
 from isotrain.forecast.intervals import calibrate, coverage_of, cross_fitted, working_hours
 
+log = logging.getLogger(__name__)
 MEMBERS = 3  # seeds that make an ensemble
 AVERAGE = "average of "  # begins the name of one
 
@@ -130,7 +137,9 @@ class Entry:
     """One forecast: errors in kW, ``None`` where there is none or it would say nothing (a refit's on validation).
 
     ``seconds``: of training, for an ensemble that of all its seeds. ``to_reference``: seconds to the validation
-    error of the baseline that all are compared with. ``difference``: test MAE less that baseline's.
+    error of the baseline that all are compared with. ``difference``: test MAE less that baseline's. Where there are
+    several series: ``relative``, the test MAE with each series in its own standard deviation, its difference, and the
+    test errors of each series by name.
     """
 
     name: str
@@ -145,26 +154,66 @@ class Entry:
     difference: Interval | None
     by_lead: tuple[float, ...]
     by_month: Mapping[str, float]
+    relative: Interval | None = None
+    relative_difference: Interval | None = None
+    by_series: Mapping[str, Errors] = field(default_factory=dict)
+    by_category: Mapping[str, Errors] = field(default_factory=dict)  # means over the series of each category
 
     def as_json(self) -> dict[str, Any]:
         """All of it; infinite and absent values are null."""
-        names = ("seconds", "to_reference", "val_mae", "test_mae", "test_rmse", "difference")
+        names = ["seconds", "to_reference", "val_mae", "test_mae", "test_rmse", "difference"]
+        names += ["relative", "relative_difference"]
         values: dict[str, Interval | None] = {name: getattr(self, name) for name in names}
         plain = {name: getattr(self, name) for name in ("name", "kind", "seeds", "parameters")}
         figures = {name: value.as_json() if value else None for name, value in values.items()}
-        return plain | figures | {"mae_by_lead": list(self.by_lead), "mae_by_month": dict(self.by_month)}
+        parts = {"mae_by_lead": list(self.by_lead), "mae_by_month": dict(self.by_month)}
+        return plain | figures | parts | {"by_series": dict(self.by_series), "by_category": dict(self.by_category)}
 
 
-def entries_of(comparison: Comparison, baselines: Sequence[Baseline], published: Best | None = None) -> list[Entry]:
-    """Methods in their order, each with its ensemble below, the baselines, and what is published if an average."""
-    reference = _reference(comparison, baselines)
+def entries_of(
+    comparison: Comparison,
+    baselines: Sequence[Baseline],
+    published: Best | None = None,
+    windows: Windows | None = None,
+) -> list[Entry]:
+    """Methods in their order, each with its ensemble below, the baselines, and what is published if an average.
+
+    ``windows``: what they forecast; without them nothing is said of single series.
+    """
+    row = next((b for b in baselines if b.name == comparison.settings.against), None)
+    reference = Reference(row.name, row.val_mae, read_forecasts(row.folder)) if row else None
+    pool = windows if windows and len(windows.series) > 1 else None
+    common = _Common(comparison, reference, pool)
     found = []
     for method in comparison.methods:
-        found.append(_method(comparison, method, reference))
+        found.append(_method(common, method))
         if len(method.finished) >= MEMBERS:
-            found.append(_ensemble(comparison, method, reference))
-    found += [_baseline(comparison, baseline, reference) for baseline in baselines]
-    return found + ([_average(comparison, published, reference)] if published and len(published.members) > 1 else [])
+            found.append(_ensemble(common, method))
+    found += [_baseline(common, baseline) for baseline in baselines]
+    return found + ([_average(common, published)] if published and len(published.members) > 1 else [])
+
+
+def categories(windows: Windows) -> dict[str, list[str]]:
+    """Category -> the names of its series; empty unless the series name more than one."""
+    found: dict[str, list[str]] = {}
+    for one in windows.series:
+        found.setdefault(str(one["about"].get("category") or "not said"), []).append(one["name"])
+    return dict(sorted(found.items())) if len(found) > 1 else {}
+
+
+def telling(accuracy: Sequence[Entry], against: str | None) -> list[Entry]:
+    """What single series are shown for: the method of least validation error, a published average, the baseline
+    ``against``; those of them that there are."""
+    methods = [e for e in accuracy if e.kind == "method" and e.by_series and e.val_mae]
+    best = sorted(methods, key=lambda e: e.val_mae.median if e.val_mae else math.inf)[:1]
+    others = [e for e in accuracy if e.by_series and (e.kind == "published" or e.name == against)]
+    return best + sorted(others, key=lambda e: e.kind != "published")
+
+
+def middle_and_worst(by_series: Mapping[str, Errors]) -> tuple[str, str]:
+    """The series of median relative error, and the one of the largest."""
+    ranked = sorted(by_series, key=lambda name: by_series[name]["relative"])
+    return ranked[(len(ranked) - 1) // 2], ranked[-1]
 
 
 @dataclass(frozen=True)
@@ -176,13 +225,42 @@ class Reference:
     forecasts: Forecasts
 
 
-def _reference(comparison: Comparison, baselines: Sequence[Baseline]) -> Reference | None:
-    row = next((b for b in baselines if b.name == comparison.settings.against), None)
-    return Reference(row.name, row.val_mae, read_forecasts(row.folder)) if row else None
+@dataclass(frozen=True)
+class _Common:
+    """What every entry is computed with; ``pool``: the windows, where they hold several series."""
+
+    comparison: Comparison
+    reference: Reference | None
+    pool: Windows | None
+
+    def detail(self, own: Sequence[Forecasts], diverged: int = 0) -> dict[str, Any]:
+        """What an entry says of the forecasts of its seeds, ``diverged`` of which have none: the mean of the seeds."""
+        found = _broken_down(own)
+        settings = self.comparison.settings
+        other = (
+            [self.reference.forecasts] if self.reference and not any(f is self.reference.forecasts for f in own) else []
+        )
+        if own and other:
+            found["difference"] = mae_difference(own, other, settings.confidence, settings.bootstrap)
+        if self.pool is None or not own:
+            return found
+        if other:
+            found["relative_difference"] = mae_difference(
+                own, other, settings.confidence, settings.bootstrap, self.pool.scale_at
+            )
+        scored = [scores(self.pool, one.origins, one.prediction) for one in own]
+        found["relative"] = self.comparison.interval([s["relative"] for s in scored] + [math.inf] * diverged)
+        found["by_series"] = {name: _mean([s["by_series"][name] for s in scored]) for name in scored[0]["by_series"]}
+        found["by_category"] = {
+            category: _mean([found["by_series"][name] for name in names if name in found["by_series"]])
+            for category, names in categories(self.pool).items()
+            if any(name in found["by_series"] for name in names)
+        }
+        return found
 
 
-def _method(comparison: Comparison, method: Method, reference: Reference | None) -> Entry:
-    forecasts = [read_forecasts(run.folder) for run in method.finished]
+def _method(common: _Common, method: Method) -> Entry:
+    comparison, reference = common.comparison, common.reference
     goal = reference.val_mae if reference and not method.refit else None
     soon = None if goal is None else comparison.interval([seconds_to_target(run, goal) for run in method.runs])
     return Entry(
@@ -195,12 +273,13 @@ def _method(comparison: Comparison, method: Method, reference: Reference | None)
         val_mae=None if method.refit else comparison.figure(method, lambda run: run.val_mae),
         test_mae=comparison.figure(method, lambda run: run.test_mae),
         test_rmse=comparison.figure(method, lambda run: run.test_rmse),
-        difference=_difference(comparison, forecasts, reference),
-        **_broken_down(forecasts),
+        **common.detail(
+            [read_forecasts(run.folder) for run in method.finished], len(method.runs) - len(method.finished)
+        ),
     )
 
 
-def _ensemble(comparison: Comparison, method: Method, reference: Reference | None) -> Entry:
+def _ensemble(common: _Common, method: Method) -> Entry:
     together = mean_forecast([read_forecasts(run.folder) for run in method.finished])
     seen = [] if method.refit else [read_forecasts(run.folder, "validation") for run in method.finished]
     return Entry(
@@ -213,30 +292,28 @@ def _ensemble(comparison: Comparison, method: Method, reference: Reference | Non
         val_mae=_exactly(mae(mean_forecast(seen))) if seen else None,
         test_mae=_exactly(mae(together)),
         test_rmse=_exactly(rmse(together)),
-        difference=_difference(comparison, [together], reference),
-        **_broken_down([together]),
+        **common.detail([together]),
     )
 
 
-def _baseline(comparison: Comparison, row: Baseline, reference: Reference | None) -> Entry:
-    itself = reference is not None and reference.name == row.name
-    forecasts = [read_forecasts(row.folder)]
+def _baseline(common: _Common, row: Baseline) -> Entry:
+    reference = common.reference if common.reference and common.reference.name == row.name else None
+    forecasts = reference.forecasts if reference else read_forecasts(row.folder)
     return Entry(
         name=row.name,
         kind="baseline",
         seeds=None,
         parameters=row.parameters or None,
         seconds=_exactly(row.seconds) if row.parameters else None,
-        to_reference=_exactly(row.seconds) if itself else None,
+        to_reference=_exactly(row.seconds) if reference else None,
         val_mae=None if row.val_mae is None else _exactly(row.val_mae),
         test_mae=_exactly(row.test_mae),
         test_rmse=_exactly(row.test_rmse),
-        difference=None if itself else _difference(comparison, forecasts, reference),
-        **_broken_down(forecasts) | {"by_lead": row.mae_by_lead},
+        **common.detail([forecasts]) | {"by_lead": row.mae_by_lead},
     )
 
 
-def _average(comparison: Comparison, best: Best, reference: Reference | None) -> Entry:
+def _average(common: _Common, best: Best) -> Entry:
     fits, together = [best.network] if best.network else [], best.forecasts("test")
     return Entry(
         name=f"published: {best.name}",
@@ -248,29 +325,27 @@ def _average(comparison: Comparison, best: Best, reference: Reference | None) ->
         val_mae=_exactly(mae(best.forecasts("validation"))),
         test_mae=_exactly(mae(together)),
         test_rmse=_exactly(rmse(together)),
-        difference=_difference(comparison, [together], reference),
-        **_broken_down([together]),
+        **common.detail([together]),
     )
 
 
-def _difference(comparison: Comparison, own: Sequence[Forecasts], reference: Reference | None) -> Interval | None:
-    if reference is None or not own:
-        return None
-    settings = comparison.settings
-    return mae_difference(own, [reference.forecasts], settings.confidence, settings.bootstrap)
-
-
 def _broken_down(forecasts: Sequence[Forecasts]) -> dict[str, Any]:
-    """Errors by lead and by month, averaged over the seeds."""
+    """Errors by lead and by month, averaged over the seeds; no difference yet."""
     if not forecasts:
-        return {"by_lead": (), "by_month": {}}
+        return {"by_lead": (), "by_month": {}, "difference": None}
     leads = np.mean([mae_by_lead(one) for one in forecasts], axis=0)
     months = [mae_by_month(one) for one in forecasts]
     common = [month for month in months[0] if all(month in other for other in months)]
     return {
         "by_lead": tuple(float(value) for value in leads),
         "by_month": {month: float(np.mean([other[month] for other in months])) for month in common},
+        "difference": None,
     }
+
+
+def _mean(errors: Sequence[Errors]) -> Errors:
+    """Each of the errors, averaged."""
+    return cast(Errors, {key: float(np.mean([one[key] for one in errors])) for key in errors[0]})  # type: ignore[literal-required]
 
 
 def _exactly(value: float) -> Interval:
@@ -279,16 +354,22 @@ def _exactly(value: float) -> Interval:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Shares of hours inside, in [0, 1]: cross-fitted on validation and on test; mean width on test, kW."""
+    """Shares of hours inside, in [0, 1]: cross-fitted on validation and on test; mean width on test, kW.
+
+    Of several series each is calibrated by itself: ``by_series`` has the share of each on validation and on test, None
+    where it has too few validation errors to be calibrated. Such a series counts nowhere.
+    """
 
     name: str
     validation: Mapping[str, Any]
     test: Mapping[str, Any]
     width: float
+    by_series: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """All of it."""
-        return {"name": self.name, "validation": self.validation, "test": self.test, "mean_width": self.width}
+        plain = {"name": self.name, "validation": self.validation, "test": self.test, "mean_width": self.width}
+        return {**plain, "by_series": {name: dict(shares) for name, shares in self.by_series.items()}}
 
 
 def coverages(
@@ -309,13 +390,48 @@ def coverages(
 
 def _coverage(name: str, folders: Sequence[Path], windows: Windows, share: float) -> Coverage:
     seen, test = (mean_forecast([read_forecasts(one, part) for one in folders]) for part in ("validation", "test"))
+    several = len(windows.series) > 1
+    found, by_series = [], dict[str, dict[str, float | None]]()
+    for index, one in enumerate(windows.series):
+        try:
+            held = _held(of_series(seen, windows, index), of_series(test, windows, index), windows, share)
+        except InputError:  # too few validation errors
+            if not several:
+                raise
+            by_series[one["name"]] = {"validation": None, "test": None}
+            continue
+        found.append(held)
+        by_series[one["name"]] = {part: coverage_of(*held[part])["all"] for part in ("validation", "test")}
+    if without := [one for one, shares in by_series.items() if shares["validation"] is None]:
+        few = "too few validation errors for intervals"
+        log.warning("%s: %d of %d series have %s: %s", name, len(without), len(by_series), few, named(without))
+    if not found:
+        raise InputError(f"no series has enough validation errors for intervals of coverage {share:g}")
+    parts = {
+        part: [np.concatenate(both) for both in zip(*(one[part] for one in found), strict=True)] for part in found[0]
+    }
+    widths = parts.pop("widths")
+    return Coverage(
+        name,
+        coverage_of(*parts["validation"]),
+        coverage_of(*parts["test"]),
+        float(np.mean(widths[0])),
+        by_series if several else {},
+    )
+
+
+def _held(seen: Forecasts, test: Forecasts, windows: Windows, share: float) -> dict[str, tuple[NDArray[Any], ...]]:
+    """Of one series: of each part what was inside and which hours are of working days; the widths on test."""
     residuals, working = _residuals(seen, windows)
     holds = cross_fitted(residuals, working, week_of(seen.time), share)
     limits = calibrate(residuals, working, share)
     later, later_working = _residuals(test, windows)
     low, high = limits.around(test.prediction, later_working)
-    inside = coverage_of(limits.holds(later, later_working), later_working)
-    return Coverage(name, coverage_of(holds, working), inside, float(np.mean(high - low)))
+    return {
+        "validation": (holds, working),
+        "test": (limits.holds(later, later_working), later_working),
+        "widths": (high - low,),
+    }
 
 
 def _residuals(forecasts: Forecasts, windows: Windows) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -26,6 +26,7 @@ class Source(TypedDict):
     ahead: NotRequired[str]  # what was taken for known ahead, in words; empty: nothing
     target: NotRequired[str]
     unit: NotRequired[str]
+    series: NotRequired[int]  # how many there are
 
 
 @dataclass(frozen=True)

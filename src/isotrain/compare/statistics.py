@@ -5,8 +5,9 @@ values that occurred (``inverted_cdf``): interpolating towards infinity would gi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,19 +72,29 @@ def week_of(time: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def mae_difference(
-    a: Sequence[Forecasts], b: Sequence[Forecasts], confidence: float, resamples: int
+    a: Sequence[Forecasts],
+    b: Sequence[Forecasts],
+    confidence: float,
+    resamples: int,
+    scale_at: Callable[[npt.NDArray[np.int64]], npt.NDArray[Any]] | None = None,
 ) -> Interval | None:
     """Test MAE of method ``a`` less that of ``b`` (kW) on their common origins, with its week-block interval.
 
+    ``scale_at`` gives what the errors at origins (m,) are divided by (m,), such as the standard deviation of each
+    origin's series; without it they are kW.
+
     Errors are averaged over each method's seeds; whole weeks are drawn with replacement, both methods' errors
     of a week together, since errors of neighbouring hours are alike (Künsch 1989, blocks fixed to the
-    calendar). The interval speaks of other weeks, not of other seeds; ``median`` holds the difference itself.
-    ``None`` if the methods share no origin with a known truth.
+    calendar). Of many series a week of all of them is one block: buildings share their weather and their holidays.
+    The interval speaks of other weeks, not of other seeds; ``median`` holds the difference itself. ``None`` if the
+    methods share no origin with a known truth.
     """
     common = a[0].origins
     for forecasts in (*a[1:], *b):
         common = np.intersect1d(common, forecasts.origins)
     difference = _errors(a, common) - _errors(b, common)
+    if scale_at is not None:
+        difference = difference / np.asarray(scale_at(common), np.float64)[:, None]
     known = ~np.isnan(difference)
     weeks, block = np.unique(week_of(a[0].time[np.searchsorted(a[0].origins, common)]), return_inverse=True)
     sums = np.bincount(block, np.where(known, difference, 0.0).sum(axis=1), len(weeks))

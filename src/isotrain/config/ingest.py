@@ -298,7 +298,8 @@ class Ingest(Section):
 
         Where several patterns fit, a later one goes before an earlier one.
         """
-        own = self.model_copy(update={"series": "one", "broken": "stop", "overrides": {}, "source": source})
+        one = {"series": "one", "overrides": {}, "source": source}
+        own = self.model_copy(update={**one, "simulated": self.simulated.model_copy(update={"series": 1})})
         for pattern, override in self.overrides.items():
             if fnmatchcase(name, pattern):
                 own = own._with(override)

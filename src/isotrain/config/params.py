@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from importlib.metadata import version
 from pathlib import Path
@@ -282,8 +282,10 @@ def load(
     return view.model_construct(**{field: getattr(params, field) for field in view.model_fields})
 
 
-def extended(path: Path) -> dict[str, Any]:
+def extended(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:
     """The settings of the file ``path``, laid over those of the file that its ``extends`` names, if it has one.
+
+    ``above`` are the files that extend it.
 
     So a study of one's own is a file of what differs. The path in ``extends`` is relative to the file that says it.
     Columns are those of the file that says any: another series has none of the columns below.
@@ -295,9 +297,9 @@ def extended(path: Path) -> dict[str, Any]:
     under = path.parent / str(base)
     if not isinstance(base, str) or not under.is_file():
         raise InputError(f"{path}: extends = {_cut(repr(base))} names no file: write a path relative to {path.parent}")
-    below = read_yaml(under)
-    if "extends" in below:
-        raise InputError(f"{path}: extends {base}, which extends another file itself: extend that one")
+    if under.resolve() in (files := [*above, path.resolve()]):
+        raise InputError(f"{path}: extends {base}, which extends {path} itself: one of them must stand alone")
+    below = extended(under, files)
     merged = _merged(below, values)
     if isinstance(own := values.get("ingest"), Mapping) and "columns" in own:
         merged["ingest"]["columns"] = own["columns"]

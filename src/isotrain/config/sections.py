@@ -69,7 +69,9 @@ def _share_or_date(end: Any) -> Any:
     try:
         return date.fromisoformat(end)
     except ValueError:
-        raise ValueError(f"{end!r} is neither a share of the hours, such as 0.7, nor a date, such as 2021-07-01") from None
+        raise ValueError(
+            f"{end!r} is neither a share of the hours, such as 0.7, nor a date, such as 2021-07-01"
+        ) from None
 
 
 PartEnd = Annotated[Fraction | date, BeforeValidator(_share_or_date)]
@@ -87,12 +89,15 @@ class Window(Section):
     train: PartEnd = 0.7  # share of the hours, or the date it ends
     validation: PartEnd = 0.1  # share of the hours, or the date it ends; the rest is the test part
     stride: Hours = 1  # hours between two origins of the validation and test parts
+    only: dict[str, str] = Field(default_factory=dict)  # of many series those with these facts: {category: School}
 
     @model_validator(mode="after")
     def _parts_leave_a_test(self) -> "Window":
         train, validation = self.train, self.validation
         if isinstance(train, date) != isinstance(validation, date):
-            raise ValueError(f"train {train} and validation {validation} must both be shares of the hours, or both dates")
+            raise ValueError(
+                f"train {train} and validation {validation} must both be shares of the hours, or both dates"
+            )
         if isinstance(train, date) and isinstance(validation, date):
             if train >= validation:
                 raise ValueError(f"train ends on {train}, which must lie before {validation}, the end of validation")
@@ -168,9 +173,12 @@ class Runtime(Section):
     keep_allocator: bool  # glibc keeps freed pages instead of returning them to the system
     flush_denormals: bool
     bf16: bool  # autocast
+    fp16: bool = False  # the LSTM's own products in float16, on a GPU alone: what cuDNN's fastest kernels need
     fused_adam: bool
+    graphs: bool = True  # on a GPU: training steps are recorded once and replayed
     pin_threads: bool  # one core a thread: else two of them now and then share one, and a step takes twice as long
     threads: int = Field(ge=0, le=4096)  # 0 = every core that this process may use
+    processes: int = Field(default=1, ge=1, le=4096)  # that share a fit; srun starts them
 
 
 BaselineName = Literal[

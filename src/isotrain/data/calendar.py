@@ -30,6 +30,7 @@ def calendar_features(hours: pd.DatetimeIndex, time_zone: str, country: str) -> 
     return pd.DataFrame(columns, index=hours).join(kinds.loc[days].set_axis(hours)).astype(np.float32)
 
 
+@lru_cache(maxsize=2**16)  # the series of a pool share their days; nobody may change the answer
 def day_kinds(day: date, country: str) -> dict[str, float]:
     """Flags of a local day: holiday, day off yesterday and tomorrow, bridge, year's end, August, working."""
     off, before, after = (_is_off(d, country) for d in (day, day - DAY, day + DAY))

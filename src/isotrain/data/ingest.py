@@ -417,12 +417,12 @@ def write_all(series: Many, folder: Path, note: Callable[[Tidy], None] = lambda 
 
 def read_all(folder: Path) -> Iterator[tuple[pd.DataFrame, Facts]]:
     """The table and the facts of each series in ``folder``, one after the other, in their order."""
-    return map(read, _folders(folder))
+    return map(read, folders(folder).values())
 
 
 def read_facts(folder: Path) -> list[Facts]:
     """The facts of each series in ``folder``, in their order; no table is read."""
-    return [_read_facts(one) for one in _folders(folder)]
+    return [_read_facts(one) for one in folders(folder).values()]
 
 
 def names(folder: Path) -> list[str]:
@@ -445,8 +445,10 @@ def _forget(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [folder / name for name in names(folder)] if (folder / MANY).is_file() else [folder]
+def folders(folder: Path) -> dict[str, Path]:
+    """The name of each series in ``folder`` and the folder of its own, in their order."""
+    many = (folder / MANY).is_file()
+    return {name: folder / name if many else folder for name in names(folder)}
 
 
 def _read_facts(folder: Path) -> Facts:

@@ -24,6 +24,7 @@ from isotrain.data.windows import DAY, LEVEL_HOURS, Facts, Fitted, Statistics, W
 from isotrain.errors import InputError
 
 Values = NDArray[np.float64]
+SORTED = 4096  # windows at a time: they are copied to be sorted, and stay in the processor's cache
 TYPE_DAYS = 14  # days searched for those of a kind: a fortnight holds two weekends
 WEATHER = ("temperature", "solar")  # kinds of columns of which features are made
 REGRESSORS = (*WEATHER, "other")  # kinds of columns that are read as they are, up to the origin
@@ -80,9 +81,14 @@ class Past(_Signal):
 
     def quantile(self, hours: int, share: float) -> "Past":
         """The value that ``share`` of the ``hours`` that end with each stay below, interpolated."""
-        start = [np.quantile(self.values[: end + 1], share) for end in range(min(hours - 1, len(self.values)))]
-        whole = [np.quantile(sliding_window_view(self.values, hours), share, axis=1)] if self._fits(hours) else []
-        return self._window(hours, np.concatenate([np.array(start), *whole]))
+        known: dict[tuple[int, float], Past] = self.__dict__.setdefault("_quantiles", {})  # families share some
+        if (hours, share) not in known:
+            start = [np.quantile(self.values[: end + 1], share) for end in range(min(hours - 1, len(self.values)))]
+            windows = sliding_window_view(self.values, hours) if self._fits(hours) else self.values[:0, None]
+            pieces = [windows[at : at + SORTED] for at in range(0, len(windows), SORTED)]
+            whole = [np.quantile(piece, share, axis=1) for piece in pieces]
+            known[hours, share] = self._window(hours, np.concatenate([np.array(start), *whole]))
+        return known[hours, share]
 
     def change(self, hours: int) -> "Past":
         """How much more than ``hours`` before."""

@@ -1,9 +1,10 @@
 """From tidy tables to arrays: features of every hour, parts in time order, statistics of the training part only."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -61,13 +62,18 @@ def make_windows(table: pd.DataFrame, facts: Facts, settings: Window, declared: 
     return made
 
 
-def make_all(tables: Iterable[tuple[pd.DataFrame, Facts]], about: Sequence[Facts], settings: Window, folder: Path) -> Meta:
+def make_all(
+    tables: Iterable[tuple[pd.DataFrame, Facts]], about: Sequence[Facts], settings: Window, folder: Path
+) -> Meta:
     """Windows of many series in ``folder``, made one at a time; returns what ``windows.json`` holds.
 
-    ``about`` holds the facts of all series, in the order of ``tables``. A series whose parts are too short for the
+    ``about`` holds the facts of all series, in the order of ``tables``; those that ``settings.only`` does not mean are
+    passed over. A series whose parts are too short for the
     window is left out with a warning where ``ingest.broken`` says ``leave_out``, else :class:`InputError` names all
     of these, before any features are computed.
     """
+    about = [facts for facts in about if wanted(facts, settings.only)] or _none_of(about, settings.only)
+    names = {facts["name"] for facts in about}
     refused: dict[str, str] = {}
     for facts in about if len(about) > 1 else ():  # of one series the remedy below says nothing
         try:
@@ -86,13 +92,28 @@ def make_all(tables: Iterable[tuple[pd.DataFrame, Facts]], about: Sequence[Facts
     def made() -> Iterator[Windows]:
         seen = 0
         for table, facts in tables:
-            if facts["name"] not in refused:
+            if facts["name"] in names - refused.keys():
                 yield make_windows(table, facts, settings)
                 seen += 1
                 if len(kept) > 1 and (seen % REPORTED == 0 or seen == len(kept)):
                     log.info("windows: %d of %d series", seen, len(kept))
 
     return save_all(made(), folder, [one["rows"] for one in kept])
+
+
+def wanted(facts: Facts, only: Mapping[str, str]) -> bool:
+    """Whether the series has all the facts ``only``, each a pattern such as ``School``; ``name`` is one of them."""
+    own = {"name": facts["name"], **facts["about"]}
+    return all(fnmatch(str(own.get(fact)), pattern) for fact, pattern in only.items())
+
+
+def _none_of(about: Sequence[Facts], only: Mapping[str, str]) -> NoReturn:
+    """:class:`InputError` that says which facts there are."""
+    there = {fact: sorted({str(one["about"].get(fact)) for one in about})[:10] for fact in only if fact != "name"}
+    known = "; ".join(f"{fact}: {', '.join(values)}" for fact, values in there.items())
+    raise InputError(
+        f"window.only = {dict(only)} fits none of the {len(about)} series ({known or 'none has such a name'})"
+    )
 
 
 def apply_statistics(
@@ -146,7 +167,9 @@ def described(table: pd.DataFrame, facts: Provenance, meta: Meta, future: pd.Dat
         "statistics": one["statistics"],
         "mase_scale": one["mase_scale"],
     }
-    return _windows(table, facts, fitted, FEATURES, future)
+    made = _windows(table, facts, fitted, FEATURES, future)
+    made.series[0]["number"] = one["number"]
+    return made
 
 
 def _next_hours(
@@ -215,6 +238,7 @@ def _windows(
     target = fitted["target"]
     one: OfSeries = {
         "name": facts["name"],
+        "number": 0,
         "about": facts["about"],
         "source": facts["source"],
         "sha256": facts["sha256"],

@@ -6,12 +6,14 @@ grow with the window's length. Many series lie one after the other in the same a
 between two of them, so that an index means the same wherever it is used and no window reaches from one into the next.
 """
 
+import hashlib
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, BinaryIO, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +119,7 @@ class OfSeries(TypedDict):
     """What is known of one of the series, and where it lies in the arrays."""
 
     name: str
+    number: int  # its place among those that were trained together; -1: it was not among them
     about: dict[str, str | float | None]  # facts that do not change, such as category and floor area
     source: str  # the file's name, or "simulated"
     sha256: str  # of the file, or of the simulated values
@@ -152,8 +155,9 @@ class Meta(TypedDict):
 class Windows:
     """One series or many, ready for forecasting; docs/features.md lists the columns.
 
-    ``n`` rows: the hours of all series and the K empty rows between two of them, with K leads (the horizon). Row t of ``inputs``, ``origin``, ``recent``, ``level`` and ``spread`` is known at the end of hour t, so an
-    origin o reads row o - 1. Row f of ``ahead`` and ``lags`` is known at *every* origin that has f among its
+    ``n`` rows: the hours of all series and the K empty rows between two of them, with K leads (the horizon). Row t of
+    ``inputs``, ``origin``, ``recent``, ``level`` and ``spread`` is known at the end of hour t, so an origin o reads row
+    o - 1. Row f of ``ahead`` and ``lags`` is known at *every* origin that has f among its
     targets. After the series' end the columns of group ``known_ahead`` repeat its last value, unless the future was
     given (:func:`.windowing.apply_statistics`): no origin of any part reaches those rows.
     ``meta["columns"][array]`` describes the columns of an array; the ``reach`` of one is the number of hours before
@@ -202,6 +206,12 @@ class Windows:
         """(m,): the standard deviation (kW) of each origin's series over its training part."""
         scales = np.array([one["statistics"]["scale"] for one in self.series], np.float32)
         found: Floats = scales[self.series_at(origins - 1)]
+        return found
+
+    def number_at(self, origins: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(m,): the number of each origin's series among those that were trained together."""
+        numbers = np.array([one["number"] for one in self.series])
+        found: NDArray[np.int64] = numbers[self.series_at(origins - 1)]
         return found
 
     def mase_scale_at(self, origins: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -310,46 +320,65 @@ def save_all(made: Iterable[Windows], folder: str | Path, rows: Sequence[int] | 
     holds. Raises :class:`InputError` for series whose columns differ.
     """
     folder = Path(folder)
-    drafts: dict[str, NDArray[Any]] = {}
+    drafts: dict[str, _Draft] = {}
     meta: Meta | None = None
-    first = 0
+    first, lengths = 0, list(rows or ())
     with ExitStack() as stack:
         paths = {name: stack.enter_context(replacing(folder / f"{name}.npy")) for name in Windows.array_names()}
         for windows in made:
-            one = windows.series[0]
             assert len(windows.series) == 1 or rows is None, "series come one at a time"
+            horizon = windows.meta["horizon"]
             if meta is None:
                 meta = {**windows.meta, "series": []}
-                lengths = [one["rows"] for one in windows.series] if rows is None else rows
-                total, horizon = rows_of_all(lengths, meta["horizon"]), meta["horizon"]
+                lengths = lengths or [one["rows"] for one in windows.series]
                 for name, path in paths.items():
-                    array = getattr(windows, name)
+                    array, total = getattr(windows, name), rows_of_all(lengths, horizon)
                     shape = (total + (horizon if name in AHEAD else 0), *array.shape[1:])
-                    drafts[name] = np.lib.format.open_memmap(path, "w+", array.dtype, shape)
+                    drafts[name] = _Draft(stack.enter_context(path.open("wb")), array.dtype, shape)
             _check_alike(meta, windows.meta)
             for name, draft in drafts.items():
                 array = getattr(windows, name)
-                draft[first : first + len(array)] = array
-                if name == "truth":
-                    draft[first + len(array) : first + len(array) + horizon] = np.nan
-                elif name not in AHEAD:  # read where a window is padded, never scored
-                    draft[first + len(array) : first + len(array) + horizon] = array[-1]
+                if first and name not in AHEAD:  # the rows between two series are read where a window is padded
+                    draft.add(np.repeat(np.full_like(array[:1], np.nan) if name == "truth" else draft.last, horizon, 0))
+                draft.add(array)
             for one in windows.series:
                 origins = {part: [bound + first for bound in bounds] for part, bounds in one["origins"].items()}
-                meta["series"].append({**one, "first": one["first"] + first, "origins": origins})
+                number = len(meta["series"])
+                meta["series"].append({**one, "number": number, "first": one["first"] + first, "origins": origins})
             first += rows_of_all([one["rows"] for one in windows.series], horizon) + horizon
         assert meta is not None, "there is no series"
+        assert [one["rows"] for one in meta["series"]] == lengths, "a series has other hours than was said"
         if len(meta["series"]) > 1 and rows is not None:
             meta |= {
                 "source": f"{len(meta['series'])} series",
                 "rows": sum(one["rows"] for one in meta["series"]),
                 "sha256": sha256_text(" ".join(one["sha256"] for one in meta["series"])),
             }
-        for draft in drafts.values():
-            draft.flush()  # type: ignore[attr-defined]  # a memory map
-        of_arrays = {name: sha256(path) for name, path in paths.items()}
+        of_arrays = {name: draft.hash.hexdigest() for name, draft in drafts.items()}
     write_meta(folder / "windows.json", meta, of_arrays)
     return meta
+
+
+class _Draft:
+    """An array on its way into a ``.npy`` file, rows after rows: written, not mapped, so it takes no memory."""
+
+    def __init__(self, stream: BinaryIO, kind: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self.hash = hashlib.sha256()
+        self.last: NDArray[Any]
+        self._stream = stream
+        head = io.BytesIO()
+        about = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(head, about)
+        self._write(head.getbuffer())
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """The next rows, in the order of C."""
+        self.last = rows[-1:].copy()
+        self._write(np.ascontiguousarray(rows).data.cast("B"))
+
+    def _write(self, data: memoryview) -> None:
+        self._stream.write(data)
+        self.hash.update(data)
 
 
 def _check_alike(meta: Meta, other: Meta) -> None:
@@ -432,9 +461,10 @@ def known_ahead(meta: Meta, leave_out: Sequence[str] = ()) -> list[str]:
 
 
 def ahead_words(of: Mapping[str, Any]) -> str:
-    """What of a series or of many (:class:`Facts` or :class:`Meta`) is taken for known at the hours forecast, to be said wherever an error or a forecast is shown.
+    """What of a series or of many (:class:`Facts` or :class:`Meta`) is taken for known at the hours forecast.
 
-    Such as ``perfect weather forecast (AirTemp, Global_Solar_Flux); known ahead: Price``; empty if nothing is.
+    To be said wherever an error or a forecast is shown, such as ``perfect weather forecast (AirTemp,
+    Global_Solar_Flux); known ahead: Price``; empty if nothing is.
     """
     columns = (of["series"][0] if "series" in of else of)["ingest"].get("columns", {})
     perfect, known = (

@@ -26,7 +26,7 @@ from isotrain.errors import InputError
 from isotrain.files import checksum, read_json, read_sealed, reading, replacing, sha256, write_json, write_sealed
 from isotrain.forecast.forecasts import Forecasts
 from isotrain.forecast.intervals import Intervals, calibrate, working_hours
-from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.network import Forecaster, Series, for_one_series
 
 FORMAT = 4  # of forecaster.json, as it is written
 FORMATS = (4,)  # that are read; older ones know one series only
@@ -218,11 +218,17 @@ class Bundle:
             meta=meta,
             ingest=_what_is_read(Ingest.model_validate(one["ingest"])),
             load_ranges=[self.load_ranges[index]],
+            weights=for_one_series(self.weights, index),
         )
         if self.residuals is None or self.working is None or self.of is None:
             return alone
         own = np.flatnonzero(self.of == index)
         return replace(alone, residuals=self.residuals[own], working=self.working[own], of=np.zeros_like(own))
+
+    def of_file(self, path: Path) -> "Bundle":
+        """The same forecaster for the series that the file ``path`` is called after, or for its one series, whatever
+        the file is called; else :class:`InputError`."""
+        return self if len(self.names) == 1 else self.only(path.stem)
 
     @property
     def reads(self) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 
-Floats = NDArray[np.float32]
 HOUR = 3600  # seconds
 ARRAYS = ("origins", "time", "prediction", "truth")
 PREFIX = {"test": "", "validation": "val_"}  # of the names of a part's arrays
@@ -36,7 +35,7 @@ class Scores(Errors):
     by_series: dict[str, Errors]  # of each series; empty where there is one
 
 
-def scores(windows: Windows, origins: npt.NDArray[np.int64], forecast: Floats) -> Scores:
+def scores(windows: Windows, origins: npt.NDArray[np.int64], forecast: NDArray[Any]) -> Scores:
     """Errors of ``forecast`` (origins, leads), kW, over the hours whose truth is known.
 
     MASE: Hyndman and Koehler 2006, with m = 24, so a MASE below 1 is better than "same hour yesterday" was over the
@@ -109,6 +108,13 @@ def read_forecasts(folder: Path, part: str = "test") -> Forecasts:
     if forecasts.truth.shape != forecasts.prediction.shape or len(np.unique(forecasts.origins)) < len(order):
         raise InputError(f"{path}: prediction and truth differ in shape, or an origin occurs twice")
     return forecasts
+
+
+def of_series(forecasts: Forecasts, windows: Windows, index: int) -> Forecasts:
+    """Those of the series ``index`` of ``windows`` alone; the origins stay rows of the arrays of all."""
+    one = windows.series[index]
+    own = slice(*np.searchsorted(forecasts.origins, [one["first"] + 1, one["first"] + one["rows"] + 1]))
+    return Forecasts(*(getattr(forecasts, field.name)[own] for field in fields(Forecasts)))
 
 
 def mean_forecast(members: Sequence[Forecasts]) -> Forecasts:

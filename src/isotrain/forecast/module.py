@@ -28,6 +28,7 @@ class ForecastModule(pl.LightningModule):
         weight_decay: of matrices; biases have none.
         fused: whether the optimiser is PyTorch's fused one.
         masked: arguments of :class:`MaskedAdam`, which then takes the place of ``torch.optim.Adam``.
+        share: the number of this process, and of all that train together (:mod:`isotrain.training.processes`).
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class ForecastModule(pl.LightningModule):
         weight_decay: float,
         fused: bool,
         masked: dict[str, Any] | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
+        self.rank, self.processes = share
         self.net = net
         self.sampler = sampler
         self.validation = validation[:: stride_for(len(validation), VALIDATED, least=VALIDATION_STRIDE)]
@@ -60,6 +63,7 @@ class ForecastModule(pl.LightningModule):
         at = self.sampler(batch_idx).to(self.device)
         loss = self.loss(at)
         self._last_loss = loss.detach()
+        self.net.series.release()
         return loss
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -73,12 +77,17 @@ class ForecastModule(pl.LightningModule):
             self.net.encoder.made_with = checkpoint.get("states_made_with")
 
     def loss(self, at: Stretches) -> Tensor:
-        """Mean absolute error over the known target hours, each in its series' training standard deviation."""
+        """Mean absolute error over the known target hours, each in its series' training standard deviation.
+
+        Of several processes each runs its share of ``at`` and divides by what is known in all of it, so that the mean
+        of their gradients, which DDP makes, is the gradient of one process.
+        """
         truth = self.net.series.truth_at(at.origins)
-        known = ~truth.isnan()
-        error = (self.net(at) - truth.nan_to_num()) * known
+        known_in_all = (~truth.isnan()).sum().clamp(min=1)
+        at, truth = at.share(self.rank, self.processes), truth[self.rank :: self.processes]
+        error = (self.net(at) - truth.nan_to_num()) * ~truth.isnan()
         scale = self.net.series.scale_at(at.origins)
-        return (error.abs() / scale[..., None]).sum() / known.sum().clamp(min=1)
+        return self.processes * (error.abs() / scale[..., None]).sum() / known_in_all
 
     def validation_step(self, batch: tuple[Stretches, Tensor], _: int) -> None:
         at, position = batch
@@ -86,12 +95,18 @@ class ForecastModule(pl.LightningModule):
         forecast = self.net(at.to(self.device))[real]
         truth = self.net.series.truth_at(at.to(self.device).origins[real])
         self._errors.append((forecast - truth).abs()[~truth.isnan()])  # unknown hours go, a diverged forecast stays
+        self.net.series.release()
 
     def on_validation_epoch_end(self) -> None:
         errors = torch.cat(self._errors)
         self._errors.clear()
-        self.log("val_mae", errors.mean(), batch_size=1)
-        self.log("train_loss", self._last_loss, batch_size=1)
+        error, loss = errors.mean(), self._last_loss
+        if self.processes > 1:
+            sums = torch.stack([errors.sum(dtype=torch.float64), errors.new_tensor(len(errors), dtype=torch.float64)])
+            total, known = self.trainer.strategy.reduce(sums, reduce_op="sum")
+            error, loss = (total / known).float(), self.trainer.strategy.reduce(loss.clone(), reduce_op="mean")
+        self.log("val_mae", error, batch_size=1)
+        self.log("train_loss", loss, batch_size=1)
 
     def forecast(self, origins: Tensor) -> Tensor:
         """:meth:`Forecaster.forecast` in the regime of the training."""
@@ -103,6 +118,8 @@ class ForecastModule(pl.LightningModule):
 
     def val_dataloader(self) -> Iterable[tuple[Stretches, Tensor]]:
         batches = list(cover(self.validation, self.sampler.regime, self.net.series.history))
+        if len(batches) >= self.processes:  # else each takes all: their mean is the same
+            batches = batches[self.rank :: self.processes]
         return DataLoader(batches, batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]  # Lightning takes a bare list for several loaders
 
     def configure_optimizers(self) -> Any:

@@ -9,12 +9,14 @@ n hours of the series; columns: F of the inputs of an hour, A known ahead of a t
 O statistics of an origin, R recent loads. D = A + S is what is known of a lead, E = H + O what is known at an origin.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import mmap
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isotrain.data.windows import ARRAYS, Windows
@@ -24,7 +26,7 @@ from isotrain.lstm import LSTM
 from isotrain.lstm.backends import BackendName
 from isotrain.lstm.plan import Isolated
 
-COPIED = 1 << 30  # bytes of an array above which it is read from its file as needed
+COPIED = 1 << 30  # bytes of all arrays above which they are read from their files as needed
 KERNEL = 3  # hours that one convolution sees
 OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
 
@@ -55,6 +57,9 @@ class Encoder(nn.Module):
     def before_step(self, step: int) -> None:
         """Called before training step ``step``."""
 
+    def ready(self, series: "Series") -> None:
+        """Called before a step that is replayed (:mod:`isotrain.lstm.graphs`): compute what it only reads, in place."""
+
     @property
     def backend(self) -> str:
         """What computes the encoder, for the record of a fit."""
@@ -80,6 +85,7 @@ class LSTMEncoder(Encoder):
         self._warm = 0
         self._memory: tuple[Isolated, Tensor] | None = None
         self._trajectory: tuple[Tensor, Tensor] | None = None
+        self._old = True  # the trajectory is to be made anew
 
     @property
     def backend(self) -> str:
@@ -92,7 +98,12 @@ class LSTMEncoder(Encoder):
     def before_step(self, step: int) -> None:
         """Let go of the states of the series if they are to be made anew at training step ``step``."""
         if self.renew and step % self.renew == 0:
-            self.made_with = self._trajectory = None
+            self.made_with, self._old = None, True
+
+    def ready(self, series: "Series") -> None:
+        """Make the states of the series anew if that is due."""
+        if self._old and self._trajectory is not None:
+            self._states(series)
 
     def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
         answer: Tensor = self.lstm(x)[0]
@@ -117,15 +128,19 @@ class LSTMEncoder(Encoder):
 
     def _states(self, series: "Series") -> tuple[Tensor, Tensor]:
         """h and c over the series, as they were when they were last made anew."""
-        if self._trajectory is None:
+        if self._trajectory is None or self._old:
             assert self._spans, "remember_over comes first"
             now = [p.detach().clone() for p in self.lstm.parameters()]
             self.made_with = self.made_with or now
             self._set(self.made_with)  # a resumed training goes on with the states that it had
             found = [self.lstm.trajectory(series.inputs_of(first, last), self._warm) for first, last in self._spans]
             h, c = (_in_their_rows([pair[i] for pair in found], self._spans, 1) for i in range(2))
-            self._trajectory = h, c
+            if self._trajectory is None:
+                self._trajectory = h, c
+            for held, new in zip(self._trajectory, (h, c), strict=True):
+                held.copy_(new)  # a step that is replayed reads them where they lie
             self._set(now)
+            self._old = False
         return self._trajectory
 
     @torch.no_grad()
@@ -219,28 +234,46 @@ ENCODERS: dict[str, type[Encoder]] = {
 }
 
 
+class _Mapped:
+    """The maps of arrays that are read from their files; a copy of them lies in memory, so it has none."""
+
+    def __init__(self, arrays: Sequence[NDArray[Any]]) -> None:
+        self._maps = [array._mmap for array in arrays if isinstance(array, np.memmap)]  # type: ignore[attr-defined]
+
+    def release(self) -> None:
+        for one in self._maps:
+            one.madvise(mmap.MADV_DONTNEED)  # nobody writes to them: a page that is asked for again is the file's
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Mapped, ([],)
+
+
 class Series(nn.Module):
     """The arrays of one input set, moved with the forecaster between devices and left out of its state_dict.
 
     ``inputs`` and ``leave_out`` choose the columns (:meth:`Windows.columns`); :class:`InputError` for a group that
-    does not exist, or if nothing is left for the encoder to read. Arrays of more than :data:`COPIED` bytes are not
-    copied: they stay where they are, mapped from their files, and columns are chosen of each row that is read.
+    does not exist, or if nothing is left for the encoder to read. Arrays of more than :data:`COPIED` bytes in all are
+    not copied: they stay where they are, mapped from their files, and columns are chosen of each row that is read.
     """
 
     def __init__(self, windows: Windows, inputs: str = "plain", leave_out: Sequence[str] = ()) -> None:
         super().__init__()
         self.chosen: dict[str, Tensor] = {}
+        self._mapped = _Mapped([])
         self.width: dict[str, int] = {}
+        copied = sum(getattr(windows, name).nbytes for name in ARRAYS) <= COPIED
         for name in ARRAYS:
             columns, array = windows.columns(name, inputs, leave_out), getattr(windows, name)
             self.width[name] = len(columns)
-            if array.nbytes <= COPIED:
+            if copied:
                 array = np.ascontiguousarray(array[:, columns])  # hours are copied whole: let them lie so
             elif len(columns) < array.shape[1]:
                 self.chosen[name] = torch.from_numpy(columns)
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
         for name in ("truth", "level", "spread"):
             self.register_buffer(name, torch.from_numpy(getattr(windows, name)), persistent=False)
+        if not copied:
+            self._mapped = _Mapped([getattr(windows, name) for name in windows.array_names()])
         if not self.width["inputs"]:
             raise InputError(f"model.leave_out = {list(leave_out)} leaves the encoder nothing to read: leave out less")
         scales = [one["statistics"]["scale"] for one in windows.series]
@@ -269,16 +302,31 @@ class Series(nn.Module):
     ends: dict[str, list[tuple[int, int]]]  # of each part: each series' first row, and one past its last origin there
     first_guess: list[bool]  # of each lag: whether its mean with the others marked is the forecast before training
 
+    def series_at(self, origins: Int[Tensor, "*at"]) -> Int[Tensor, "*at"]:
+        """Which series each origin belongs to."""
+        return torch.bucketize(origins - 1, self.firsts, right=True)
+
     def scale_at(self, origins: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The standard deviation (kW) of each origin's series; without dimensions where there is one series."""
         if not len(self.firsts):
             return self.scales[0]
-        return self.scales[torch.bucketize(origins - 1, self.firsts, right=True)]
+        return self.scales[self.series_at(origins)]
+
+    def release(self) -> None:
+        """Let the system have the pages that were read of mapped arrays: else they grow to the size of the files."""
+        self._mapped.release()
 
     def rows(self, name: str, hours: Int[Tensor, "*at"]) -> Float[Tensor, "*at C"]:
         """The rows ``hours`` of an array, the chosen columns of it."""
         found = rows(getattr(self, name), hours)
-        return found if name not in self.chosen else found.index_select(-1, self.chosen[name].to(found.device))
+        return self._columns(name, found)
+
+    def _columns(self, name: str, found: Tensor) -> Tensor:
+        """The chosen columns; their numbers are kept on the device, so that a step copies nothing there."""
+        if name not in self.chosen:
+            return found
+        self.chosen[name] = self.chosen[name].to(found.device)
+        return found.index_select(-1, self.chosen[name])
 
     def inputs_of(self, first: int, last: int) -> Float[Tensor, "hours F"]:
         """What the encoder reads in the rows ``first`` to ``last``, that one left out."""
@@ -290,7 +338,7 @@ class Series(nn.Module):
         wide = 1 if array.dim() == 1 else array.shape[1]
         overlapping = array.as_strided((len(array) - self.horizon + 1, self.horizon * wide), (wide, 1))
         found = overlapping.index_select(0, origins.flatten()).view(*origins.shape, self.horizon, wide)
-        return found if name not in self.chosen else found.index_select(-1, self.chosen[name].to(found.device))
+        return self._columns(name, found)
 
     def truth_at(self, origins: Int[Tensor, "*at"]) -> Float[Tensor, "*at leads"]:
         """True load of every lead, kW."""
@@ -298,28 +346,52 @@ class Series(nn.Module):
 
 
 class Decoder(nn.Module):
-    """What is known at an origin and of each lead to each lead: two hidden layers, a bias a lead."""
+    """What is known at an origin and of each lead to each lead: two hidden layers, a bias a lead and a bias a series.
 
-    def __init__(self, at_origin: int, of_lead: int, width: int, horizon: int, dropout: float) -> None:
+    The bias of each of ``series`` (:attr:`of_series`) is what one network for many series knows of each by itself;
+    where there is one series, there is none.
+    """
+
+    def __init__(self, at_origin: int, of_lead: int, width: int, horizon: int, dropout: float, series: int = 1) -> None:
         super().__init__()
         self.of_state = nn.Linear(at_origin, width)
         self.of_known = nn.Linear(of_lead, width, bias=False)
         self.of_lead = nn.Parameter(torch.zeros(horizon, width))
+        self.of_series = nn.Parameter(torch.zeros(series, width)) if series > 1 else None
         self.middle = nn.Linear(width, width)
         self.out = nn.Linear(width, 1)
         self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.out.weight)  # the untrained forecast is the skip alone
         nn.init.zeros_(self.out.bias)
 
-    def features(self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"]) -> Float[Tensor, "B M K width"]:
+    def features(
+        self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"], series: Int[Tensor, "B M"] | None = None
+    ) -> Float[Tensor, "B M K width"]:
         """What the last layer, ``out``, reads of each lead."""
-        z = self.of_state(state)[..., None, :] + self.of_known(known)
+        z = self.of_state(state)
+        if self.of_series is not None and series is not None:
+            z = z + rows(self.of_series.to(z.dtype), series)
+        z = z[..., None, :] + self.of_known(known)
         z = nn.functional.gelu(z + self.of_lead.to(z.dtype))  # under autocast all that is as large is bfloat16
         kept = self.dropout(z.new_ones(*z.shape[:-2], 1, z.shape[-1]))  # for all leads the same: drawing takes time
         return nn.functional.gelu(self.middle(z * kept))
 
-    def forward(self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"]) -> Float[Tensor, "B M K"]:
-        return self.out(self.features(state, known))[..., 0].float()
+    def forward(
+        self, state: Float[Tensor, "B M E"], known: Float[Tensor, "B M K D"], series: Int[Tensor, "B M"] | None = None
+    ) -> Float[Tensor, "B M K"]:
+        return self.out(self.features(state, known, series))[..., 0].float()
+
+
+def for_one_series(weights: Mapping[str, Tensor], index: int | None) -> dict[str, Tensor]:
+    """The weights of a :class:`Forecaster` of many series as those of one: the same forecasts of series ``index``.
+
+    Its bias is added to that of all. None: of a series that it was not trained on, which gets the mean of them.
+    """
+    alone = dict(weights)
+    if (biases := alone.pop("decoder.of_series", None)) is not None:
+        own = biases.mean(0) if index is None else biases[index]
+        alone["decoder.of_state.bias"] = alone["decoder.of_state.bias"] + own
+    return alone
 
 
 class Skip(nn.Module):
@@ -343,6 +415,7 @@ class Read(NamedTuple):
 
     at_origin: Float[Tensor, "B M E"]
     of_lead: Float[Tensor, "B M K D"]
+    series: Int[Tensor, "B M"] | None  # which each belongs to, if the decoder has a bias of each
     lags: Float[Tensor, "B M K S"]  # above the level, in standard deviations, as are the recent loads
     recent: Float[Tensor, "B M R"]
     level: Float[Tensor, "B M"]  # kW
@@ -392,7 +465,7 @@ class Forecaster(nn.Module):
         if remember and isinstance(self.encoder, LSTMEncoder):
             self.encoder.remember_over(series.ends[remember], warm=series.history, renew=renew)
         known = width["ahead"] + width["lags"]
-        self.decoder = Decoder(hidden + width["origin"], known, decoder, series.horizon, dropout)
+        self.decoder = Decoder(hidden + width["origin"], known, decoder, series.horizon, dropout, len(series.scales))
         self.dropout = nn.Dropout(state_dropout)
         self.skip = Skip(series.first_guess, width["recent"], series.horizon)
 
@@ -405,11 +478,13 @@ class Forecaster(nn.Module):
         lags = (s.of_leads("lags", origins) - level[..., None, None]) / scale[..., None]
         recent = (s.rows("recent", origins - 1) - level[..., None]) / scale
         at_origin = torch.cat([state, s.rows("origin", origins - 1)], -1)
-        return Read(at_origin, torch.cat([s.of_leads("ahead", origins), lags], -1), lags, recent, level, spread, scale)
+        of = s.series_at(origins) if self.decoder.of_series is not None else None
+        of_lead = torch.cat([s.of_leads("ahead", origins), lags], -1)
+        return Read(at_origin, of_lead, of, lags, recent, level, spread, scale)
 
     def forward(self, at: Stretches) -> Float[Tensor, "B M K"]:
         r = self.read(at)
-        z = self.decoder(r.at_origin, r.of_lead)
+        z = self.decoder(r.at_origin, r.of_lead, r.series)
         change = z * OUTPUT_GAIN * r.spread[..., None] + self.skip(r.lags, r.recent) * r.scale
         return r.level[..., None] + change
 
@@ -421,4 +496,5 @@ class Forecaster(nn.Module):
         for at, position in cover(origins, regime, self.series.history):
             real: Bool[Tensor, "B M"] = position >= 0
             answer[position[real]] = self(at.to(self.series.inputs.device)).float().cpu()[real]
+            self.series.release()
         return answer

@@ -5,9 +5,9 @@ origins in a longer stretch, all after a warm-up of ``history`` hours. Everythin
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -39,9 +39,16 @@ class Stretches:
         """(B, M) indices of the first hours forecast."""
         return self.start[:, None] + self.offset
 
+    def share(self, rank: int, of: int) -> "Stretches":
+        """Every ``of``-th stretch from number ``rank`` on: what one of several processes takes."""
+        return replace(self, start=self.start[rank::of], offset=self.offset[rank::of])
+
     def to(self, device: torch.device) -> "Stretches":
-        """The same on another device."""
-        return Stretches(self.start.to(device), self.offset.to(device), self.length, self.windowed)
+        """The same on another device; to a GPU from pinned memory, so that the host does not wait for the copy."""
+        if device.type != "cuda" or self.start.is_cuda:
+            return Stretches(self.start.to(device), self.offset.to(device), self.length, self.windowed)
+        start, offset = (x.contiguous().pin_memory().to(device, non_blocking=True) for x in (self.start, self.offset))
+        return Stretches(start, offset, self.length, self.windowed)
 
 
 @dataclass(frozen=True)
@@ -111,8 +118,8 @@ def cover(origins: Tensor, regime: str, history: int, batch_hours: int = 12_000)
     length = history + (many - 1) * stride
     breaks = (origins[1:] - origins[:-1] != stride).nonzero().flatten() + 1
     bounds = [0, *breaks.tolist(), n]
-    first = torch.cat([torch.arange(begin, end, many) for begin, end in zip(bounds, bounds[1:], strict=False)])
-    last = torch.cat([torch.arange(begin + many, end + many, many).clamp(max=end) for begin, end in zip(bounds, bounds[1:], strict=False)])
+    first = torch.cat([torch.arange(begin, end, many) for begin, end in pairwise(bounds)])
+    last = torch.cat([torch.arange(begin + many, end + many, many).clamp(max=end) for begin, end in pairwise(bounds)])
     position = first[:, None] + torch.arange(many)
     position[position >= last[:, None]] = -1
     start = origins[first] - history

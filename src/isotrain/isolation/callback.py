@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Union
 
 import pytorch_lightning as pl
@@ -133,6 +133,10 @@ class Isolation(pl.Callback):
     ) -> None:
         self._isolator.before_step(trainer.global_step, int(self._planned), loss=self._loss)
 
+    def reads(self, step: int) -> bool:
+        """Whether this step must be run as it is written: :meth:`Isolator.reads`."""
+        return self._isolator.reads(step)
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._isolator.finish()
         _say_if_never(self, trainer)
@@ -183,6 +187,7 @@ class _Measured(pl.Callback):
         self.record = Record([])
         self._lstms: list[LSTM] = []
         self._measurement: Measurement | CreditMeasurement | None = None
+        self._mean: Callable[[Tensor], Tensor] = lambda gradient: gradient  # over all processes
 
     def _due(self, step: int) -> bool:
         raise NotImplementedError
@@ -205,6 +210,8 @@ class _Measured(pl.Callback):
                     f"{name!r} is a {type(module).__name__}: criterion 'neglected' needs isotrain.lstm.LSTM"
                 )
         self._lstms = [module for module in found.values() if isinstance(module, LSTM)]
+        if trainer.world_size > 1:
+            self._mean = lambda gradient: trainer.strategy.reduce(gradient.clone(), reduce_op="mean")
         entries = self.record.entries  # of a checkpoint
         self.record = Record(zones(pl_module, self.zone, modules=self.policy.modules, window=self.window))
         self.record.entries = entries
@@ -228,6 +235,10 @@ class _Measured(pl.Callback):
         seconds = time.perf_counter() - start
         self.seconds += seconds
         self.history.append({**entry, "seconds": seconds})
+
+    def reads(self, step: int) -> bool:
+        """Whether this step is measured, and must be run as it is written."""
+        return self._measurement is not None
 
     def on_exception(self, *_: Any) -> None:
         if self._measurement is not None:
@@ -304,7 +315,7 @@ class AdaptiveHorizon(_Measured):
 
     def _observe(self, step: int, measured: Measurement) -> dict[str, Any]:
         before = self.horizon.steps
-        self.horizon.observe(step, measured.neglected())
+        self.horizon.observe(step, measured.neglected(self._mean))
         steps = self.horizon.steps
         share = 1 - (steps or self.window) / self.window
         entry = self.horizon.history[-1]
@@ -379,7 +390,7 @@ class AdaptiveCredit(_Measured):
         return CreditMeasurement(lstms, credit=self.policy.mode)  # type: ignore[arg-type]
 
     def _observe(self, step: int, measured: CreditMeasurement) -> dict[str, Any]:
-        before, share = self._isolated, measured.neglected()
+        before, share = self._isolated, measured.neglected(self._mean)
         known = [entry["neglected"] for entry in self.history if entry["neglected"] is not None]
         recent = [*known, share][-3:]
         self._isolated = True

@@ -259,6 +259,15 @@ class Isolator:
         if entry is not None:
             self.history.append({**entry, "seconds": seconds})
 
+    def reads(self, step: int) -> bool:
+        """Whether :meth:`before_step` will read gradients or the loss of this step, or change what is isolated.
+
+        Between such steps a training step is the same each time, and can be a CUDA graph
+        (:mod:`isotrain.lstm.graphs`).
+        """
+        waits = self.policy.schedule.waits and self._triggered is None
+        return waits or self._thawing or (step % self.policy.every == 0 and step != self._last_check)
+
     def finish(self) -> None:
         """Thaw the modules: the model outlives this training, and its next may know nothing of isolation."""
         self._modules.apply(_all_active(self.maps))

@@ -39,6 +39,14 @@ class ActiveSet:
             by_row = mask.reshape(-1, 1)
         return cls(mask, by_row.shape[0], by_row.all(1).nonzero().squeeze(1))
 
+    def take(self, other: "ActiveSet") -> bool:
+        """Become ``other`` in place if it has as many rows: a recorded step finds them where they lay. Else False."""
+        if (self.height, self.rows.shape) != (other.height, other.rows.shape):
+            return False
+        self.mask.copy_(other.mask)
+        self.rows.copy_(other.rows)
+        return True
+
     def gather(self, whole: Shaped[Tensor, "..."]) -> Shaped[Tensor, "active_rows width"]:
         return whole.reshape(self.height, -1).index_select(0, self.rows)
 
@@ -82,19 +90,29 @@ class Masked(Optimizer):
         moments: what becomes of the state of an isolated weight. ``"hold"`` keeps it; ``"reset"`` puts it back to
             what it was before the first step, at the moment of isolation.
 
+    Attributes:
+        changes: how often other weights were isolated than a step recorded before (a CUDA graph) can follow: it follows
+            where as many rows are active as before.
+
     Raises:
         InputError: an unknown ``moments``, or ``differentiable=True``.
     """
 
     policies: ClassVar[tuple[str, ...]] = ("hold", "reset")
     starts: ClassVar[dict[str, str]] = {}  # name of a state tensor -> the setting with its first value; else zero
-    kept: ClassVar[tuple[str, ...]] = ("moments", "_sets", "_step_supports_amp_scaling")  # by copies and pickles
+    kept: ClassVar[tuple[str, ...]] = (
+        "moments",
+        "changes",
+        "_sets",
+        "_step_supports_amp_scaling",
+    )  # by copies and pickles
 
     def __init__(self, params: Any, *args: Any, moments: str = "hold", **settings: Any) -> None:
         one_of(self.policies)(f"{type(self).__name__}: moments", moments)
         if settings.get("differentiable"):
             raise InputError(f"{type(self).__name__}: differentiable=True cannot be masked; leave it out")
         self.moments = moments
+        self.changes = 0
         self._sets: dict[Tensor, ActiveSet] = {}  # only parameters of which something is isolated
         super().__init__(params, *args, **settings)
 
@@ -111,10 +129,15 @@ class Masked(Optimizer):
         old, new = self.active(param), full_mask(param, active)
         if self.state.get(param):
             self._change(param, old, new)
+        known = self._sets.get(param)
         if bool(new.all()):
             self._sets.pop(param, None)
-        else:
-            self._sets[param] = ActiveSet.of(new)
+            self.changes += known is not None
+            return
+        chosen = ActiveSet.of(new)
+        if known is None or not known.take(chosen):
+            self._sets[param] = chosen
+            self.changes += 1
 
     def active(self, param: Tensor) -> Bool[Tensor, "..."]:
         """The weights of ``param`` that are updated: a copy, in its shape.
@@ -246,7 +269,7 @@ class Masked(Optimizer):
         saved["state"] = {key: dict(value) for key, value in saved["state"].items()}
         for key, p in self._numbered(saved):
             if p in self._sets:
-                saved["state"].setdefault(key, {})["active"] = self._sets[p].mask
+                saved["state"].setdefault(key, {})["active"] = self._sets[p].mask.clone()
         return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -254,6 +277,7 @@ class Masked(Optimizer):
         own = {key: dict(value) for key, value in state_dict["state"].items()}
         masks = {key: value.pop("active") for key, value in own.items() if "active" in value}
         super().load_state_dict({**state_dict, "state": {key: value for key, value in own.items() if value}})
+        self.changes += 1
         self._sets = {
             p: ActiveSet.of(full_mask(p, masks[key])) for key, p in self._numbered(state_dict) if key in masks
         }

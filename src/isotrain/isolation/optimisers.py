@@ -30,8 +30,9 @@ class MaskedAdam(Masked, Adam):
     """``torch.optim.Adam`` with, for each parameter, a set of weights that are left as they are.
 
     Args:
-        params, lr, betas, eps, weight_decay, amsgrad, foreach, maximize, fused, decoupled_weight_decay: as in
-            :class:`torch.optim.Adam`; the last is AdamW's coupling (arXiv 1711.05101).
+        params, lr, betas, eps, weight_decay, amsgrad, foreach, maximize, capturable, fused, decoupled_weight_decay: as
+            in :class:`torch.optim.Adam`; the last is AdamW's coupling (arXiv 1711.05101). ``capturable``: counts and
+            corrections are tensors, so that a CUDA graph can hold the step; with ``fused`` on a CPU too.
         moments: of isolated weights. ``"hold"`` keeps m and v; ``"decay"`` multiplies them by beta1 and beta2
             at each step (a gradient of zero); ``"reset"`` zeroes them on isolation; ``"mean"`` keeps them and, on
             thaw, replaces them by their means over the weights of the parameter that were active until then.
@@ -73,6 +74,7 @@ class MaskedAdam(Masked, Adam):
         variant: str = "torch",
         foreach: bool | None = None,
         maximize: bool = False,
+        capturable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
     ) -> None:
@@ -89,6 +91,7 @@ class MaskedAdam(Masked, Adam):
             moments=moments,
             foreach=foreach,
             maximize=maximize,
+            capturable=capturable,
             fused=fused,
             decoupled_weight_decay=decoupled_weight_decay,
         )
@@ -129,7 +132,7 @@ class MaskedAdam(Masked, Adam):
             state["exp_avg"].mul_(beta1)
             state["exp_avg_sq"].mul_(beta2)
             if self.variant == "tf15":
-                _move(p, state, group, *_corrections(_count(state["step"]), group["betas"]), "tf15")
+                _move(p, state, group, *_corrections(_count(state["step"], group), group["betas"]), "tf15")
 
     def _change(self, p: Tensor, old: Bool[Tensor, "..."], new: Bool[Tensor, "..."]) -> None:
         if self.moments in ("reset", "mean") and not torch.equal(old, new):
@@ -181,7 +184,7 @@ def _adam(w: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any],
     if "updates" in state:  # powers in double precision: 1 - 0.999^t loses four digits in single
         c1, c2 = (c.to(w.dtype) for c in _corrections(state["updates"].add_(1).double(), group["betas"]))
     else:
-        c1, c2 = _corrections(_count(step), group["betas"])
+        c1, c2 = _corrections(_count(step, group), group["betas"])
     _move(w, state, group, c1, c2, variant)
 
 
@@ -189,9 +192,9 @@ def _corrections(t: Any, betas: tuple[float, float]) -> tuple[Any, Any]:
     return 1 - betas[0] ** t, 1 - betas[1] ** t
 
 
-def _count(step: Tensor) -> Any:
+def _count(step: Tensor, group: dict[str, Any]) -> Any:
     """The step count in double precision, as a number if it is on the host: one on a device is not waited for."""
-    return step.item() if step.device.type == "cpu" else step.double()
+    return step.item() if step.device.type == "cpu" and not group["capturable"] else step.double()
 
 
 def _move(w: Tensor, state: dict[str, Tensor], group: dict[str, Any], c1: Any, c2: Any, variant: str) -> None:

@@ -6,9 +6,10 @@ gradients of the rest alone. Needs torch and nothing else; the kernels of our ow
 
 Open first: ``lstm.py`` (the class), then ``plan.py`` (what each way of isolating leaves out). ``backends.py`` decides
 which code computes: ``kernels/`` (C++), torch's, or ``reference.py`` (the mathematics written out).
-``credit.py`` gives torch's kernels a backward without credit, ``stack.py`` and ``memory.py`` are for units that can be
-known beforehand, ``horizon.py`` measures how far back a backward has to reach, ``runtime.py`` sets threads, allocator
-and denormals for a process.
+``credit.py`` gives torch's kernels a backward without credit, ``cudnn.py``, ``precision.py`` and ``graphs.py`` are for
+GPUs (sizes, types, recorded steps), ``stacked.py`` runs many LSTMs of one shape as one, ``stack.py`` and ``memory.py``
+are for units that can be known beforehand, ``horizon.py`` measures how far back a backward has to reach, ``runtime.py``
+sets threads, allocator and denormals for a process.
 
 Example:
     >>> import torch

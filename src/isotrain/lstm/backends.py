@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from isotrain.errors import InputError
-from isotrain.lstm import credit, reference
+from isotrain.lstm import credit, cudnn, reference
 from isotrain.lstm.kernels import build
 from isotrain.lstm.kernels import layer as native
 from isotrain.lstm.plan import EVERYTHING, Isolated, Plan
+from isotrain.lstm.precision import on_gpu, product_type
 
 States = tuple[Tensor, Tensor]  # h and c, each (layers, batch, hidden)
 Weights = tuple[Tensor, ...]  # of a layer: weight_ih (4H, I), weight_hh (4H, H), and bias_ih, bias_hh (4H) if any
@@ -143,12 +144,20 @@ def torch_stack(lstm: nn.LSTM, asked: Isolated, x: Tensor, hx: States) -> tuple[
     """All layers of ``lstm`` on torch's kernels, neighbours that are isolated alike in one call.
 
     Layers below the lowest active one keep nothing for a backward. An isolated layer above an active one passes the
-    gradient on: the kernels then compute its weight gradients, which are dropped.
+    gradient on: the kernels then compute its weight gradients, which are dropped. On a GPU layers are called one by one
+    where that is what cuDNN's persistent kernels ask for.
     """
     directions = 2 if lstm.bidirectional else 1
+    one_way = not lstm.bidirectional and not lstm.proj_size
+    weight: Tensor = getattr(lstm, lstm._all_weights[0][1])
+    apart = one_way and on_gpu(x) and cudnn.widens(lstm.hidden_size, product_type(x, weight))
+    batch_first = lstm.batch_first and not apart
+    if apart and lstm.batch_first:
+        x = x.transpose(0, 1)
     last_h, last_c = [], []
-    for isolated, group in groupby(range(lstm.num_layers), key=asked.layers.__contains__):
+    for _, group in groupby(range(lstm.num_layers), key=lambda k: (k in asked.layers, apart and k)):
         members = list(group)
+        isolated = members[0] in asked.layers
         if members[0] > 0:
             x = nn.functional.dropout(x, lstm.dropout, lstm.training)
         rows = slice(members[0] * directions, (members[-1] + 1) * directions)
@@ -157,11 +166,12 @@ def torch_stack(lstm: nn.LSTM, asked: Isolated, x: Tensor, hx: States) -> tuple[
             weights = [weight.detach() for weight in weights]
         x, (h, c) = torch_lstm(
             x, (hx[0][rows], hx[1][rows]), weights, bias=lstm.bias, layers=len(members), steps=asked.steps,
-            dropout=lstm.dropout, training=lstm.training, bidirectional=lstm.bidirectional,
-            batch_first=lstm.batch_first,
+            dropout=lstm.dropout if len(members) > 1 else 0.0, training=lstm.training,
+            bidirectional=lstm.bidirectional, batch_first=batch_first,
         )  # fmt: skip
         last_h.append(h)
         last_c.append(c)
+    x = x.transpose(0, 1) if apart and lstm.batch_first else x
     return x, (torch.cat(last_h), torch.cat(last_c))
 
 
@@ -180,15 +190,21 @@ def torch_lstm(
 ) -> tuple[Tensor, States]:
     """Torch's kernels over ``layers`` at once; all but the last ``steps`` time steps run without a graph.
 
-    ``training``: dropout acts, and cuDNN keeps what its backward needs.
+    ``training``: dropout acts, and cuDNN keeps what its backward needs. On a GPU as :func:`isotrain.lstm.cudnn.tuned`.
     """
     time = 1 if batch_first else 0
     early = 0 if steps is None else max(x.size(time) - steps, 0)
 
-    def run(x: Tensor, hx: States) -> tuple[Tensor, States]:
+    def plain(x: Tensor, hx: States, weights: list[Tensor]) -> tuple[Tensor, States]:
         states = [state.contiguous() for state in hx]
         y, h, c = torch._VF.lstm(x, states, weights, bias, layers, dropout, training, bidirectional, batch_first)
         return y, (h, c)
+
+    def run(x: Tensor, hx: States) -> tuple[Tensor, States]:
+        if not on_gpu(x):
+            return plain(x, hx, weights)
+        alone = layers == 1 and not (bidirectional or batch_first) and hx[0].shape == hx[1].shape
+        return cudnn.tuned(plain, x, hx, weights, alone=alone)
 
     if early == 0:
         return run(x, hx)

@@ -105,8 +105,10 @@ class Measurement:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.detach()
 
-    def neglected(self) -> dict[int, float]:
+    def neglected(self, mean: Callable[[Tensor], Tensor] = lambda gradient: gradient) -> dict[int, float]:
         """Rung k -> ||g - g_k|| / ||g||, the relative L2 norm of the weight gradient that horizon k neglects.
+
+        ``mean`` is that of a gradient over all processes, where several share a batch.
 
         g is the whole gradient of all the LSTMs' weights and biases, g_k that of the last k time steps. Summed from
         the neglected steps themselves, so a small share has full relative accuracy. NaN for all if g is zero or is
@@ -114,7 +116,7 @@ class Measurement:
         """
         squares = torch.zeros(len(self.ladder) + 1, dtype=torch.float64)
         for part in self.parts.values():
-            older = part.double().flatten(1).flip(0).cumsum(0).flip(0)  # row r: all ages from ladder[r - 1] on
+            older = mean(part).double().flatten(1).flip(0).cumsum(0).flip(0)  # row r: all ages from ladder[r - 1] on
             squares += older.square().sum(1).cpu()
         says_something = 0 < squares[0] < torch.inf
         shares = (squares[1:] / squares[0]).sqrt() if says_something else torch.full_like(squares[1:], torch.nan)
@@ -231,8 +233,10 @@ class CreditMeasurement:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.detach()
 
-    def neglected(self) -> float:
+    def neglected(self, mean: Callable[[Tensor], Tensor] = lambda gradient: gradient) -> float:
         """||g - g'|| / ||g||, with g the whole gradient of all weights and g' the one without credit.
+
+        ``mean`` is that of a gradient over all processes, where several share a batch.
 
         Forwards add up, as gradients do. NaN if g is zero, is no number, or no backward has been. To be asked before
         the optimiser changes the weights.
@@ -241,7 +245,7 @@ class CreditMeasurement:
         for lstm in self._lstms:
             notes = [note for note in self._noted if note.lstm is lstm and note.arrived]
             found = [note.gradients for note in notes]
-            for full, without in (torch.stack(pair).sum(0) for pair in zip(*found, strict=True)):
+            for full, without in (mean(torch.stack(pair).sum(0)) for pair in zip(*found, strict=True)):
                 whole += float(full.double().square().sum())
                 left_out += float((full - without).double().square().sum())
         return (left_out / whole) ** 0.5 if 0 < whole < torch.inf else torch.nan

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,13 @@ from isotrain.errors import InputError
 from isotrain.lstm.backends import BACKENDS, Backend, BackendName, States, choose, require_torch, torch_stack
 from isotrain.lstm.memory import columns, joined, stretches
 from isotrain.lstm.plan import EVERYTHING, Credit, Isolated, Mode, Plan, Units, isolated
+from isotrain.lstm.precision import on_gpu
 from isotrain.lstm.stack import Stack, splits
 
 log = logging.getLogger(__name__)
 
-Compute = Literal["fp32", "bf16"]
+Compute = Literal["fp32", "bf16", "fp16"]
+_TYPES: dict[Compute, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _NOTHING = Isolated()
 
 
@@ -34,6 +36,8 @@ class LSTM(nn.LSTM):
             isolated the forward then *is* ``nn.LSTM``'s, bit for bit. ``"reference"``: plain torch, any device and
             precision, slow. ``"auto"``: the fastest that can do what is asked; :meth:`backend_for` says which and why.
         compute: ``"bf16"``: products in bfloat16, accumulated in float32, the outputs in the parameters' precision;
+            ``"fp16"``: in float16 on a GPU, where cuDNN's fastest kernels need it (:mod:`isotrain.lstm.precision`), and
+            as ``"fp32"`` on a CPU;
             ``"fp32"``: as the parameters are, or as a surrounding autocast says.
 
     Attributes:
@@ -77,8 +81,8 @@ class LSTM(nn.LSTM):
     ) -> None:
         if backend not in BACKENDS:
             raise InputError(f"LSTM backend {backend!r} does not exist: use one of {', '.join(BACKENDS)}")
-        if compute not in ("fp32", "bf16"):
-            raise InputError(f"LSTM compute {compute!r} does not exist: use 'fp32' or 'bf16'")
+        if compute not in get_args(Compute):
+            raise InputError(f"LSTM compute {compute!r} does not exist: use one of {', '.join(get_args(Compute))}")
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
         )
@@ -213,7 +217,7 @@ class LSTM(nn.LSTM):
             raise InputError(
                 f"steps before each step that is read do not go with {self._torch_only or 'autonomous units'}"
             )
-        if at.device.type == "cpu" and int(at.min()) < reach - 1:
+        if not on_gpu(at) and int(at.min()) < reach - 1:
             raise InputError(f"step {int(at.min())} is read, but steps = {reach}: only {int(at.min())} come before it")
         x = input.transpose(0, 1) if self.batch_first else input
         backend = self._choose(input, asked)
@@ -221,7 +225,7 @@ class LSTM(nn.LSTM):
         with self._precision(x):
             h, c = self._states_before(backend, x, at - reach + 1, hx)
             rows = (at - reach + 1).flatten() + torch.arange(reach, device=at.device)[:, None]
-            recent = x[rows, torch.arange(x.shape[1], device=at.device).repeat_interleave(at.shape[1])]
+            recent = x[rows, torch.arange(x.shape[1], device=at.device)[:, None].expand_as(at).flatten()]
             y = self._stack(backend, asked, constants=False, plans=self._recent_plans).run(recent, h, c)[0][-1]
         return self._finished(y.view(*at.shape, -1))
 
@@ -348,11 +352,13 @@ class LSTM(nn.LSTM):
             tuple(weight.detach() if k in asked.layers else weight for weight in layer)
             for k, layer in enumerate(self._layer_weights())
         ]
+        device = self.weight_hh_l0.device
+        plans = plans or (self._plans if asked is self.isolated else [EVERYTHING] * self.num_layers)
         return Stack(
             backend,
             weights,
-            plans or (self._plans if asked is self.isolated else [EVERYTHING] * self.num_layers),
-            self._splits if constants else self._all_others,
+            [plan.on(device) for plan in plans],
+            [split.on(device) for split in (self._splits if constants else self._all_others)],
             self.dropout if self.training else 0.0,
             self.batch_first,
         )
@@ -388,12 +394,12 @@ class LSTM(nn.LSTM):
         return self.compute == "bf16" or (surrounding and torch.get_autocast_dtype(kind) == torch.bfloat16)
 
     def _precision(self, x: Tensor) -> AbstractContextManager[Any]:
-        if self.compute == "fp32":
+        if self.compute == "fp32" or (self.compute == "fp16" and not on_gpu(x)):  # CPUs gain nothing from float16
             return nullcontext()
-        return torch.autocast(x.device.type, dtype=torch.bfloat16)
+        return torch.autocast(x.device.type, dtype=_TYPES[self.compute])
 
     def _finished(self, output: Any) -> Any:
-        return output.to(self.weight_hh_l0.dtype) if self.compute == "bf16" else output
+        return output if self.compute == "fp32" else output.to(self.weight_hh_l0.dtype)
 
     def _check_memory(self, x: Tensor, memory: Tensor | None) -> None:
         if memory is None:

@@ -1,8 +1,9 @@
 """What is isolated in an LSTM: one checked value for the whole module, and from it one plan for each layer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -57,12 +58,36 @@ class Plan:
     autonomous_inputs: Tensor | None = None
     credit: Credit = "full"
     part: Tensor | None = None
+    _elsewhere: dict[torch.device, "Plan"] = field(default_factory=dict, init=False, repr=False)
 
-    def passing(self, hidden: int) -> Tensor | None:
+    def passing(self, hidden: int, device: torch.device | None = None) -> Tensor | None:
         """(hidden,) bool, True = h(t-1) of the unit gets a gradient through the recurrent weights; None = all do."""
         if self.credit == "full":
             return None
-        return torch.zeros(hidden, dtype=torch.bool) if self.part is None or self.credit == "none" else self.part
+        if self.part is None or self.credit == "none":
+            return torch.zeros(hidden, dtype=torch.bool, device=device)
+        return self.part
+
+    @cached_property
+    def active_units(self) -> Tensor | None:
+        """Indices of the active units, worked out once: on a GPU the host has to wait for their number."""
+        return None if self.active is None else self.active.nonzero().flatten()
+
+    def on(self, device: torch.device) -> "Plan":
+        """The same on a device; it is kept, so that a step copies nothing there."""
+        flags: dict[str, Tensor | None] = {
+            "active": self.active,
+            "autonomous_inputs": self.autonomous_inputs,
+            "part": self.part,
+        }
+        moved: dict[str, Any] = {
+            name: flag.to(device) for name, flag in flags.items() if flag is not None and flag.device != device
+        }
+        if not moved:
+            return self
+        if device not in self._elsewhere:
+            self._elsewhere[device] = replace(self, **moved)
+        return self._elsewhere[device]
 
 
 EVERYTHING = Plan()  # nothing is left out

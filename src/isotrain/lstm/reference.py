@@ -124,16 +124,18 @@ def step_backward(
     return dsums, f * dc  # the epsilon_S(t-1) of (6.1), where f = 1
 
 
-def weight_gradient(dsums: Tensor, inputs: Tensor, rows: Tensor) -> Tensor:
+def weight_gradient(dsums: Tensor, inputs: Tensor, units: Tensor | None) -> Tensor:
     """(4H, N) gradient of a weight matrix: (6.3) to (6.5), transposed, summed over steps and sequences.
 
     Args:
         dsums: (S, B, 4, H) of S steps; ``inputs`` (S, B, N) what the matrix multiplied in them.
-        rows: (H,) bool, the units whose rows are computed; those of the others are 0.
+        units: indices of the units whose rows are computed, None: all; those of the others are 0.
     """
+    if units is None:
+        return torch.tensordot(dsums, inputs, ([0, 1], [0, 1])).flatten(0, 1)
     gradient = inputs.new_zeros(*dsums.shape[2:], inputs.shape[-1])
-    if rows.any():
-        gradient[:, rows] = torch.tensordot(dsums[:, :, :, rows], inputs, ([0, 1], [0, 1]))
+    if len(units):
+        gradient[:, units] = torch.tensordot(dsums[:, :, :, units], inputs, ([0, 1], [0, 1]))
     return gradient.flatten(0, 1)
 
 
@@ -143,20 +145,20 @@ class _Reach:
 
     first: int  # the first step, counted from 0, with a gate gradient
     gates: Tensor  # (H,) bool, the units whose gates get a gradient
-    rows: Tensor  # (H,) bool, the units whose rows of the weights get one
+    units: Tensor | None  # indices of the units whose rows of the weights get one; None: all
     passing: Tensor  # (H,) bool, the units whose output before a step gets a gradient from that step's gates
 
     @classmethod
     def of(cls, plan: Plan, steps: int, like: Tensor) -> "_Reach":
         """``like``: (…, H), for the number of units and the device."""
+        plan = plan.on(like.device)
         first = 0 if plan.steps is None else max(steps - plan.steps, 0)
         everyone = torch.ones(like.shape[-1], dtype=torch.bool, device=like.device)
-        passing = plan.passing(like.shape[-1])
-        passing = everyone if passing is None else passing.to(like.device)
+        passing = plan.passing(like.shape[-1], like.device)
+        passing = everyone if passing is None else passing
         if plan.active is None or plan.mode == "masked":
-            return cls(first, everyone, everyone, passing)
-        active = plan.active.to(like.device)
-        return cls(first, everyone if plan.mode == "exact" else active, active, passing)
+            return cls(first, everyone, None, passing)
+        return cls(first, everyone if plan.mode == "exact" else plan.active, plan.active_units, passing)
 
 
 class _Layer(torch.autograd.Function):
@@ -207,7 +209,7 @@ def _wanted(
     weights = [ctx.plan.weights and want for want in wants[3:7]]
 
     def rows(inputs: Tensor) -> Tensor:
-        return weight_gradient(dsums, inputs, reach.rows)
+        return weight_gradient(dsums, inputs, reach.units)
 
     dx = None
     if wants[0]:
@@ -229,10 +231,12 @@ def _forward_weights(weight_ih: Tensor, weight_hh: Tensor, plan: Plan) -> tuple[
     """(4H, I) and (4H, H): both weights, less those by which an autonomous zone would see active units."""
     if plan.active is None or plan.mode != "autonomous":
         return weight_ih, weight_hh
-    active = plan.active.to(weight_hh.device)
+    plan = plan.on(weight_hh.device)
+    active = plan.active
+    assert active is not None
     row = active.repeat(4)[:, None]
     if plan.autonomous_inputs is not None:
-        weight_ih = weight_ih.where(row | plan.autonomous_inputs.to(weight_ih.device), 0)
+        weight_ih = weight_ih.where(row | plan.autonomous_inputs, 0)
     return weight_ih, weight_hh.where(row | ~active, 0)
 
 

@@ -9,7 +9,7 @@ so that h_Z(t-1) is one more input, and the recurrence is |A| wide. Nothing here
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -28,6 +28,15 @@ class Split:
 
     constants: Tensor
     others: Tensor
+    _elsewhere: dict[torch.device, "Split"] = field(default_factory=dict, init=False, repr=False)
+
+    def on(self, device: torch.device) -> "Split":
+        """The same on a device; it is kept, so that a step copies nothing there."""
+        if self.constants.device == device:
+            return self
+        if device not in self._elsewhere:
+            self._elsewhere[device] = Split(self.constants.to(device), self.others.to(device))
+        return self._elsewhere[device]
 
     def merge(self, z: Tensor, a: Tensor) -> Tensor:
         """(..., |Z|) and (..., |A|) to (..., H) in the units' own order."""
@@ -35,7 +44,7 @@ class Split:
             return a
         if not len(self.others):
             return z
-        return torch.cat([z.to(a.dtype), a], -1).index_select(-1, self._order.to(a.device))
+        return torch.cat([z.to(a.dtype), a], -1).index_select(-1, self._order)
 
     @cached_property
     def _order(self) -> Tensor:
@@ -140,8 +149,8 @@ class Stack:
     def _rows(self, k: int, units: Tensor) -> Weights:
         """The rows of the four gates of ``units``, in all weights of layer k."""
         hidden = len(self.splits[k].constants) + len(self.splits[k].others)
-        rows = (torch.arange(4)[:, None] * hidden + units).flatten()
-        return tuple(w[rows.to(w.device)] for w in self.weights[k])
+        rows = (torch.arange(4, device=units.device)[:, None] * hidden + units).flatten()
+        return tuple(w[rows] for w in self.weights[k])
 
     def _drop(self, x: Tensor) -> Tensor:
         return nn.functional.dropout(x, self.dropout) if self.dropout else x

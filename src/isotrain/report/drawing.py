@@ -102,14 +102,16 @@ def colours(roles: Mapping[str, str]) -> dict[str, str]:
 
 
 def titled(run: Learnt, title: str) -> str:
-    """``title``, marked if the series that ``run`` learnt is not a measured one, and with what was known ahead."""
+    """``title``, marked if the series that ``run`` learnt is not a measured one, with how many there are if there are
+    several, and with what was known ahead."""
     marked = f"SIMULATED series: {title}" if run.data["simulated"] else title
+    marked += f", {run.data['series']} series" if run.data.get("series", 1) > 1 else ""
     return with_words(marked, run.data.get("ahead", ""))
 
 
 def with_words(title: str, ahead: str) -> str:
-    """``title`` and in a line below it what :func:`isotrain.data.windows.ahead_words` says, if that is anything."""
-    return "\n".join([title, *textwrap.wrap(ahead, 90)])
+    """``title``, in lines that fit, and below it what :func:`isotrain.data.windows.ahead_words` says, if anything."""
+    return "\n".join([*textwrap.wrap(title, 68), *textwrap.wrap(ahead, 90)])
 
 
 def seconds_axis(axes: Axes) -> None:

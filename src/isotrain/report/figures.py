@@ -16,15 +16,16 @@ from matplotlib.axes import Axes
 from matplotlib.dates import DateFormatter, DayLocator
 from matplotlib.figure import Figure
 
-from isotrain.compare.accuracy import Entry
+from isotrain.compare.accuracy import Entry, middle_and_worst, telling
 from isotrain.compare.comparison import Comparison, Method
 from isotrain.compare.results import PHASES, Run
 from isotrain.compare.statistics import pareto, week_of
 from isotrain.data.windows import Windows
-from isotrain.forecast.forecasts import Forecasts, read_forecasts
+from isotrain.forecast.forecasts import Errors, Forecasts, of_series, read_forecasts, scores
 from isotrain.forecast.intervals import calibrate, working_hours
 from isotrain.report.drawing import (
     GREY,
+    PALETTE,
     STYLE,
     Label,
     colours,
@@ -42,15 +43,18 @@ PHASE_COLOURS = dict(zip(PHASES, ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#
 MARKERS = {"streamed": "o", "windowed": "s"}
 
 
-def draw_all(comparison: Comparison, accuracy: Sequence[Entry], folder: Path) -> list[str]:
+def draw_all(
+    comparison: Comparison, accuracy: Sequence[Entry], folder: Path, windows: Windows | None = None
+) -> list[str]:
     """Save every figure as ``<folder>/<name>.png`` and ``.svg``; the names of those drawn."""
     drawings: dict[str, Callable[[], Figure | None]] = {
         "tradeoff": lambda: tradeoff(comparison, accuracy),
         "learning_curves": lambda: learning_curves(comparison),
         "isolated_share": lambda: isolated_share(comparison),
-        "forecasts": lambda: forecasts(comparison),
+        "forecasts": lambda: forecasts(comparison, windows),
         "error_by_lead": lambda: error_by_lead(comparison, accuracy),
         "error_by_month": lambda: error_by_month(comparison, accuracy),
+        "error_by_series": lambda: error_by_series(comparison, telling(accuracy, comparison.settings.against)),
         "phases": lambda: phases(comparison),
     }
     return save_drawings(drawings, folder)
@@ -288,6 +292,35 @@ def error_by_month(comparison: Comparison, accuracy: Sequence[Entry]) -> Figure 
     return figure
 
 
+NAMED = 45  # series that there is room to name
+
+
+def error_by_series(comparison: Comparison, shown: Sequence[Entry]) -> Figure | None:
+    """The relative test error of each series, the largest of the first of ``shown`` on top; ``None`` for one series."""
+    if not shown:
+        return None
+    names = sorted(shown[0].by_series, key=lambda name: shown[0].by_series[name]["relative"])
+    height = 1.4 + 0.18 * len(names) if len(names) <= NAMED else 6.0
+    figure, grid = new_figure(8.4, max(height, 2.4), titled(comparison.runs[0], "Test error by series"))
+    axes = grid[0, 0]
+    for number, entry in reversed([*enumerate(shown)]):
+        points = [(entry.by_series[name]["relative"], row) for row, name in enumerate(names) if name in entry.by_series]
+        baseline = {"color": GREY, "marker": "d"}
+        style = baseline if entry.kind == "baseline" else {"color": PALETTE[number], "marker": "ox"[number]}
+        axes.scatter(*zip(*points, strict=True), s=26, label=entry.name, **style)
+    if len(names) <= NAMED:
+        axes.set_yticks(range(len(names)), names)
+    else:
+        axes.set_ylabel(f"Series, by the error of {shown[0].name}")
+    axes.set(
+        xlabel="Test MAE (standard deviations of the series over the training part)", ylim=(-0.7, len(names) - 0.3)
+    )
+    axes.set_xlim(left=0)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower left", ncols=3, frameon=False)
+    return figure
+
+
 def _figure(
     comparison: Comparison, accuracy: Sequence[Entry], title: str, line: Callable[[Entry], Mapping[int, float]]
 ) -> Figure:
@@ -320,25 +353,30 @@ def _draw(axes: Axes, lines: Sequence[tuple[Entry, Mapping[int, float], str]]) -
     label_ends(axes, ends)
 
 
+MEDIAN = "week of median error"
 HOUR = 3600
 DAY = 24 * HOUR
 Rows = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
 
-def forecasts(comparison: Comparison) -> Figure | None:
+def forecasts(comparison: Comparison, windows: Windows | None = None) -> Figure | None:
     """Tuned and the best isolated method against the truth, 24-hour pieces end to end, in up to three weeks.
 
-    ``None`` if no finished method has a full week of the test part.
+    Of several series that of median relative error. ``None`` if no finished method has a full week of the test part.
     """
     shown = _shown(comparison)
     if not shown:
         return None
     series = {method.name: read_forecasts(_first_run(method).folder) for method in shown}
+    of = ""
+    if windows and len(windows.series) > 1:
+        (index, of), _ = _middle_and_worst(next(iter(series.values())), windows)
+        series = {name: of_series(one, windows, index) for name, one in series.items()}
     weeks = chosen_weeks(next(iter(series.values())))
     if not weeks:
         return None
-    title = titled(comparison.runs[0], "24-hour forecasts, one a day, and the truth")
+    title = titled(comparison.runs[0], f"24-hour forecasts, one a day, and the truth{of and ': '}{of}")
     figure, grid = new_figure(8.4, 0.8 + 2.2 * len(weeks), title, len(weeks))
     colour = _colours(comparison)
     for (title, week), axes in zip(weeks, grid[:, 0], strict=True):
@@ -384,7 +422,7 @@ def chosen_weeks(forecasts: Forecasts) -> list[tuple[str, int]]:
         return []
     ranked = sorted(errors, key=lambda week: errors[week])
     middle = ranked[(len(ranked) - 1) // 2]
-    rules = {"first full week": min(errors), "week of median error": middle, "worst week": ranked[-1]}
+    rules = {"first full week": min(errors), MEDIAN: middle, "worst week": ranked[-1]}
     titles: dict[int, list[str]] = {}
     for rule, week in rules.items():
         titles.setdefault(week, []).append(rule)
@@ -425,21 +463,41 @@ def _start(series: dict[str, Forecasts], week: int) -> float:
 
 
 def fans(comparison: Comparison, windows: Windows) -> Figure | None:
-    """The method of least validation error (its first seed) in up to two weeks of the test part, 24-hour pieces."""
+    """The method of least validation error (its first seed) in up to two weeks of the test part, 24-hour pieces.
+
+    Of several series that of median relative error and the worst, each in its week of median error.
+    """
     candidates = [m for m in comparison.methods if m.finished and not m.refit]
     if not candidates:
         return None
     best = min(candidates, key=lambda m: comparison.figure(m, lambda run: run.val_mae).median)
     folder = best.finished[0].folder
     test, seen = read_forecasts(folder), read_forecasts(folder, "validation")
-    limits = {
-        share: calibrate(seen.truth - seen.prediction, working_hours(windows, seen.origins), share) for share in FAN
-    }
+    shown = _middle_and_worst(test, windows) if len(windows.series) > 1 else [(0, "")]
     panels = []
-    for title, week in chosen_weeks(test)[:2]:
-        rows = daily_rows(test, week)
-        forecast, working = test.prediction[rows], working_hours(windows, test.origins[rows])
-        bands = {share: limit.around(forecast, working) for share, limit in limits.items()}
-        panels.append(Fans(title, test.time[rows], forecast, test.truth[rows], bands))
+    for index, of in shown:
+        own_test, own_seen = of_series(test, windows, index), of_series(seen, windows, index)
+        weeks = chosen_weeks(own_test)
+        for title, week in [one for one in weeks if MEDIAN in one[0].lower()] if of else weeks[:2]:
+            panels.append(_fans(f"{of}: {title.lower()}" if of else title, own_test, own_seen, windows, week))
     title = titled(comparison.runs[0], f"Forecasts of {best.name} with their intervals")
-    return fan_figure(title, panels, windows.series[0]["time_zone"]) if panels else None
+    return fan_figure(title, panels, windows.series[shown[0][0]]["time_zone"]) if panels else None
+
+
+def _fans(title: str, test: Forecasts, seen: Forecasts, windows: Windows, week: int) -> Fans:
+    """The forecasts of one series in a ``week``, with the intervals that its validation errors ``seen`` give."""
+    residuals, working = seen.truth - seen.prediction, working_hours(windows, seen.origins)
+    rows = daily_rows(test, week)
+    forecast, own = test.prediction[rows], working_hours(windows, test.origins[rows])
+    bands = {share: calibrate(residuals, working, share).around(forecast, own) for share in FAN}
+    return Fans(title, test.time[rows], forecast, test.truth[rows], bands)
+
+
+def _middle_and_worst(test: Forecasts, windows: Windows) -> list[tuple[int, str]]:
+    """Index and name of the series of median relative error and of the worst, and which it is."""
+    by_series: Mapping[str, Errors] = scores(windows, test.origins, test.prediction)["by_series"]
+    names = [one["name"] for one in windows.series]
+    which = ("the series of median relative error", "the worst series")
+    return [
+        (names.index(name), f"{name}, {what}") for name, what in zip(middle_and_worst(by_series), which, strict=True)
+    ]

@@ -9,10 +9,11 @@ from typing import Any
 
 import markdown
 
-from isotrain.compare.accuracy import AVERAGE, Best, Coverage, Entry, coverages, entries_of
+from isotrain.compare.accuracy import AVERAGE, Best, Coverage, Entry, categories, coverages, entries_of, telling
 from isotrain.compare.comparison import Comparison, Settings
 from isotrain.compare.results import Baseline, Run, check_comparable
 from isotrain.compare.statistics import Interval
+from isotrain.data.locate import named
 from isotrain.data.windows import Windows, flagged_line
 from isotrain.errors import InputError
 from isotrain.files import write_json, write_text
@@ -21,6 +22,7 @@ from isotrain.report.figures import draw_all, fans, save_figure
 from isotrain.report.isolation import draw_run
 from isotrain.report.tables import (
     accuracy_table,
+    category_table,
     cell,
     coverage_table,
     difference_table,
@@ -31,6 +33,7 @@ from isotrain.report.tables import (
     method_table,
     month_table,
     run_entry,
+    series_table,
 )
 from isotrain.report.words import (
     QUESTION,
@@ -73,6 +76,9 @@ p, li { max-width: 60rem; }
 """
 
 
+MOST = 20  # series in the table of tradeoff.md
+
+
 def html_page(text: str, folder: Path) -> str:
     """``text`` (Markdown, its first line the title) as a whole page, its images below ``folder`` within it.
 
@@ -102,6 +108,7 @@ CAPTIONS = {
     "forecasts": "Forecasts of the tuned reference and of the best isolated method beside the truth",
     "error_by_lead": "Test error at each lead",
     "error_by_month": "Test error in each month",
+    "error_by_series": "Test error of each series, in its own standard deviation",
     "fans": "Forecasts with intervals of three coverages beside the truth",
     "phases": "Where the training seconds went",
 }
@@ -128,8 +135,9 @@ def write_report(
     check_comparable(runs)
     comparison = Comparison(runs, settings)
     found = differences(comparison)
-    accuracy = entries_of(comparison, baselines, published)
-    drawn = draw_all(comparison, accuracy, folder / "figures")
+    accuracy = entries_of(comparison, baselines, published, windows)
+    shown = telling(accuracy, settings.against)
+    drawn = draw_all(comparison, accuracy, folder / "figures", windows)
     covered = coverages(comparison, baselines, windows, settings.coverage, published) if windows else []
     if windows and (figure := fans(comparison, windows)):
         save_figure(figure, folder / "figures", "fans")
@@ -139,9 +147,10 @@ def write_report(
     first = [] if published is None else [_published(published, comparison, baselines)]
     if windows:
         first.append(f"**The hours.** Missing or faulty, and so never scored: {flagged_line(windows.flagged())}.")
-    text = _markdown(comparison, accuracy, covered, found, judged, drawn, isolation, first)
-    write_text(folder / "tradeoff.md", text)
-    write_text(folder / "tradeoff.html", html_page(text, folder))
+    for name, most in (("tradeoff.md", MOST), ("tradeoff.html", None)):
+        series = _series(shown, accuracy, covered, windows, most) if windows and shown else []
+        text = _markdown(comparison, accuracy, covered, found, judged, drawn, isolation, first, series)
+        write_text(folder / name, text if most else html_page(text, folder))
     write_json(folder / "metrics.json", _metrics(comparison, published))
     contract = _contract(comparison, baselines, accuracy, covered, judged)
     write_json(folder / "tradeoff.json", {**contract, "published": _figures(published)})
@@ -175,6 +184,7 @@ def _contract(
             **{key: first.data[key] for key in ("simulated", "rows", "sha256")},
             "source": _source(first),
             "ahead": first.data.get("ahead", ""),
+            "series": first.data.get("series", 1),
         },
         "hardware": dict(first.hardware),
         "target": {"metric": "val_mae", "value": comparison.targets.get("streamed"), "unit": unit},
@@ -234,6 +244,7 @@ def _markdown(
     drawn: Sequence[str],
     isolation: Sequence[str],
     first: Sequence[str],
+    series: Sequence[str],
 ) -> str:
     data = comparison.runs[0].data
     title = "Isolation: training time against forecast accuracy"
@@ -248,6 +259,7 @@ def _markdown(
         goal = "no target" if target is None else f"target: validation MAE {target:.3f} kW"
         blocks += [f"### {regime.capitalize()} training ({goal})", method_table(comparison, regime)]
     blocks += _accuracy(comparison, accuracy)
+    blocks += series
     blocks += _intervals(comparison, covered) if covered else []
     blocks += ["### What each method is", _bullets(_legend(comparison))]
     blocks += ["## Verdicts", _bullets([v.text for v in judged] + masked_lines(comparison))]
@@ -273,8 +285,9 @@ def _accuracy(comparison: Comparison, accuracy: Sequence[Entry]) -> list[str]:
         "those of all its seeds. Forecasts refitted on the validation part have no validation error (–)."
     )
     if against:
+        pairs = "The last two columns pair" if any(e.relative for e in accuracy) else "The last column pairs"
         reading += (
-            f" The last column pairs each forecast with `{against}` on the same hours ({percent} week-block bootstrap; "
+            f" {pairs} each forecast with `{against}` on the same hours ({percent} week-block bootstrap; "
             "bold: the interval excludes 0)."
         )
     return [
@@ -288,12 +301,35 @@ def _accuracy(comparison: Comparison, accuracy: Sequence[Entry]) -> list[str]:
     ]
 
 
+def _series(
+    shown: Sequence[Entry], accuracy: Sequence[Entry], covered: Sequence[Coverage], windows: Windows, most: int | None
+) -> list[str]:
+    """Errors by category, and of each series; of ``most`` series, or of all."""
+    blocks = []
+    if categories(windows):
+        about = "Means over the series of each category, each in its own standard deviation; in brackets how many."
+        blocks += ["### Error by category", about, category_table(accuracy, windows)]
+    count = len(shown[0].by_series)
+    which = f"The {most} worst of {count} series" if most and most < count else f"All {count} series, the worst first"
+    reading = f"{which}, by the relative error of {cell(shown[0].name)}."
+    reading += " All stand in tradeoff.html and tradeoff.json." if most and most < count else ""
+    if without := [one["name"] for one in windows.series if one["name"] not in shown[0].by_series]:
+        reading += f" No hour of the test part can be scored of {cell(named(without))}."
+    if any(row.by_series for row in covered):
+        reading += (
+            " The last column: the share of its test hours inside the interval that its own validation errors give."
+        )
+    return [*blocks, "### Error by series", reading, series_table(shown, covered, windows, most)]
+
+
 def _intervals(comparison: Comparison, covered: Sequence[Coverage]) -> list[str]:
     reading = (
         f"Intervals of nominal coverage {100 * comparison.settings.coverage:g} %, from the validation errors by lead "
         "and day type (split conformal). On validation every other week is judged by the limits of the weeks between; "
         "the test part comes later and may have drifted. Methods: the first seed."
     )
+    if any(row.by_series for row in covered):
+        reading += " Each series by its own errors; in brackets the least and the largest share among the series."
     return ["### Forecast intervals", reading, coverage_table(covered)]
 
 

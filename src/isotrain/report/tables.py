@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from isotrain.compare.accuracy import Coverage, Entry
+from isotrain.compare.accuracy import Coverage, Entry, categories
 from isotrain.compare.comparison import Comparison, Method
 from isotrain.compare.results import Run
 from isotrain.compare.statistics import Interval, mae_difference
+from isotrain.data.windows import Windows
 from isotrain.forecast.forecasts import read_forecasts
 from isotrain.forecast.intervals import DAY_TYPES
 
@@ -72,13 +73,53 @@ def method_table(comparison: Comparison, regime: str) -> str:
 def accuracy_table(accuracy: Sequence[Entry], against: str | None) -> str:
     """Every forecast: what it costs, how wrong it is, and by how much less or more than the baseline ``against``."""
     head = ["forecast", "seeds", "parameters", "training, s", "val. MAE, kW", "test MAE, kW", "test RMSE, kW"]
+    several = any(e.relative for e in accuracy)
+    head += ["relative test MAE"] * several
     if against:
         head += [f"s to the val. MAE of {cell(against)}", f"test MAE less {cell(against)}'s, kW"]
+        head += [f"relative, less {cell(against)}'s"] * several
     rows = []
     for e in accuracy:
         cells = [cell(e.name), _count(e.seeds), _count(e.parameters), seconds(e.seconds)]
         cells += [error(value) for value in (e.val_mae, e.test_mae, e.test_rmse)]
-        rows.append(cells + ([seconds(e.to_reference), _signed(e.difference)] if against else []))
+        cells += [relative(e.relative)] * several
+        if against:
+            cells += [seconds(e.to_reference), _signed(e.difference)] + [_signed(e.relative_difference)] * several
+        rows.append(cells)
+    return table(head, rows)
+
+
+def series_table(shown: Sequence[Entry], covered: Sequence[Coverage], windows: Windows, most: int | None = None) -> str:
+    """A row a series, the largest relative error of the first of ``shown`` first, ``most`` of them or all."""
+    first = shown[0]
+    scales = {one["name"]: one["statistics"]["scale"] for one in windows.series}
+    category = {name: one for one, names in categories(windows).items() for name in names}
+    inside = next((c.by_series for c in covered if c.name == first.name), {})
+    head = [
+        "series",
+        *(["category"] if category else []),
+        "standard deviation, kW",
+        f"test MAE of {cell(first.name)}, kW",
+    ]
+    head += [f"relative, {cell(e.name)}" for e in shown] + ["inside, %"] * bool(inside)
+    rows = []
+    for name in sorted(first.by_series, key=lambda name: -first.by_series[name]["relative"])[:most]:
+        cells = [cell(name), *([cell(category[name])] if category else [])]
+        cells += [kilowatts(scales[name]), kilowatts(first.by_series[name]["mae"])]
+        cells += [f"{e.by_series[name]['relative']:.3f}" if name in e.by_series else "–" for e in shown]
+        rows.append(cells + ([_percent(inside[name]["test"])] if inside else []))
+    return table(head, rows, left=(0, 1) if category else (0,))
+
+
+def category_table(accuracy: Sequence[Entry], windows: Windows) -> str:
+    """Relative test MAE in each category; ensembles follow their method and are left out."""
+    found = categories(windows)
+    head = ["relative test MAE, in", *(f"{cell(category)} ({len(names)})" for category, names in found.items())]
+    rows = [
+        [cell(e.name), *(f"{e.by_category[c]['relative']:.3f}" if c in e.by_category else "–" for c in found)]
+        for e in accuracy
+        if e.by_category and e.kind != "ensemble"
+    ]
     return table(head, rows)
 
 
@@ -138,6 +179,11 @@ def cell(text: str) -> str:
 def error(value: Interval | None) -> str:
     """kW or a ratio of errors with two decimals, ``diverged`` where the median fit did."""
     return _bracketed(value, kilowatts, "diverged")
+
+
+def relative(value: Interval | None) -> str:
+    """An error in standard deviations of its series, ``diverged`` where the median fit did."""
+    return _bracketed(value, "{:.3f}".format, "diverged")
 
 
 def kilowatts(number: float) -> str:
@@ -202,13 +248,20 @@ def coverage_table(rows: Sequence[Coverage]) -> str:
     lines = [
         [
             cell(r.name),
-            _percent(r.validation["all"]),
-            *(_percent(r.test[key]) for key in ("all", *DAY_TYPES)),
+            _percent(r.validation["all"]) + _range(r, "validation"),
+            _percent(r.test["all"]) + _range(r, "test"),
+            *(_percent(r.test[key]) for key in DAY_TYPES),
             f"{r.width:.1f}",
         ]
         for r in rows
     ]
     return table(head, lines)
+
+
+def _range(row: Coverage, part: str) -> str:
+    """The least and the largest share among the series, where there are several."""
+    shares = [share for one in row.by_series.values() if (share := one[part]) is not None]
+    return f" ({_percent(min(shares))}–{_percent(max(shares))})" if shares else ""
 
 
 def _percent(value: float | None) -> str:

@@ -47,8 +47,9 @@ def weaknesses(comparison: Comparison) -> list[Caution]:
 
 
 def headed(data: Mapping[str, Any], title: str) -> str:
-    """The heading of a page on the series ``data``: whether it is simulated, and what was known ahead."""
+    """The heading of a page on the series ``data``: simulated or not, how many, and what was known ahead."""
     marked = f"SIMULATED series. {title}" if data["simulated"] else title
+    marked += f", {data['series']} series" if data.get("series", 1) > 1 else ""
     return f"# {marked}, with {data['ahead']}" if data.get("ahead") else f"# {marked}"
 
 
@@ -247,6 +248,7 @@ def notes(comparison: Comparison) -> list[str]:
         "Speed-ups are ratios of times to target, paired by seed.",
         f"Differences in test MAE: {percent} paired week-block bootstrap over the common origins, errors averaged "
         "over seeds; it speaks of other weeks, not of other seeds.",
+        *_of_many(runs[0].data.get("series", 1)),
         *_pairs(comparison),
         *(caution.text for caution in weaknesses(comparison)),
     ]
@@ -256,6 +258,17 @@ def notes(comparison: Comparison) -> list[str]:
             "are optimistic and unlike ordinary years; compare methods with one another rather than with other work."
         )
     return lines
+
+
+def _of_many(series: int) -> list[str]:
+    """How errors of several series are put together."""
+    if series == 1:
+        return []
+    return [
+        f"Errors in kW are means over the hours of all {series} series, so that large ones decide them. A relative "
+        "error divides each error by the standard deviation of its series over the training part. A week of all series "
+        "is one block of the bootstrap: they share weather and holidays, so they are not counted as independent."
+    ]
 
 
 def _when(runs: Sequence[Run]) -> str:

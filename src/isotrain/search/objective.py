@@ -37,6 +37,8 @@ def objective(place: Place) -> Objective:
     base = place.space.settings({})
     if base.training.refit:
         raise InputError(f"search.base {place.search.base} trains on the validation part: choose one without refit")
+    if base.runtime.processes > 1:
+        raise InputError(f"runtime.processes = {base.runtime.processes}: a trial has one process, set it to 1")
     windows = Windows.load(place.windows)
     prepare_process(base)
     search = place.search

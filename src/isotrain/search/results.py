@@ -16,9 +16,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from isotrain.compare.searched import Importance, Point, Searched, history
 from isotrain.config import MethodsView, Search, Settings, decisive
-from isotrain.data.windows import ahead_words, read_meta
+from isotrain.data.windows import read_meta
 from isotrain.search.recovery import lost, settled, why
 from isotrain.search.study import Place
+from isotrain.training.tracking import learnt
 
 GROWTH = 1.001  # a hypervolume that grows by less stands still
 
@@ -192,8 +193,7 @@ def _divergences(study: optuna.Study, values: dict[int, float]) -> dict[str, flo
 
 def outline(place: Place, study: Study, counted: Tally) -> Searched:
     """What the study found so far, without commands, importances and the points that were trained again."""
-    windows = read_meta(place.windows / "windows.json")
-    meta: Mapping[str, Any] = {**windows, "ahead": ahead_words(windows)}
+    meta = learnt(read_meta(place.windows / "windows.json"))
     return Searched(
         study=study.study_name,
         objectives=tuple(place.objectives),
@@ -201,7 +201,7 @@ def outline(place: Place, study: Study, counted: Tally) -> Searched:
         began=str(study.user_attrs.get("began", "")),
         points=points(counted.finished),
         startup=place.search.startup,
-        data={key: meta[key] for key in ("source", "simulated", "rows", "sha256", "ahead")},
+        data={key: meta[key] for key in ("source", "simulated", "rows", "sha256", "ahead", "series")},
         pruned=counted.pruned,
         failed=counted.failed,
         repeated=counted.repeated,

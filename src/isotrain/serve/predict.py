@@ -1,6 +1,7 @@
 """From a file or a table of the series to the forecast of the hours after its last one."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ HOUR = pd.Timedelta(hours=1)
 COVERAGE = 0.8  # of the interval, by default
 MOST_REPAIRED = 0.25  # share of the hours of the target that a forecast reads; above it there is nothing to start from
 FAR = 4.0  # standard deviations of the training part
+SERIES = "series"  # the column that says of which series a row is, where there are many
 Ends = NDArray[np.float64]
 
 
@@ -208,6 +210,12 @@ def predict(bundle: Bundle, table: pd.DataFrame, coverage: float = COVERAGE) -> 
             "high_kw": high,
         }
     )
+
+
+def in_one(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The ``tables`` of several series below each other, the name of the series in the first column."""
+    named = [table.assign(**{SERIES: name})[[SERIES, *table]] for name, table in tables.items()]
+    return pd.concat(named, ignore_index=True)
 
 
 def _description(ingest: Ingest) -> str:

@@ -8,8 +8,9 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from isotrain.forecast.bundle import load_bundle
-from isotrain.serve.predict import COVERAGE, predict, read_series, use_one_thread
+from isotrain.errors import InputError
+from isotrain.forecast.bundle import Bundle, load_bundle
+from isotrain.serve.predict import COVERAGE, SERIES, in_one, predict, read_series, use_one_thread
 
 
 class ForecasterModel(PythonModel):
@@ -21,13 +22,25 @@ class ForecasterModel(PythonModel):
         self.bundle = load_bundle(Path(context.artifacts["bundle"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """:func:`isotrain.serve.predict.predict` of a table with the headings and units of the file."""
-        file = self.bundle.ingest.file
+        """:func:`isotrain.serve.predict.predict` of a table with the headings and units of the file.
+
+        Of a forecaster of many series: of the rows of each series that the column ``series`` names.
+        """
+        coverage = (params or {}).get("coverage", COVERAGE)
+        if len(self.bundle.names) == 1:
+            return self._of_one(self.bundle, model_input, coverage)
+        if SERIES not in model_input:
+            raise InputError(f"the input has no column {SERIES!r}, which says of which series a row is")
+        parts = {str(name): rows.drop(columns=SERIES) for name, rows in model_input.groupby(SERIES, sort=False)}
+        return in_one({name: self._of_one(self.bundle.only(name), rows, coverage) for name, rows in parts.items()})
+
+    def _of_one(self, bundle: Bundle, rows: pd.DataFrame, coverage: float) -> pd.DataFrame:
+        file = bundle.ingest.file
         with tempfile.TemporaryDirectory() as folder:  # through a file: read, checked and repaired as any other
             path = Path(folder) / "input.csv"
-            model_input.to_csv(path, index=False, sep=file.separator, decimal=file.decimal, encoding=file.encoding)
-            table = read_series(self.bundle, path)
-        return predict(self.bundle, table, (params or {}).get("coverage", COVERAGE))
+            rows.to_csv(path, index=False, sep=file.separator, decimal=file.decimal, encoding=file.encoding)
+            table = read_series(bundle, path)
+        return predict(bundle, table, coverage)
 
 
 set_model(ForecasterModel())

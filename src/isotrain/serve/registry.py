@@ -13,7 +13,7 @@ from mlflow.models import infer_signature
 from isotrain.config.sections import Tracking
 from isotrain.errors import InputError
 from isotrain.forecast.bundle import ABOUT, RESIDUALS, WEIGHTS, Bundle, read_about, save_state, write_about
-from isotrain.serve.predict import COVERAGE, predict, read_series
+from isotrain.serve.predict import COVERAGE, in_one, predict, read_series
 from isotrain.training.outbox import STORE_ERRORS, open_store, reason_of
 from isotrain.training.tracking import ABOUT as DESCRIPTION
 from isotrain.training.tracking import series_tags, tracking_uri
@@ -37,15 +37,19 @@ def fetch(model: str, uri: str | None = None) -> Path:
     return found[0].parent
 
 
-def log_model(bundle: Bundle, csv: Path, tracking: Tracking, name: str | None = None) -> str:
+def log_model(bundle: Bundle, csv: Path, tracking: Tracking, name: str | None = None, series: str = "") -> str:
     """Log ``bundle`` as an MLflow model in a run of its own, and register it as ``name`` if one is given.
 
-    ``csv``: a file of the series; its last hours become the input example, and its forecast the signature. The run
-    and the registered version are described by what the bundle is and what it was chosen from. Returns the model's
-    URI. Raises :class:`InputError` as :func:`isotrain.serve.predict.read_series` does.
+    ``csv``: a file of one series; its last hours become the input example, and its forecast the signature. A bundle of
+    many series becomes one model for all of them: its input has the column ``series``, and so has its answer. In the
+    example that is ``series``, or what the file is called after. The run and the registered version are described by
+    what the bundle is and what it was chosen from. Returns the model's URI. Raises :class:`InputError` as
+    :func:`isotrain.serve.predict.read_series` does, and for a series that the bundle does not know.
     """
-    example = input_example(bundle, csv)
-    answer = predict(bundle, read_series(bundle, csv))
+    one = bundle.only(series) if series else bundle.of_file(csv)
+    example, answer = input_example(one, csv), predict(one, read_series(one, csv))
+    if len(bundle.names) > 1:
+        example, answer = (in_one({one.names[0]: table}) for table in (example, answer))
     tags = {"kind": "model", "method": bundle.name, DESCRIPTION: bundle.description, **series_tags(bundle.meta)}
     store = tracking_uri(tracking.uri)
     with _answering(f"MLflow at {store} takes no model"):

@@ -20,11 +20,12 @@ from isotrain.config.sections import Tracking
 from isotrain.data.windows import Windows
 from isotrain.files import read_json, reading, replacing, sha256, sha256_text, write_json
 from isotrain.training.machine import alone
-from isotrain.training.tracking import ABOUT, FIT, noted, series_tags, tracked
+from isotrain.training.tracking import ABOUT, FIT, log_series, noted, series_tags, tracked
 
 log = logging.getLogger(__name__)
 FINAL = {"seconds": "final/train_seconds"}  # key of a row -> metric
-FINAL |= {key: f"final/{key}" for key in ("parameters", "val_mae", "test_mae", "test_rmse", "test_mase")}
+ERRORS = ("val_mae", "val_relative", "test_mae", "test_rmse", "test_mase", "test_relative")
+FINAL |= {key: f"final/{key}" for key in ("parameters", *ERRORS)}
 
 
 def run_baselines(
@@ -109,6 +110,7 @@ def _run(name: str, windows: Windows, folder: Path, tracking: Tracking, key: str
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for its one flag
         run.once({FINAL[key]: v for key, v in row.items() if key in FINAL and isinstance(v, int | float)})
         run.artifacts(folder)
+        log_series(run, tags[ABOUT], row["by_series"])
     seen = "none (refit)" if row["val_mae"] is None else f"{row['val_mae']:.3f}"
     log.info("baseline %s: val MAE %s, test MAE %.3f kW, %.1f s", name, seen, row["test_mae"], row["seconds"])
     return row

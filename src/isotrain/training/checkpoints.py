@@ -33,19 +33,26 @@ class SealedCheckpoints(CheckpointIO):
 
 
 class Resume:
-    """Where an interrupted fit goes on: its last checkpoint, and the one before in case the last is damaged."""
+    """Where an interrupted fit goes on: its last checkpoint, and the one before in case the last is damaged.
 
-    def __init__(self, path: Path) -> None:
+    Of several processes that share a fit the first one ``writes``.
+    """
+
+    def __init__(self, path: Path, writes: bool = True) -> None:
         self.path, self.before = path, path.with_name(f"before-{path.name}")
+        self._writes = writes
         self._last = 0.0
 
     def is_due(self, seconds: float) -> bool:
-        """Whether to save after ``seconds`` of training: at 1, 2, 4, 8, 16, 32 s, then every 30 s."""
+        """Whether to save after ``seconds`` of training: at 1, 2, 4, 8, 16, 32 s, then every 30 s.
+
+        Of several processes the clock of the first decides: all must call :meth:`save`.
+        """
         return seconds - self._last > min(SAVE_EVERY_SECONDS, max(FIRST_SAVE_SECONDS, self._last))
 
     def save(self, trainer: pl.Trainer, seconds: float) -> None:
         """Save the fit as it stands after ``seconds`` of training, and keep what was saved before."""
-        if self.path.exists():
+        if self._writes and self.path.exists():
             self.path.replace(self.before)
         trainer.save_checkpoint(self.path)
         self._last = seconds
@@ -59,7 +66,8 @@ class Resume:
                 load_state(path)
             except (InputError, OSError) as problem:
                 aside = path.with_name(f"unreadable-{path.name}")
-                path.replace(aside)
+                if self._writes:
+                    path.replace(aside)
                 log.warning("%s; it is set aside as %s, and the fit goes on from before it", problem, aside.name)
             else:
                 log.warning("resuming from %s", path)

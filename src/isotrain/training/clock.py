@@ -3,12 +3,15 @@
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NotRequired, TypedDict
 
 import pytorch_lightning as pl
 import torch
 
 from isotrain.training.machine import PHASES, Stopwatch
+
+MANY = 10_000  # events in a GPU's queue that are kept before they are read
 
 
 class Row(TypedDict):
@@ -36,7 +39,7 @@ class Clock(pl.Callback):
         selection: Callable[[], float] = lambda: 0.0,
         share: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.watch = Stopwatch(_synchronise)
+        self.watch = Stopwatch()
         self.rows: list[Row] = []
         self.step_seconds: list[float] = []
         self.isolated = 0.0  # sum over steps of the share isolated
@@ -46,6 +49,10 @@ class Clock(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._booked = self.selection()
+        if pl_module.device.type == "cuda":
+            seconds = self.watch.seconds  # of a checkpoint
+            self.watch = GpuStopwatch()
+            self.watch.seconds = seconds
         self.watch.resume()
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -66,7 +73,7 @@ class Clock(pl.Callback):
         self.isolated += self.share()
 
     def on_validation_start(self, *_: Any) -> None:
-        self.watch.pause()
+        self._pause()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         row: Row = {
@@ -81,7 +88,12 @@ class Clock(pl.Callback):
         self.watch.resume()
 
     def on_train_end(self, *_: Any) -> None:
+        self._pause()
+
+    def _pause(self) -> None:
         self.watch.pause()
+        if isinstance(self.watch, GpuStopwatch) and (took := self.watch.take_steps()):
+            self.step_seconds[-len(took) :] = took  # until now they said how long the host took to ask for a step
 
     @property
     def step_ms_median(self) -> float:
@@ -121,11 +133,13 @@ class RandomState(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._loaded is not None:
             torch.set_rng_state(self._loaded["cpu"].cpu())
             if self._loaded["cuda"] and torch.cuda.is_available():
                 torch.cuda.set_rng_state_all([state.cpu() for state in self._loaded["cuda"]])
+        if trainer.world_size > 1:  # each process drops other units; after a resume others than it would have
+            torch.manual_seed(int(torch.randint(2**40, ())) + trainer.global_rank)
 
 
 class StopWhenDiverged(pl.Callback):
@@ -136,6 +150,52 @@ class StopWhenDiverged(pl.Callback):
             trainer.should_stop = True
 
 
-def _synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+class GpuStopwatch(Stopwatch):
+    """Phases by events in a GPU's queue, read when the watch is paused: a step waits for nothing.
+
+    ``synchronise`` and ``event`` are CUDA's; tests have others.
+    """
+
+    def __init__(
+        self,
+        synchronise: Callable[[], None] = lambda: torch.cuda.synchronize(),
+        event: Callable[[], Any] = lambda: torch.cuda.Event(enable_timing=True),  # type: ignore[no-untyped-call]
+    ) -> None:
+        super().__init__(synchronise)
+        self._event = event
+        self._marks: list[tuple[str, Any]] = []  # a phase, and the event at which it began
+        self._steps: list[float] = []
+
+    def enter(self, phase: str) -> None:
+        self._phase = phase
+        if self._since is None:
+            return
+        if len(self._marks) > MANY and phase == "other":
+            self._close()
+            self._since = time.perf_counter()
+        self._mark()
+
+    def resume(self) -> None:
+        super().resume()
+        self._mark()
+
+    def take_steps(self) -> list[float]:
+        """Seconds from each entry of the phase ``forward`` to that of ``other``, since it was last asked for."""
+        steps, self._steps = self._steps, []
+        return steps
+
+    def _mark(self) -> None:
+        event = self._event()
+        event.record()
+        self._marks.append((self._phase, event))
+
+    def _close(self) -> None:
+        self._mark()
+        self._synchronise()
+        begun = None
+        for (phase, first), (following, last) in pairwise(self._marks):
+            self.seconds[phase] += first.elapsed_time(last) / 1e3
+            begun = first if phase == "forward" else begun
+            if following == "other" and phase != "other" and begun is not None:
+                self._steps.append(begun.elapsed_time(last) / 1e3)
+        self._marks.clear()

@@ -5,32 +5,38 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from isotrain.config import Settings, check_device, check_isolation, decisive
-from isotrain.data.windows import Windows, ahead_words, data_key
+from isotrain.data.windows import Windows, data_key
 from isotrain.errors import InputError
-from isotrain.files import write_json
+from isotrain.files import read_json, write_json
 from isotrain.forecast.bundle import write_bundle
 from isotrain.forecast.module import ForecastModule
-from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.network import Forecaster, LSTMEncoder, Series
 from isotrain.forecast.stretches import Sampler
 from isotrain.isolation import AdaptiveCredit, AdaptiveHorizon, Chooser, Isolation, Policy, callback_of
 from isotrain.lstm import runtime
 from isotrain.training.checkpoints import Resume, SealedCheckpoints
 from isotrain.training.clock import Clock, RandomState, Row, StopWhenDiverged
 from isotrain.training.fits import Allowed, fit_key
+from isotrain.training.graphed import GraphedModule
 from isotrain.training.machine import alone, commit, hardware, machine_seconds
+from isotrain.training.processes import Place, SameFit, place
 from isotrain.training.result import Result, log_result, scored, timed
-from isotrain.training.tracking import ABOUT, CURVE, FIT, SERIES, Run, noted, series_tags, tracked
+from isotrain.training.tracking import ABOUT, CURVE, FIT, Run, learnt, log_series, noted, series_tags, tracked
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to pass on
 warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning")  # Lightning's own to mend
-warnings.filterwarnings("ignore", message="The `srun` command")  # a fit is one process, inside SLURM too
+warnings.filterwarnings("ignore", message="The `srun` command")  # srun starts a fit of several processes only
+warnings.filterwarnings("ignore", message="It is recommended to use `self.log")  # the sums are of all processes
+warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # its heir sends the series about
+warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")  # it depends on the step
 log = logging.getLogger(__name__)
 
 
@@ -54,23 +60,38 @@ class Fit:
         """The part whose last origin is the last to train on: a refit goes on to the end of the validation part."""
         return "validation" if self.settings.training.refit else "train"
 
+    @property
+    def key(self) -> str:
+        """What its result is known by."""
+        return fit_key(self.settings, self.seed, data_key(self.windows.meta))
+
+    @cached_property
+    def place(self) -> Place:
+        """Which of ``runtime.processes`` this process is."""
+        return place(self.settings)
+
 
 def fit(settings: Settings, seed: int, windows: Windows, out: str | Path, budget: Allowed | None = None) -> Result:
     """Train once and write ``result.json``, ``forecasts.npz`` and ``model.ckpt`` into ``out``; returns the result.
 
     Raises :class:`InputError` for settings that the series cannot serve, before anything is trained. An
-    interrupted fit leaves a checkpoint in ``out``; the same call resumes it.
+    interrupted fit leaves a checkpoint in ``out``; the same call resumes it. Where ``runtime.processes`` share it all
+    make the same call and return the result that the first one wrote; ConnectionError when one of them is gone.
     """
     job = Fit(settings, seed, windows, Path(out), budget)
     effect = prepare_process(settings)
     loop = Loop(job)
+    if job.place.rank:
+        with job.place.together():
+            return _follow(job, loop)
     tracking = settings.tracking
     with tracked(tracking.experiment, tracking.uri, job.name, _tags(job)) as run:
         run.params({**decisive(settings), "seed": seed, **{f"runtime.effect.{k}": v for k, v in effect.items()}})
         run.dataset(windows.meta)
-        with alone():
+        with alone(), job.place.together():
             result = _train(job, loop, run)
         log_result(run, result)
+        log_series(run, noted(settings.about, windows.meta), result["by_series"])
         run.artifacts(job.out)
     return result
 
@@ -81,6 +102,7 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
     pl.seed_everything(job.seed, verbose=False)
     isolated = s.isolation
     remember = isolated is not None and (isolated.remember or isolated.renewed > 0)
+    _check_states(job)
     shape = s.model.model_dump(exclude={"inputs", "leave_out"})
     net = Forecaster(
         Series(job.windows, s.model.inputs, s.model.leave_out),
@@ -89,7 +111,11 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
         remember=job.trained_part if remember else None,
         renew=isolated.renewed if isolated else 0,
     )
-    module = ForecastModule(
+    on_gpu = device(s) == "cuda"
+    if on_gpu and s.runtime.fp16 and isinstance(net.encoder, LSTMEncoder):
+        net.encoder.lstm.compute = "fp16"
+    graphed = on_gpu and s.runtime.graphs and s.runtime.processes == 1  # several of them meet within a step
+    module = (GraphedModule if graphed else ForecastModule)(
         net,
         sampler(job),
         torch.from_numpy(job.windows.origins("validation")),
@@ -98,12 +124,37 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
         weight_decay=s.training.weight_decay,
         fused=s.runtime.fused_adam,
         masked=isolated.adam if isolated else None,
+        share=(job.place.rank, job.place.count),
     )
     return module, [
+        *([SameFit(job.key)] if job.place.count > 1 else []),
         RandomState(),
         StopWhenDiverged(),
         *([isolation(job, isolated)] if isolated else []),
     ]
+
+
+def _check_states(job: Fit) -> None:
+    """:class:`InputError` if the states over all series that isolation keeps exceed this machine's memory."""
+    isolated, model = job.settings.isolation, job.settings.model
+    if isolated is None or model.encoder != "lstm":
+        return
+    units = model.hidden * model.layers
+    if isolated.renewed:
+        name, off, kept = "renew", "0", 2.0 * units  # h and c
+    elif isolated.remember and (isolated.autonomous or (isolated.zone, isolated.mode) == ("layer", "exact")):
+        name, off, kept = "remember", "false", units * max(isolated.schedule(step / 100) for step in range(101))
+    else:
+        return
+    ranges = job.windows.ranges("train", job.trained_part)
+    copies = min(len(ranges), 2)  # those of each series, and then all of them one after the other
+    needed, there = 4 * copies * ranges[-1][1] * kept / 2**30, hardware()["memory_gb"]
+    if needed > there:
+        raise InputError(
+            f"isolation.{name} keeps the states of {model.layers} x {model.hidden} units over {ranges[-1][1]:,} hours, "
+            f"which takes {needed:.0f} GiB, and this machine has {there:.0f}: set isolation.{name} to {off}, so that "
+            "they are run in each stretch"
+        )
 
 
 def sampler(job: Fit) -> Sampler:
@@ -117,6 +168,12 @@ def sampler(job: Fit) -> Sampler:
             f"training part ({longest} origins)"
         )
     count = t.stretches if t.regime == "streamed" else t.windows
+    if count < job.place.count:
+        name = "stretches" if t.regime == "streamed" else "windows"
+        raise InputError(
+            f"training.{name} of {count} a step are too few for runtime.processes = {job.place.count}: "
+            "each takes one at least"
+        )
     return Sampler(t.regime, ranges, meta["history"], t.stretch, count, t.origins, job.seed)
 
 
@@ -148,7 +205,10 @@ class Loop:
     """
 
     def __init__(self, job: Fit, on_row: Callable[[Row], None] = lambda row: None) -> None:
-        self.settings = job.settings
+        self.settings, self._job = job.settings, job
+        self.device = device(job.settings)
+        how = " (training.accelerator: auto)" if job.settings.training.accelerator == "auto" else ""
+        log.info("training on %s%s", torch.cuda.get_device_name() if self.device == "cuda" else "the CPU", how)
         self.module, self._callbacks = prepare(job)
         self.chosen = [c for c in self._callbacks if isinstance(c, Isolation | AdaptiveHorizon | AdaptiveCredit)]
         self.clock = Clock(
@@ -165,11 +225,13 @@ class Loop:
         ``resume`` is a checkpoint to go on from, ``steps`` a length other than the settings' own.
         """
         s, steps = self.settings, steps or self.settings.training.steps
+        together = self._job.place.arguments(
+            self._job.key, unused=s.isolation is not None or s.model.encoder == "zeroed"
+        )
         trainer = pl.Trainer(
             max_steps=steps,
             limit_val_batches=None if validate else 0,
-            accelerator=s.training.accelerator,
-            devices=1,
+            accelerator=self.device,
             precision="bf16-mixed" if s.runtime.bf16 else "32-true",
             gradient_clip_val=s.training.clip or None,
             val_check_interval=min(s.training.validate_every, steps),
@@ -179,8 +241,7 @@ class Loop:
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=[*self._callbacks, *before_clock, self.clock],
-            # the second: inside a SLURM job Lightning would else take over its signals
-            plugins=[SealedCheckpoints(), LightningEnvironment()],
+            **{**together, "plugins": [SealedCheckpoints(), *together["plugins"]]},
         )
         trainer.fit(self.module, ckpt_path=resume, weights_only=True)
         return trainer
@@ -192,7 +253,16 @@ def prepare_process(s: Settings) -> dict[str, str]:
     Raises :class:`InputError` for a device that this machine lacks.
     """
     check_device(s)
-    return runtime.prepare(**s.runtime.model_dump(exclude={"backend", "bf16", "fused_adam"}))
+    of_process = s.runtime.model_dump(exclude={"backend", "bf16", "fp16", "fused_adam", "graphs", "processes"})
+    if s.runtime.processes > 1:  # which would all take the first core: to give each its own is SLURM's part
+        of_process["pin_threads"] = False
+    return runtime.prepare(**of_process)
+
+
+def device(s: Settings) -> str:
+    """Where a fit trains: cuda or cpu."""
+    asked = s.training.accelerator
+    return asked if asked != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def time_steps(settings: Settings, windows: Windows, steps: int) -> list[float]:
@@ -214,7 +284,7 @@ def _train(job: Fit, loop: Loop, run: Run) -> Result:
         shown = {CURVE[key]: float(value) for key, value in row.items() if key in CURVE and key not in hidden}  # type: ignore[arg-type]
         run.metrics(shown, row["step"])
         says = f"loss {row['train_loss']:.3f}" if s.training.refit else f"val MAE {row['val_mae']:.3f} kW"
-        if saves.is_due(row["train_seconds"]):
+        if module.trainer.strategy.broadcast(saves.is_due(row["train_seconds"])):
             saves.save(module.trainer, row["train_seconds"])
             log.info("step %d of %d: %s, %.1f s", row["step"], s.training.steps, says, row["train_seconds"])
 
@@ -232,11 +302,8 @@ def _train(job: Fit, loop: Loop, run: Run) -> Result:
         "started_at": started.isoformat(timespec="seconds"),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
-        "key": fit_key(s, job.seed, data_key(job.windows.meta)),
-        "data": {
-            **{key: value for key, value in job.windows.meta.items() if key in SERIES},
-            "ahead": ahead_words(job.windows.meta),
-        },
+        "key": job.key,
+        "data": learnt(job.windows.meta),
         "hardware": hardware(),
         "params": decisive(s),
         "parameters": sum(p.numel() for p in module.parameters()),
@@ -256,12 +323,28 @@ def _train(job: Fit, loop: Loop, run: Run) -> Result:
         write_bundle(job.out, s, job.windows)
     write_json(job.out / "result.json", result)
     saves.remove()
+    trainer.strategy.barrier()  # the others read it
     return result
+
+
+def _follow(job: Fit, loop: Loop) -> Result:
+    """What a process does that is not the first of a fit: it trains along, and reads what the first one wrote."""
+    saves = Resume(checkpoint_to_resume(job), writes=False)
+
+    def on_row(row: Row) -> None:
+        if loop.module.trainer.strategy.broadcast(False):  # the first one's answer
+            saves.save(loop.module.trainer, row["train_seconds"])
+
+    loop.clock.on_row = on_row
+    trainer = loop.run(resume=saves.newest())
+    trainer.save_checkpoint(job.out / "model.ckpt")  # which waits for the first one's
+    trainer.strategy.barrier()
+    return cast(Result, read_json(job.out / "result.json"))
 
 
 def checkpoint_to_resume(job: Fit) -> Path:
     """Where an interrupted fit of exactly these settings, seed, data and code left its state."""
-    return job.out / f"resume-{fit_key(job.settings, job.seed, data_key(job.windows.meta))}.ckpt"
+    return job.out / f"resume-{job.key}.ckpt"
 
 
 def _tags(job: Fit) -> dict[str, str]:
@@ -272,7 +355,7 @@ def _tags(job: Fit) -> dict[str, str]:
         "method": job.settings.method,
         "seed": str(job.seed),
         ABOUT: noted(job.settings.about, meta),
-        FIT: fit_key(job.settings, job.seed, data_key(meta)),
+        FIT: job.key,
         **series_tags(meta),
         "git.commit": commit() or "none",
         "regime": job.settings.training.regime,

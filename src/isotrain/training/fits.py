@@ -54,7 +54,8 @@ def run_fits(
 
     Every method of one seed comes before the next seed, so that the machine's changes of speed fall on all alike; a
     fit during which the machine was slower is run again, at most :data:`REPEATS` times. A fit whose result is there
-    with the same settings, seed, data, code and machine is not run again. Raises :class:`InputError` as
+    with the same settings, seed, data, code and machine is not run again. Where ``runtime.processes`` share a fit each
+    makes the same call: nothing is then run again for its seconds. Raises :class:`InputError` as
     :func:`isotrain.training.fit.fit` does.
     """
     runs, series = Path(runs), Windows.load(windows)
@@ -62,6 +63,7 @@ def run_fits(
     chosen = list(seeds or view.compare.seeds)
     for name in names:
         check_device(view.settings(name))
+    rank = _rank(view, names)
     budgets = Budgets(view, series, runs, chosen[0])
     study = [(name, seed) for seed in chosen for name in names]
     stale = [fit for fit in study if not budgets.is_current(*fit)]
@@ -69,6 +71,9 @@ def run_fits(
         log.info("all %d fits are there already", len(study))
         return
     import_everything()
+    if rank is not None:
+        _run(stale, budgets, series, rank)
+        return
     for _ in range(1 + REPEATS):
         _run(stale, budgets, series)
         _run([fit for fit in study if not budgets.is_current(*fit)], budgets, series)  # whose budget changed meanwhile
@@ -77,7 +82,27 @@ def run_fits(
         log.warning("the machine was slower during %s", ", ".join(f"{name}-{seed}" for name, seed in stale))
 
 
-def _run(waiting: Sequence[tuple[str, int]], budgets: "Budgets", series: Windows) -> None:
+def _rank(view: CompareView, names: Sequence[str]) -> int | None:
+    """Which of the processes that share every fit this one is; None where each fit has a process of its own.
+
+    Raises :class:`InputError` for methods that cannot be trained so, or that differ in this.
+    """
+    if {view.settings(name).runtime.processes for name in names} == {1}:
+        return None
+    from isotrain.training.processes import place
+
+    if budgeted := [name for name in names if view.methods[name].budget]:
+        raise InputError(
+            f"the budget of {', '.join(budgeted)} is measured on one process: set runtime.processes to 1, or name "
+            "methods without a budget"
+        )
+    places = {place(view.settings(name)) for name in names}
+    if len(places) > 1:
+        raise InputError("runtime.processes differs between the methods: train those of one number at a time")
+    return places.pop().rank
+
+
+def _run(waiting: Sequence[tuple[str, int]], budgets: "Budgets", series: Windows, rank: int | None = None) -> None:
     from isotrain.training.outbox import send
 
     began = sent = time.monotonic()
@@ -87,11 +112,12 @@ def _run(waiting: Sequence[tuple[str, int]], budgets: "Budgets", series: Windows
             passing(f"fit {done + 1} of {len(waiting)}{left}: {name}, seed {seed}")
             settings, budget = budgets.settings(name)
             fit_in_child(settings, seed, series, budgets.folder(name, seed), budget)
-            if time.monotonic() - sent > SEND_EVERY_SECONDS:
+            if not rank and time.monotonic() - sent > SEND_EVERY_SECONDS:
                 send()
                 sent = time.monotonic()
     finally:
-        send()
+        if not rank:
+            send()
 
 
 def in_words(seconds: float) -> str:

@@ -131,9 +131,7 @@ def scored(module: ForecastModule, clock: Clock, windows: Windows, out: Path, re
     parts = ("test",) if refit else ("validation", "test")
     answers = {part: module.forecast(torch.from_numpy(windows.origins(part))).numpy() for part in parts}
     save_forecasts(out / "forecasts.npz", windows, answers)
-    errors = {
-        part: scores(windows, windows.origins(part), answer) for part, answer in answers.items()
-    }
+    errors = {part: scores(windows, windows.origins(part), answer) for part, answer in answers.items()}
     if not refit:
         seen = errors["validation"]
         found |= {"best_val_mae": best(history), "val_mae": seen["mae"], "val_relative": seen["relative"]}

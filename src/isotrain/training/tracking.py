@@ -20,7 +20,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ from isotrain.files import read_json, sha256_text, write_json
 
 if TYPE_CHECKING:
     from isotrain.data.windows import Meta
+    from isotrain.forecast.forecasts import Errors
 
 log = logging.getLogger(__name__)
 SERIES = ("source", "simulated", "rows", "sha256", "target", "unit")  # what :meth:`Run.dataset` reads of a series
@@ -284,12 +285,56 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
         run.report_on(row["key"], {})
 
 
+def log_series(run: Run, note: str, by_series: Mapping[str, "Errors"]) -> None:
+    """The test errors of each of several series: a table, a small figure, and a sentence below the ``note`` of the run.
+
+    Artifacts, not metrics: 36 series would be 144 of these. MLflow shows ``by_series.json`` as a table, since the tag
+    says that it is one.
+    """
+    if not by_series:
+        return
+    ranked = sorted(by_series, key=lambda name: -by_series[name]["relative"])
+    keys = ["relative", "mae", "rmse", "mase"]
+    table = {"columns": ["series", *keys], "data": [[name, *_errors(by_series[name], keys)] for name in ranked]}
+    with tempfile.TemporaryDirectory() as scratch:
+        write_json(Path(scratch) / "by_series.json", table)
+        _draw_series({name: by_series[name]["relative"] for name in ranked}, Path(scratch) / "by_series.png")
+        run.artifacts(Path(scratch))
+    middle, best, worst = ranked[len(ranked) // 2], ranked[-1], ranked[0]
+    low, half, high = (f"{by_series[name]['relative']:.3f}" for name in (best, middle, worst))
+    text = (
+        f"Test MAE of a series, in its own standard deviation: {half} in the middle, {low} ({best}) to {high} "
+        f"({worst}). Every series: *Artifacts*, by_series.json and by_series.png."
+    )
+    run.tags({ABOUT: f"{note}\n\n{text}", "mlflow.loggedArtifacts": '[{"path": "by_series.json", "type": "table"}]'})
+
+
+def _errors(errors: "Errors", keys: Sequence[str]) -> list[float]:
+    return [four_digits(errors[key]) for key in keys]  # type: ignore[literal-required]
+
+
+def _draw_series(errors: Mapping[str, float], path: Path) -> None:
+    """The errors as bars, in the order of ``errors`` from the top; names where there is room for them."""
+    from matplotlib.figure import Figure  # half a second, which a fit of one series does not spend
+
+    names, room = list(errors), 45
+    figure = Figure(figsize=(6.4, 1.2 + 0.16 * min(len(names), room)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(names)), list(errors.values()), color="#0072B2", height=0.8)
+    axes.set_yticks(range(len(names)) if len(names) <= room else [], names if len(names) <= room else [], fontsize=7)
+    axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="Test MAE (standard deviations of the series)")
+    axes.set_ylabel("" if len(names) <= room else f"{len(names)} series, the worst on top")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
 def noted(about: str, series: "Meta") -> str:
-    """The note of a run on ``series``: ``about``, and what was known ahead."""
+    """The note of a run on ``series``: ``about``, how many series if there are several, and what was known ahead."""
     from isotrain.data.windows import ahead_words  # numpy, which whoever has a series has imported; a sender need not
 
-    ahead = ahead_words(series)
-    return f"{about} With {ahead}." if ahead else about
+    ahead, count = ahead_words(series), len(series["series"])
+    more = [f"Learnt and scored on {count} series"] * (count > 1) + [f"With {ahead}"] * bool(ahead)
+    return ". ".join([about.rstrip("."), *more]) + "." if more else about
 
 
 def series_tags(meta: "Meta") -> dict[str, str]:
@@ -298,7 +343,15 @@ def series_tags(meta: "Meta") -> dict[str, str]:
 
     ahead = ahead_words(meta)
     simulated = "yes" if meta["simulated"] else "no"
-    return {"data.source": str(meta["source"]), "data.simulated": simulated, "data.ahead": ahead or "nothing"}
+    found = {"data.source": str(meta["source"]), "data.simulated": simulated, "data.ahead": ahead or "nothing"}
+    return {**found, "data.series": str(len(meta["series"]))}
+
+
+def learnt(meta: "Meta") -> dict[str, Any]:
+    """What a result says of the series that it learnt: ``data`` of its file."""
+    from isotrain.data.windows import ahead_words
+
+    return {**{key: meta[key] for key in SERIES}, "ahead": ahead_words(meta), "series": len(meta["series"])}  # type: ignore[literal-required]
 
 
 def dvc_tags() -> dict[str, str]:
