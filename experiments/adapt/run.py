@@ -402,7 +402,7 @@ def write_page(results: dict[str, Any], out: Path) -> None:
                 )
             axes.set_xticks(range(len(WEEKS)), [str(w) if w else "all" for w in WEEKS])
             axes.set_xlabel(f"weeks of data\n{NAMES[pool]}")
-            axes.set_ylim(0.9, 1.3)
+            axes.set_ylim(0.86, 1.3)
             axes.legend(frameon=False, fontsize=7)
         save(figure, out / "weeks.png")
 
