@@ -357,11 +357,9 @@ def judged(rows: list[dict[str, Any]], pool: str) -> list[str]:
         chosen = share["chosen", w]
         thawed = [r["thawed"] for r in rows if r["pool"] == pool and r["weeks"] == w and r["way"] == "chosen"]
         counts = ", ".join(f"{name} {thawed.count(name)}" for name in dict.fromkeys(sorted(thawed)))
+        worse = f"{sum(one > 1.005 for one in chosen)} of {len(chosen)}"
         errors = f"{np.mean(share[leading, w]):.3f} | {np.mean(chosen):.3f} | {max(chosen):.3f}"
-        lines.append(
-            f"| {w or 'all'} | {leading} | {errors} | {sum(one > 1.005 for one in chosen)} of {len(chosen)} | "
-            f"{counts} |"
-        )
+        lines.append(f"| {w or 'all'} | {leading} | {errors} | {worse} | {counts} |")
     return lines
 
 
@@ -403,7 +401,7 @@ def write_page(results: dict[str, Any], out: Path) -> None:
                 )
             axes.set_xticks(range(len(WEEKS)), [str(w) if w else "all" for w in WEEKS])
             axes.set_xlabel(f"weeks of data\n{NAMES[pool]}")
-            axes.set_ylim(0.9, 1.3)
+            axes.set_ylim(0.86, 1.3)
             axes.legend(frameon=False, fontsize=7)
         save(figure, out / "weeks.png")
 

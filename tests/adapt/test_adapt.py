@@ -213,3 +213,18 @@ def test_several_processes_adapt_to_each_series_once(fitted: Fitted, new: Tidy, 
     assert [process.returncode for process in both] == [0, 0], said
     assert sum(text.count("gain on the last") for text in said) == 6
     assert {path.name for path in (tmp_path / "made").iterdir()} == {*map(str, range(6)), ".claims"}
+
+
+def test_a_new_series_gets_the_mean_of_the_biases_of_those_trained_on(
+    adapted: Adapted, parent: Bundle, new: Tidy, tmp_path: Path
+) -> None:
+    """Two biases whose mean is zero change nothing for a series that was not among them."""
+    bias = torch.randn(1, len(parent.weights["decoder.of_state.bias"]))
+    pool = replace(parent, weights={**parent.weights, "decoder.of_series": torch.cat([bias, -bias])})
+    found = adapt(pool, new)
+    assert found.choice.name == adapted.choice.name
+    saved = load_bundle(found.save(tmp_path / "one"))
+    assert "decoder.of_series" not in saved.weights
+    torch.testing.assert_close(
+        saved.weights["decoder.of_state.bias"], parent.weights["decoder.of_state.bias"], rtol=1e-6, atol=1e-6
+    )

@@ -124,7 +124,7 @@ def design(ground: Ground, origins: Tensor) -> Design:
     for at, position in cover(origins, "streamed", s.history):
         real = position >= 0
         r = net.read(at)
-        z = net.decoder.features(r.at_origin, r.of_lead)
+        z = net.decoder.features(r.at_origin, r.of_lead, r.series)
         gain = OUTPUT_GAIN * r.spread / r.scale[..., 0]
         of_readout = torch.cat([z, torch.ones_like(z[..., :1])], -1) * gain[..., None, None]
         recent = r.recent[:, :, None, :].expand(*z.shape[:-1], -1)

@@ -1,9 +1,9 @@
 """Which part to thaw, by the errors of each candidate on the weeks held out: the last ones of the new series.
 
 The rule: of all candidates and strengths whose gain on the weeks held out is sure the one that gains most; where there
-is none the parent is kept. Sure is above twice the standard error with less than 13 weeks of data, above it with less
-than 26, and above zero with more: then the fit on all weeks gains more than the trial without the last ones. It needs no
-target beyond the data given; docs/adapting.md has its error rates.
+is none the parent is kept. Sure is twice the standard error with less than 13 weeks of data, once with less than 26,
+and zero with more: then the fit on all weeks gains more than the trial without the last ones. It needs no target beyond
+the data given; docs/adapting.md has its error rates.
 """
 
 from collections.abc import Mapping, Sequence

@@ -415,7 +415,7 @@ class Read(NamedTuple):
 
     at_origin: Float[Tensor, "B M E"]
     of_lead: Float[Tensor, "B M K D"]
-    of: Int[Tensor, "B M"] | None  # which of many series
+    series: Int[Tensor, "B M"] | None  # which each belongs to, if the decoder has a bias of each
     lags: Float[Tensor, "B M K S"]  # above the level, in standard deviations, as are the recent loads
     recent: Float[Tensor, "B M R"]
     level: Float[Tensor, "B M"]  # kW
@@ -484,7 +484,7 @@ class Forecaster(nn.Module):
 
     def forward(self, at: Stretches) -> Float[Tensor, "B M K"]:
         r = self.read(at)
-        z = self.decoder(r.at_origin, r.of_lead, r.of)
+        z = self.decoder(r.at_origin, r.of_lead, r.series)
         change = z * OUTPUT_GAIN * r.spread[..., None] + self.skip(r.lags, r.recent) * r.scale
         return r.level[..., None] + change
 
