@@ -218,13 +218,15 @@ def test_several_processes_adapt_to_each_series_once(fitted: Fitted, new: Tidy, 
 def test_a_new_series_gets_the_mean_of_the_biases_of_those_trained_on(
     adapted: Adapted, parent: Bundle, new: Tidy, tmp_path: Path
 ) -> None:
-    """Two biases whose mean is zero change nothing for a series that was not among them."""
+    """Two biases whose mean is zero change nothing for a series that was not among them; one that was keeps its own."""
     bias = torch.randn(1, len(parent.weights["decoder.of_state.bias"]))
     pool = replace(parent, weights={**parent.weights, "decoder.of_series": torch.cat([bias, -bias])})
-    found = adapt(pool, new)
+    found = adapt(pool, Tidy(new.frame, new.raw, {**new.facts, "name": "of no one"}))
     assert found.choice.name == adapted.choice.name
     saved = load_bundle(found.save(tmp_path / "one"))
     assert "decoder.of_series" not in saved.weights
     torch.testing.assert_close(
         saved.weights["decoder.of_state.bias"], parent.weights["decoder.of_state.bias"], rtol=1e-6, atol=1e-6
     )
+    own = pool.for_another(parent.names[0]).weights["decoder.of_state.bias"]
+    torch.testing.assert_close(own, parent.weights["decoder.of_state.bias"] + bias[0])
