@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,9 @@ def test_lines_are_those_of_the_body() -> None:
         assert first
 
     assert lines(peer) == 2  # type: ignore[arg-type]
+
+
+def test_an_environment_that_lacks_nothing_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = next(iter(MODELS.values()))
+    monkeypatch.setattr("experiments.peers.run.MODELS", {"numpy": replace(one, packages=("numpy",))})
+    installed(sys.executable)

@@ -28,7 +28,8 @@ HERE = Path(__file__).parent
 def installed(python: str) -> None:
     """:class:`InputError` that says what to install, where ``python`` lacks a peer."""
     wanted = sorted({package for model in MODELS.values() for package in model.packages})
-    code = f"import sys; from importlib.util import find_spec as f; sys.exit(' '.join(p for p in {wanted} if not f(p)))"
+    lacking = f"' '.join(p for p in {wanted} if not find_spec(p))"
+    code = f"import sys; from importlib.util import find_spec; sys.exit({lacking} or 0)"
     try:
         answer = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
     except OSError as problem:
