@@ -85,8 +85,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             change(Path(view.paths.runs), f"{method}-{seed}", params=params, data=DATA)
     windows = Path(view.paths.windows)
     shape = {key: getattr(view.window, key) for key in ("history", "horizon", "stride")}
-    meta: Any = dict.fromkeys(Meta.__required_keys__, "none") | shape | DATA
-    write_meta(windows / "windows.json", meta, of_arrays="none")
+    meta: Any = dict.fromkeys(Meta.__required_keys__, "none") | {"series": [{"ingest": {}}]} | shape | DATA
+    write_meta(windows / "windows.json", meta, of_arrays={})
     report = Path(view.paths.report)
     (report / "figures").mkdir(parents=True)
     for name in ("tradeoff.md", "metrics.json", "figures/a.png", "figures/a.svg"):

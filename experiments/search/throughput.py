@@ -124,8 +124,8 @@ def _params(folder: Path, asked: argparse.Namespace) -> Path:
     ends = {"trials": asked.trials, "hours": None, "stall": None}
     params["search"] |= {"study": f"throughput-{os.getpid()}", "sampler": asked.sampler, **ends}
     windows = folder / params["paths"]["windows"]
-    meta: Any = dict.fromkeys(Meta.__required_keys__, "none")
-    write_meta(windows / "windows.json", meta, of_arrays="none")
+    meta: Any = dict.fromkeys(Meta.__required_keys__, "none") | {"series": [{"ingest": {}}]}
+    write_meta(windows / "windows.json", meta, of_arrays={})
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return folder / "params.yaml"
 

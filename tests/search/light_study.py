@@ -107,8 +107,8 @@ def light_study(folder: Path, **search: Any) -> LightStudy:
 
 def name_series(windows: Path, sha256: str) -> None:
     """A ``windows.json`` that names a series and has nothing behind it."""
-    meta: Any = dict.fromkeys(Meta.__required_keys__, "none") | {"sha256": sha256}
-    write_meta(windows / "windows.json", meta, of_arrays="none")
+    meta: Any = dict.fromkeys(Meta.__required_keys__, "none") | {"sha256": sha256, "series": [{"ingest": {}}]}
+    write_meta(windows / "windows.json", meta, of_arrays={})
 
 
 class Account:
