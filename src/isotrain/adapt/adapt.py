@@ -113,10 +113,12 @@ def adapt(bundle: Bundle, tidy: Tidy, candidates: Mapping[str, Candidate] = CAND
     Raises :class:`InputError` for a forecaster without a network, and a series that lacks a column or is too short.
 
     Example:
-        >>> bundle = load_bundle(Path("results/runs/rich-0"))
-        >>> adapted = adapt(bundle, read_new(bundle, Path("meter.csv")))
-        >>> adapted.choice.name in ("nothing", *CANDIDATES)
-        True
+        After a study has trained ``rich``::
+
+            bundle = load_bundle(Path("results/runs/rich-0"))
+            adapted = adapt(bundle, read_new(bundle, Path("meter.csv")))
+            print(adapted.words)
+            adapted.save(Path("results/adapted/meter"))
     """
     bundle = bundle.for_another(tidy.facts["name"])
     windows = windows_of(bundle, tidy)

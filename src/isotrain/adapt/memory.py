@@ -26,6 +26,8 @@ class Remembered(Encoder):
         first, last: the first origin, and one past the last.
 
     Example:
+        >>> from isotrain.data.windows import Windows
+        >>> from isotrain.forecast.network import Forecaster, Series
         >>> windows = Windows.load("data/windows")
         >>> net = Forecaster(Series(windows), hidden=8, layers=1, decoder=8, dropout=0.0)
         >>> first, last = windows.ranges("validation")[0]

@@ -73,6 +73,8 @@ class Monthly:
         forget: how much all earlier rows count after each call.
 
     Example:
+        >>> from isotrain.data.windows import Windows
+        >>> from isotrain.forecast.network import Forecaster, Series
         >>> windows = Windows.load("data/windows")
         >>> net = Forecaster(Series(windows), hidden=8, layers=1, decoder=8, dropout=0.0)
         >>> first, last = windows.ranges("train")[0]
