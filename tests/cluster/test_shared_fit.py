@@ -79,7 +79,8 @@ def test_two_nodes_train_what_one_process_trains(slurm: Slurm, study: Path, wind
     said = (study / f"slurm-{job}.out").read_text()
     assert set(states.values()) == {"COMPLETED"}, said
     written = {path.name for path in (study / "results" / "runs" / "layer-3").iterdir()}
-    assert written == {"result.json", "forecasts.npz", "model.ckpt", "bundle.json"}
+    bundle = {"forecaster.json", "residuals.npz", "model.ckpt"}
+    assert written == {"result.json", "forecasts.npz", "isolation.npz", *bundle}
     runs = mlflow.search_runs(search_all_experiments=True)
     assert sorted(runs["tags.mlflow.runName"]) == sorted(f"{name}-3" for name in METHODS)  # the first task's alone
     for name in METHODS:
@@ -123,7 +124,7 @@ def test_a_dead_task_ends_the_job_which_goes_on_when_sent_again(slurm: Slurm, st
     assert not (folder / "result.json").exists()
     again = subprocess.run(command, env=environment(slurm), capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 0, again.stderr
-    assert again.stderr.count("resuming from runs") == 2, again.stderr
+    assert again.stderr.count("resuming from results/runs") == 2, again.stderr
     history = read_json(folder / "result.json")["history"]
     assert [row["step"] for row in history] == list(range(10, 401, 10))
 
