@@ -207,8 +207,8 @@ class Loop:
     def __init__(self, job: Fit, on_row: Callable[[Row], None] = lambda row: None) -> None:
         self.settings, self._job = job.settings, job
         self.device = device(job.settings)
-        how = " (training.accelerator: auto)" if job.settings.training.accelerator == "auto" else ""
-        log.info("training on %s%s", torch.cuda.get_device_name() if self.device == "cuda" else "the CPU", how)
+        if self.device == "cuda":  # the result says it of every fit
+            log.info("training on %s", torch.cuda.get_device_name())
         self.module, self._callbacks = prepare(job)
         self.chosen = [c for c in self._callbacks if isinstance(c, Isolation | AdaptiveHorizon | AdaptiveCredit)]
         self.clock = Clock(
