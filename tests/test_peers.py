@@ -65,10 +65,10 @@ def test_our_rows_come_from_the_records(tmp_path: Path) -> None:
     result(tmp_path, "drammen", "nhits", "default", _1=5.0, _25=5.0)
     assert "Not measured: ours (a record" in written(tmp_path, tmp_path_with_forecaster(tmp_path))
     (tmp_path / "drammen").mkdir()
-    ours = {"name": "pool-64", "mae": 3.21, "mae_at_lead": 3.98, "seconds": 11.0}
+    ours = {"name": "pool", "mae": 3.21, "mae_at_lead": 3.98, "seconds": 11.0}
     (tmp_path / "drammen" / "drammen.json").write_text(json.dumps({"tables": {"perfect": [ours]}}))
-    row = cells(written(tmp_path, tmp_path), "**pool-64**", "perfect weather forecast")
-    assert row[2:] == ["3.21", "–", "–", "3.98", "11", "–", "–", "–"]
+    row = cells(written(tmp_path, tmp_path), "**pool**", "perfect weather forecast")
+    assert row[2:] == ["3.21", "–", "–", "3.98", "11", "–", "–", "3"]
     assert cells(written(tmp_path, tmp_path), "**rich**", table.RECORD)[-1] == str(len(table.commands(README)))
     assert cells(written(tmp_path, tmp_path), "**rich-refit, ensemble of 5 seeds**", table.RECORD)[2] == "3.27"
 

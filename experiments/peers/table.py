@@ -24,6 +24,8 @@ LOOKS = {  # of settings: the colour of their points, and what their names say m
     "defaults": (PALETTE[1], ""),
     "ten trials": (PALETTE[2], ", ten trials"),
     "defaults and perfect weather forecast": (PALETTE[3], ", perfect weather forecast"),
+    "perfect weather forecast": (PALETTE[4], ", perfect weather forecast"),
+    "no weather known ahead": (PALETTE[0], ""),
 }
 NAMES = {
     "tsmixerx": "TSMixerx",
@@ -119,7 +121,7 @@ def ours(dataset: str, results: Path, records: Path, readme: str) -> list[Row]:
     path = records / "drammen" / "drammen.json"
     for weather, found in read_json(path)["tables"].items() if dataset == "drammen" and path.exists() else ():
         words = WEATHER[weather]
-        for one in (each for each in found if each["seconds"] > 1):  # without those that fit nothing
+        for one in (each for each in found if each["name"] in ("pool", "lightgbm-rich", "ridge-rich")):
             errors = {"1": {"mae": one["mae"], "mae_last_lead": one["mae_at_lead"]}}
             rows.append(Row(one["name"], words, True, errors, one["seconds"], None, None, lines.get(one["name"])))
     return rows or [Row("ours", "a record of experiments.drammen", True, {})]
@@ -165,7 +167,7 @@ def figure(rows: Mapping[str, list[Row]], path: Path) -> None:
     for axis, (dataset, of_dataset) in zip(axes[0], timed.items(), strict=True):
         points: list[Label] = []
         for row in of_dataset:
-            colour, suffix = (PALETTE[0], "") if row.ours else LOOKS[row.settings]
+            colour, suffix = LOOKS[row.settings] if not row.ours or row.settings in LOOKS else (PALETTE[0], "")
             points.append((row.fit or row.forecast or 0.0, least(row), row.name + suffix, colour))
         for seconds, error, _, colour in points:
             axis.scatter(seconds, error, color=colour, s=36, zorder=3)
