@@ -226,6 +226,7 @@ def counted(events: list[tuple[str, str, float]], many: int = 1) -> dict[str, An
 
 def _memory(step: Callable[[], Tensor]) -> float:
     """What this network, its batch, a step and its recording hold."""
+    torch.cuda.empty_cache()  # what another row left behind does not count
     torch.cuda.reset_peak_memory_stats()
     step()
     torch.cuda.synchronize()
