@@ -59,7 +59,7 @@ class Ground:
         self.net.load_state_dict({name: weights.get(name, self.parent[name]) for name in own})
 
     @contextmanager
-    def thawed_encoder(self, weights: Weights | None = None) -> Iterator[None]:
+    def thawed_encoder(self) -> Iterator[None]:
         """With the encoder itself in the place of its memory, in its parent's state again at the end."""
         self.net.encoder = self.encoder
         try:
@@ -68,9 +68,12 @@ class Ground:
             self.use({})
             self.net.encoder = self.memory
 
-    def forecast(self, weights: Weights, origins: Tensor) -> Float[Tensor, "m K"]:
-        """Forecasts (kW) at ``origins`` (m) with ``weights`` in the place of the parent's."""
-        if any(name.startswith("encoder.") for name in weights):
+    def forecast(self, weights: Weights, origins: Tensor, remembered: bool = True) -> Float[Tensor, "m K"]:
+        """Forecasts (kW) at ``origins`` (m) with ``weights`` in the place of the parent's.
+
+        Of origins that are not ``remembered``, and where ``weights`` are of the encoder too, the encoder itself is run.
+        """
+        if not remembered or any(name.startswith("encoder.") for name in weights):
             with self.thawed_encoder():
                 self.use(weights)
                 return self.net.forecast(origins)

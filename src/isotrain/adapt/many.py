@@ -11,6 +11,7 @@ from pathlib import Path
 
 from isotrain.adapt.adapt import DRAFT, Adapted, adapt, read_new
 from isotrain.config.sections import Tracking
+from isotrain.data.ingest import named_by_file
 from isotrain.data.locate import exists, named
 from isotrain.errors import InputError
 from isotrain.files import try_lock
@@ -40,10 +41,7 @@ def adapt_all(
         model: what names the forecaster in the runs.
         tracking: where runs go; None: nowhere.
     """
-    goals = {path: out / path.stem for path in paths}
-    if len(set(goals.values())) < len(paths):
-        twice = sorted({str(p) for p, goal in goals.items() if sum(goal == other for other in goals.values()) > 1})
-        raise InputError(f"{named(twice)} have one name, and a forecaster is named by its file: rename one")
+    goals = {path: out / name for name, path in named_by_file(paths).items()}
     if missing := [str(path) for path in paths if not exists(path)]:
         raise InputError(f"{named(missing)} does not exist")
     runtime.prepare(keep_allocator=True, flush_denormals=True, threads=1)

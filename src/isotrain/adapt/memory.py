@@ -141,10 +141,6 @@ class Equations:
             self.side += (weighted.T @ y[one]).double()
         return self
 
-    def copy(self) -> "Equations":
-        """The same, to be changed by itself."""
-        return Equations(self.gram.clone(), self.side.clone(), self.rows)
-
     def solve(self, penalty: float | Tensor) -> Float[Tensor, " P"]:
         """The solution with the least squares and ``penalty`` times the squared coefficients, of columns of unit size.
 

@@ -115,6 +115,4 @@ class Monthly:
 
     def forecast(self, weights: Weights, origins: Tensor) -> Tensor:
         """(m, K) kW at ``origins``, of the encoder itself with ``weights`` in the place of the parent's."""
-        with self.ground.thawed_encoder():
-            self.ground.use(weights)
-            return self.ground.net.forecast(origins)
+        return self.ground.forecast(weights, origins, remembered=False)

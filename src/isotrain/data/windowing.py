@@ -68,12 +68,10 @@ def make_all(
     """Windows of many series in ``folder``, made one at a time; returns what ``windows.json`` holds.
 
     ``about`` holds the facts of all series, in the order of ``tables``; those that ``settings.only`` does not mean are
-    passed over. A series whose parts are too short for the
-    window is left out with a warning where ``ingest.broken`` says ``leave_out``, else :class:`InputError` names all
-    of these, before any features are computed.
+    passed over. A series whose parts are too short for the window is left out with a warning where ``ingest.broken``
+    says ``leave_out``, else :class:`InputError` names all of these, before any features are computed.
     """
     about = [facts for facts in about if wanted(facts, settings.only)] or _none_of(about, settings.only)
-    names = {facts["name"] for facts in about}
     refused: dict[str, str] = {}
     for facts in about if len(about) > 1 else ():  # of one series the remedy below says nothing
         try:
@@ -87,18 +85,18 @@ def make_all(
         raise InputError(f"{words}. To go on without such series: ingest.broken: leave_out")
     for name, reason in refused.items():
         log.warning("%s is left out: %s", name, reason)
-    kept = [one for one in about if one["name"] not in refused]
+    kept = {one["name"]: one["rows"] for one in about if one["name"] not in refused}
 
     def made() -> Iterator[Windows]:
         seen = 0
         for table, facts in tables:
-            if facts["name"] in names - refused.keys():
+            if facts["name"] in kept:
                 yield make_windows(table, facts, settings)
                 seen += 1
                 if len(kept) > 1 and (seen % REPORTED == 0 or seen == len(kept)):
                     log.info("windows: %d of %d series", seen, len(kept))
 
-    return save_all(made(), folder, [one["rows"] for one in kept])
+    return save_all(made(), folder, list(kept.values()))
 
 
 def wanted(facts: Facts, only: Mapping[str, str]) -> bool:

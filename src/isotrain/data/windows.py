@@ -247,21 +247,12 @@ class Windows:
 
     def only(self, index: int) -> "Windows":
         """The series ``index`` alone: the same memory, rows counted from its first hour."""
-        one = self.series[index]
-        first, rows, horizon = one["first"], one["rows"], self.meta["horizon"]
-        origins = {part: [bound - first for bound in bounds] for part, bounds in one["origins"].items()}
-        meta: Meta = {
-            **self.meta,
-            "source": one["source"],
-            "rows": rows,
-            "sha256": one["sha256"],
-            "series": [{**one, "first": 0, "origins": origins}],
-        }
+        first, rows, horizon = self.series[index]["first"], self.series[index]["rows"], self.meta["horizon"]
         arrays = {
             name: getattr(self, name)[first : first + rows + (horizon if name in AHEAD else 0)]
             for name in self.array_names()
         }
-        return Windows(**arrays, meta=meta)
+        return Windows(**arrays, meta=of_one(self.meta, index))
 
     @classmethod
     def array_names(cls) -> list[str]:
@@ -306,6 +297,19 @@ class Windows:
             wanted = hours + (horizon if name in AHEAD else 0)
             if len(getattr(self, name)) != wanted:
                 raise ValueError(f"{name} holds {len(getattr(self, name))} hours instead of {wanted}")
+
+
+def of_one(meta: Meta, index: int) -> Meta:
+    """``meta`` of the series ``index`` alone, its rows counted from its first hour."""
+    one = meta["series"][index]
+    origins = {part: [bound - one["first"] for bound in bounds] for part, bounds in one["origins"].items()}
+    return {
+        **meta,
+        "source": one["source"],
+        "rows": one["rows"],
+        "sha256": one["sha256"],
+        "series": [{**one, "first": 0, "origins": origins}],
+    }
 
 
 def rows_of_all(rows: Sequence[int], horizon: int) -> int:

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from isotrain.config import Ingest, Settings
-from isotrain.data.windows import Meta, OfSeries, Windows, ahead_words, complete, known_ahead, needed_hours
+from isotrain.data.windows import Meta, OfSeries, Windows, ahead_words, complete, known_ahead, needed_hours, of_one
 from isotrain.errors import InputError
 from isotrain.files import checksum, read_json, read_sealed, reading, replacing, sha256, write_json, write_sealed
 from isotrain.forecast.forecasts import Forecasts
@@ -214,16 +214,9 @@ class Bundle:
             raise InputError(f"{self.folder} was not trained on {name} but on {_listed(self.meta)}: name one of these")
         index = self.names.index(name)
         one = self.meta["series"][index]
-        meta: Meta = {
-            **self.meta,
-            "source": one["source"],
-            "rows": one["rows"],
-            "sha256": one["sha256"],
-            "series": [one],
-        }
         alone = replace(
             self,
-            meta=meta,
+            meta=of_one(self.meta, index),
             ingest=_what_is_read(Ingest.model_validate(one["ingest"])),
             load_ranges=[self.load_ranges[index]],
             weights=for_one_series(self.weights, index),

@@ -85,24 +85,28 @@ class Sampler:
         # one generator a step; the multiplier keeps neighbouring (seed, step) pairs apart
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         length = self.stretch if self.regime == "streamed" else self.history
-        start = self._starts(torch.randint(self._before[-1], (self.count,), generator=generator))
+        start = self._starts(torch.randint(int(self._before[-1]), (self.count,), generator=generator))
         if self.regime == "windowed":
             return Stretches(start, torch.full((self.count, 1), self.history), length, windowed=True)
         offset = torch.randint(self.history, length + 1, (self.count, self.origins), generator=generator)
         return Stretches(start, offset, length)
 
     @cached_property
-    def _before(self) -> list[int]:
+    def _before(self) -> Tensor:
         """How many stretches fit into the series before each, and into all of them."""
         length = self.stretch if self.regime == "streamed" else self.history
-        return [0, *accumulate(max(last - first + self.history - length, 0) for first, last in self.ranges)]
+        fit = (max(last - first + self.history - length, 0) for first, last in self.ranges)
+        return torch.tensor([0, *accumulate(fit)])
+
+    @cached_property
+    def _firsts(self) -> Tensor:
+        """The first hour of the first stretch of each series."""
+        return torch.tensor([first - self.history for first, _ in self.ranges])
 
     def _starts(self, drawn: Tensor) -> Tensor:
         """The first hours of the stretches ``drawn``, all of which are numbered series by series."""
-        before = torch.tensor(self._before)
-        of = torch.bucketize(drawn, before, right=True) - 1
-        firsts = torch.tensor([first - self.history for first, _ in self.ranges])
-        return drawn - before[of] + firsts[of]
+        of = torch.bucketize(drawn, self._before, right=True) - 1
+        return drawn - self._before[of] + self._firsts[of]
 
 
 def cover(origins: Tensor, regime: str, history: int, batch_hours: int = 12_000) -> Iterator[tuple[Stretches, Tensor]]:
