@@ -1,5 +1,6 @@
 """What several folders of tests share."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -59,6 +60,15 @@ def own_runtime() -> Iterator[None]:
     if GIVEN and os.sched_getaffinity(0) != GIVEN:
         for task in Path("/proc/self/task").iterdir():
             os.sched_setaffinity(int(task.name), GIVEN)
+
+
+@pytest.fixture(autouse=True)
+def _levels_of_loggers() -> Iterator[None]:
+    """A command quiets some loggers for its whole process, which here goes on with other tests."""
+    yield
+    for name, logger in logging.Logger.manager.loggerDict.items():
+        if name.startswith("isotrain.") and isinstance(logger, logging.Logger):
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

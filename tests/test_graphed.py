@@ -161,7 +161,7 @@ def test_a_step_is_recorded_anew_where_shapes_change_and_that_is_logged(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(training, "ForecastModule", OnCpu)
     every = {} if method == "tuned" else {"isolation__every": 10}
-    with caplog.at_level(logging.INFO, logger="isotrain.lstm"):
+    with caplog.at_level(logging.INFO):
         loop = trained(small(method, **{**every, **changes}), windows)
     graphed = loop.module.graphed
     assert graphed is not None and graphed.recorded == recorded
