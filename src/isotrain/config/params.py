@@ -409,11 +409,11 @@ def check_isolation(settings: Settings) -> None:
         return
     section, fraction = settings.method == "isolated", isolation.schedule.fraction
     where = f"params.yaml, methods.{settings.method}" + (" (the section isolation)" if section else "")
-    if model.encoder in ("gru", "tcn") and (isolation.mode != "masked" or isolation.measured):
+    if model.encoder not in ("lstm", "zeroed") and isolation.mode != "masked" and isolation.zone != "layer":
         raise InputError(
-            f"{where}: isolation.mode {isolation.mode} with criterion {isolation.criterion} needs model.encoder lstm: "
-            f"in {model.encoder} every gradient is computed, so set isolation.mode to masked and choose another "
-            "criterion than neglected"
+            f"{where}: isolation.mode {isolation.mode} of zone {isolation.zone} needs model.encoder lstm: in "
+            f"{model.encoder} the gradients of whole layers alone can be left out, so set isolation.zone to layer and "
+            "isolation.mode to exact, or, for a zone of weights, isolation.mode to masked"
         )
     if (convolution := isolation.zone in ("channel", "kernel")) and model.encoder != "tcn":
         raise InputError(f"{where}: isolation.zone {isolation.zone} is of a convolution: it needs model.encoder tcn")
@@ -422,7 +422,7 @@ def check_isolation(settings: Settings) -> None:
             f"{where}: isolation.schedule.fraction = {fraction:g} plays no part for zone step: set isolation.steps "
             "(hours before an origin), or isolation.zone to unit and isolation.criterion to update_norm"
         )
-    if isolation.unfolded or convolution or isolation.count != "zones" or model.encoder == "tcn":
+    if isolation.unfolded or convolution or isolation.count != "zones" or model.encoder in ("tcn", "attention"):
         return
     zones = {"layer": model.layers, "unit": model.hidden, "gate": 4 * model.hidden}.get(isolation.zone, 10**9)
     peak = max(isolation.schedule(step / 100) for step in range(101))

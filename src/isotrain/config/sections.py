@@ -134,7 +134,7 @@ class Model(Section):
 
     inputs: Literal["plain", "rich"]  # plain: series, weather, calendar, a skip; rich: statistics of the past besides
     leave_out: list[FeatureGroup]  # groups of features to do without
-    encoder: Literal["lstm", "gru", "tcn", "zeroed"]  # zeroed: the LSTM's output set to zero
+    encoder: Literal["lstm", "gru", "tcn", "attention", "zeroed"]  # zeroed: the LSTM's output set to zero
     hidden: Units  # units in each layer of the encoder
     layers: int = Field(ge=1, le=100)
     decoder: Units  # width of the decoder over the leads

@@ -1,7 +1,7 @@
 """The forecaster's network: an encoder over the hours before an origin, and a decoder over the leads.
 
-An encoder (:data:`ENCODERS`: the LSTM, a GRU, a temporal convolution, a state of zeros) reads the hours before an
-origin. The decoder turns its state, with what is known of the origin and of each lead, into a change; a learnt linear
+An encoder (:data:`ENCODERS`: the LSTM, a GRU, a temporal convolution, an attention, a state of zeros) reads the
+hours before an origin. The decoder turns its state, with what is known of the origin and of each lead, into a change; a learnt linear
 map from past loads is added to it. So before training the forecast is a mean of past loads.
 
 Letters in shapes: B stretches, L hours of a stretch, M origins in a stretch, K leads (the horizon), H hidden units,
@@ -9,6 +9,7 @@ n hours of the series; columns: F of the inputs of an hour, A known ahead of a t
 O statistics of an origin, R recent loads. D = A + S is what is known of a lead, E = H + O what is known at an origin.
 """
 
+import math
 import mmap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from isotrain.lstm.plan import Isolated
 
 COPIED = 1 << 30  # bytes of all arrays above which they are read from their files as needed
 KERNEL = 3  # hours that one convolution sees
+HEADS = 4  # of an attention, or the largest number below that divides its units
 OUTPUT_GAIN = 1.5  # the decoder's unit is 1.5 standard deviations of the trailing week
 
 
@@ -191,15 +193,17 @@ def _hours(series: "Series", at: Stretches) -> Tensor:
 
 
 class GRUEncoder(Encoder):
-    """``torch.nn.GRU``."""
+    """``torch.nn.GRU``, one a layer: cuDNN runs the backward of a stack as one, whatever of it is isolated."""
 
     def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName = "auto") -> None:
         super().__init__(inputs, hidden, layers, history, backend)
-        self.gru = nn.GRU(inputs, hidden, layers, batch_first=True)
+        widths = [inputs, *[hidden] * (layers - 1)]
+        self.gru = nn.ModuleList(nn.GRU(width, hidden, batch_first=True) for width in widths)
 
     def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
-        answer: Tensor = self.gru(x)[0]
-        return answer
+        for layer in self.gru:
+            x, _ = layer(x)
+        return x
 
 
 class TCNEncoder(Encoder):
@@ -226,10 +230,83 @@ class TCNEncoder(Encoder):
         return z.transpose(1, 2)
 
 
+class AttentionBlock(nn.Module):
+    """Attention, then a feed-forward as wide as the state; each is added to what it read, and the sum normalised.
+
+    Its modules stand in the order in which they run, which is that of their depth as layers.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.heads = math.gcd(hidden, HEADS)
+        self.query = nn.Linear(hidden, hidden)
+        self.key_value = nn.Linear(hidden, 2 * hidden)
+        self.mix = nn.Linear(hidden, hidden)
+        self.mixed = nn.LayerNorm(hidden)
+        self.widen = nn.Linear(hidden, hidden)
+        self.narrow = nn.Linear(hidden, hidden)
+        self.fed = nn.LayerNorm(hidden)
+
+    def forward(
+        self, z: Float[Tensor, "B M H"], past: Float[Tensor, "B L H"], bias: Float[Tensor, "_B heads M L"]
+    ) -> Float[Tensor, "B M H"]:
+        """What M hours, whose states are ``z``, read of ``past``, their scores raised by ``bias``."""
+        query, key, value = (
+            x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for x in (self.query(z), *self.key_value(past).chunk(2, -1))
+        )
+        read = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        z = self.mixed(z + self.mix(read.transpose(1, 2).flatten(2)))
+        answer: Tensor = self.fed(z + self.narrow(nn.functional.gelu(self.widen(z))))
+        return answer
+
+
+class AttentionEncoder(Encoder):
+    """Causal self-attention: each hour reads the hours before it, each as far as their contents fit.
+
+    Vaswani et al., "Attention is all you need" (2017), with ``layers`` blocks. In place of a code of the position a
+    score falls with the age of what is read, in each head at another rate (Press, Smith and Lewis, "Train short, test
+    long", 2021); nothing of that is learnt. The blocks share the hours that they reach back, so that a state depends on
+    ``history`` hours, its own the last: it is the same in a stretch as at the end of a window. The last block is run at
+    the origins alone.
+    """
+
+    def __init__(self, inputs: int, hidden: int, layers: int, history: int, backend: BackendName = "auto") -> None:
+        super().__init__(inputs, hidden, layers, history, backend)
+        self.widen = nn.Linear(inputs, hidden)
+        self.blocks = nn.ModuleList(AttentionBlock(hidden) for _ in range(layers))
+        self.back = [(history - 1 + i) // layers for i in range(layers)]  # hours; their sum is history - 1
+        heads = math.gcd(hidden, HEADS)
+        self.register_buffer("slopes", 2.0 ** (-8 / heads * torch.arange(1, heads + 1)), persistent=False)
+
+    slopes: Float[Tensor, " heads"]
+
+    def states(self, x: Float[Tensor, "B L F"]) -> Float[Tensor, "B L H"]:
+        return self._states(x, torch.arange(x.shape[1], device=x.device).expand(x.shape[:2]))
+
+    def forward(self, series: "Series", at: Stretches) -> Float[Tensor, "B M H"]:
+        return self._states(_hours(series, at), at.offset - 1)
+
+    def _states(self, x: Float[Tensor, "B L F"], at: Int[Tensor, "B M"]) -> Float[Tensor, "B M H"]:
+        """The states after the hours ``at`` of each stretch."""
+        z, every = self.widen(x), torch.arange(x.shape[1], device=x.device)
+        for block, back in zip(self.blocks[:-1], self.back, strict=False):
+            z = block(z, z, self._bias(every[None], every, back))
+        asking = z.gather(1, at[..., None].expand(-1, -1, z.shape[-1]))
+        answer: Tensor = self.blocks[-1](asking, z, self._bias(at, every, self.back[-1]))
+        return answer
+
+    def _bias(self, at: Int[Tensor, "B M"], hours: Int[Tensor, " L"], back: int) -> Float[Tensor, "B heads M L"]:
+        """What the score of each of ``hours`` is raised by for the hours ``at``, which read ``back`` hours back."""
+        age = (at[..., None] - hours)[:, None]
+        return (-self.slopes[:, None, None] * age).masked_fill((age < 0) | (age > back), -torch.inf)
+
+
 ENCODERS: dict[str, type[Encoder]] = {
     "lstm": LSTMEncoder,
     "gru": GRUEncoder,
     "tcn": TCNEncoder,
+    "attention": AttentionEncoder,
     "zeroed": ZeroedEncoder,
 }
 

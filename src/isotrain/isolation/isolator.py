@@ -82,12 +82,13 @@ def isolate(
 class IsolatingModules:
     """The modules that leave gradients uncomputed. In mode ``"masked"`` there are none.
 
-    A module is instructed by its ``isolate(layer=, units=, mode=, steps=, credit=)``. One without it can have its
-    whole layer isolated all the same, if it is no stack of layers: autograd computes no gradient of a parameter that
-    does not require one.
+    A module is instructed by its ``isolate(layer=, units=, mode=, steps=, credit=)``. One without it can have whole
+    layers isolated all the same: their parameters require no gradient meanwhile, so that autograd computes none, and
+    stops above what is isolated from the input upwards. Only cuDNN computes the gradients of a stack of recurrent
+    layers together: on a GPU that saves nothing within one ``nn.GRU`` of several layers, and all of it between several.
 
     Raises:
-        InputError: a module that can neither.
+        InputError: units, steps or credit of a module without ``isolate``.
     """
 
     def __init__(self, model: nn.Module, policy: Policy, maps: Sequence[ZoneMap]) -> None:
@@ -96,23 +97,25 @@ class IsolatingModules:
         modules = dict(model.named_modules())
         self._modules = {name: modules[name] for name in names} if policy.mode != "masked" else {}
         for name, module in self._modules.items():
-            switchable = policy.zone == "layer" and not isinstance(module, nn.RNNBase)
-            if not hasattr(module, "isolate") and not switchable:
+            if not hasattr(module, "isolate") and policy.zone != "layer":
                 instead = "" if policy.unfolded else ", or mode='masked'"
                 raise InputError(
                     f"mode={policy.mode!r} cannot isolate in {name or 'the module'!r}: {type(module).__name__} has "
                     f"no isolate(); use isotrain.lstm.LSTM{instead}"
                 )
+        without = {name for name, module in self._modules.items() if not hasattr(module, "isolate")}
+        owned = {key for m in maps for layer in m.covered if layer.module in without for key in layer.parts}
+        self._switched = {key: p for key, p in model.named_parameters() if key in owned}
 
     def apply(self, active: Active) -> None:
         """Isolate this from now on, and nothing else."""
         for name, module in self._modules.items():
             if hasattr(module, "isolate"):
                 module.isolate(**self._arguments(name, active))
-            else:
-                trains = name not in self._isolated_layers(active)
-                for p in module.parameters(recurse=False):
-                    p.requires_grad_(trains)
+        for zone_map in self._maps if self._switched else ():
+            for key, trains in zone_map.expand(active[zone_map.name]).items():
+                if key in self._switched:
+                    self._switched[key].requires_grad_(bool(trains))
 
     def _arguments(self, module: str, active: Active) -> dict[str, Any]:
         """What ``module.isolate`` is called with; nothing thaws it."""
