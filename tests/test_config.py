@@ -232,7 +232,7 @@ def test_a_method_starts_from_what_it_extends() -> None:
     assert cut is not None and whole is not None
     assert (cut.mode, whole.mode) == ("cut", "autonomous")
     assert (cut.criterion, cut.schedule) == (whole.criterion, whole.schedule)
-    assert view.settings("rich-gru").training == view.settings("rich").training
+    assert all(view.settings(f"rich-{e}").training == view.settings("rich").training for e in ("gru", "attention"))
 
 
 def test_nothing_is_isolated_unless_a_method_says_so() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from tests.test_training import METHODS, small
+from tests.test_training import METHODS, lower_layers, small
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
@@ -123,6 +123,20 @@ class Repeated(TorchDispatchMode):
         return without_graph(watched)
 
 
+@pytest.mark.parametrize("encoder", ["gru", "tcn", "attention"])
+def test_layers_isolated_and_thawed_train_the_same_with_steps_replayed(
+    encoder: str, windows: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = small("isolated", **lower_layers(encoder, stop=0.6))
+    ordinary = trained(settings, windows)
+    monkeypatch.setattr(training, "ForecastModule", OnCpu)
+    replayed = trained(settings, windows)
+    expected, found = bits(ordinary), bits(replayed)
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    graphed = replayed.module.graphed
+    assert graphed is not None and graphed.recorded == 3  # whole, isolated, whole again
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_replayed_step_does_what_the_recorded_one_did(
@@ -153,6 +167,7 @@ def test_a_replayed_step_does_what_the_recorded_one_did(
         ("tuned", {}, 1),
         ("masked-unit-50", {}, 1),  # other units each time, as many: their numbers are written in place
         ("masked-unit-50", {"isolation__schedule": {"shape": "linear", "fraction": 0.5, "start": 0.0, "stop": 1.0}}, 3),
+        *(("isolated", lower_layers(encoder), 2) for encoder in ("gru", "tcn", "attention")),
     ],
 )
 def test_a_step_is_recorded_anew_where_shapes_change_and_that_is_logged(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
@@ -33,14 +33,14 @@ def windowed(origins: list[int], history: int) -> Stretches:
     return Stretches(start, torch.full((len(origins), 1), history), history)
 
 
-def spoilt_from(windows: Windows, origin: int) -> Windows:
-    """Everything that is not known at ``origin`` replaced by NaN."""
+def spoilt_from(windows: Windows, origin: int, by: float = np.nan) -> Windows:
+    """Everything that is not known at ``origin`` replaced by NaN, or another value."""
     known_ahead = origin + windows.meta["horizon"]
     first = dict.fromkeys(("inputs", "origin", "recent", "target", "truth", "level", "spread"), origin)
     poisoned = {}
     for name, row in {**first, "ahead": known_ahead, "lags": known_ahead}.items():
         poisoned[name] = getattr(windows, name).copy()
-        poisoned[name][row:] = np.nan
+        poisoned[name][row:] = by
     return dataclasses.replace(windows, **poisoned)
 
 
@@ -50,9 +50,9 @@ def spoilt_from(windows: Windows, origin: int) -> Windows:
 def test_nothing_unknown_at_the_origin_reaches_its_forecast(
     windows: Windows, origin: int, encoder: str, inputs: str
 ) -> None:
-    """In a long stretch too, where later hours are run as well."""
+    """In a long stretch too, where later hours are run as well. An attention multiplies them by zero: NaN would stay."""
     history = windows.meta["history"]
-    spoilt = spoilt_from(windows, origin)
+    spoilt = spoilt_from(windows, origin, 1e6 if encoder == "attention" else np.nan)
     inside = Stretches(torch.tensor([origin - history]), torch.tensor([[history]]), history + 60)
     for at in (windowed([origin], history), inside):
         clean = forecaster(windows, encoder, inputs)(at)
@@ -87,7 +87,7 @@ class Inputs:
         return self.inputs[first:last]
 
 
-@pytest.mark.parametrize("encoder", ["lstm", "gru", "tcn"])
+@pytest.mark.parametrize("encoder", ["lstm", "gru", "tcn", "attention"])
 @pytest.mark.parametrize(("history", "layers"), [(24, 1), (48, 2), (168, 1)])
 def test_a_state_sees_the_whole_history(encoder: str, history: int, layers: int) -> None:
     """In double precision, and with open gates: an LSTM forgets fast when it is new."""
@@ -98,8 +98,37 @@ def test_a_state_sees_the_whole_history(encoder: str, history: int, layers: int)
             if "bias" in name:
                 p.add_(1.0)
     x = torch.randn(history, 1, dtype=torch.float64, requires_grad=True)
-    net(Inputs(x), Stretches(torch.tensor([0]), torch.tensor([[history]]), history))[0, 0].sum().backward()
+    net(Inputs(x), Stretches(torch.tensor([0]), torch.tensor([[history]]), history))[0, 0, 0].backward()
     assert x.grad is not None and x.grad[0].abs() > 0
+
+
+@pytest.mark.parametrize(("history", "layers"), [(1, 1), (24, 1), (24, 2), (25, 3), (2, 4)])
+def test_what_an_attention_gives_in_a_stretch_it_gives_in_a_window(history: int, layers: int) -> None:
+    """So a state depends on the last ``history`` hours alone; in double precision, and with 2 of 4 heads for 6 units."""
+    torch.manual_seed(0)
+    net, x = ENCODERS["attention"](3, 6, layers, history, "torch").double(), torch.randn(60, 3, dtype=torch.float64)
+    origins = torch.tensor([[history, history + 1, 40, 60]])
+    stretch = net(Inputs(x), Stretches(torch.tensor([0]), origins, 60))[0]
+    windows = net(Inputs(x), windowed(origins[0].tolist(), history))[:, 0]
+    torch.testing.assert_close(stretch, windows, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(stretch, net.states(x[None])[0, origins[0] - 1], rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(stretch[2], stretch[3])
+
+
+def test_an_attention_is_the_formula_of_its_paper() -> None:
+    """Softmax of scaled products, heads beside each other, written out hour by hour; scores fall with age."""
+    torch.manual_seed(0)
+    net, x = ENCODERS["attention"](3, 8, 1, 5, "torch").double(), torch.randn(9, 3, dtype=torch.float64)
+    block, z = net.blocks[0], net.widen(x)
+    key, value = block.key_value(z).chunk(2, -1)
+    heads = []
+    for head, slope in enumerate((1 / 4, 1 / 16, 1 / 64, 1 / 256)):
+        own = slice(2 * head, 2 * head + 2)
+        score = torch.stack([block.query(z[8])[own] @ key[j, own] / 2**0.5 - slope * (8 - j) for j in range(4, 9)])
+        heads.append(score.softmax(0) @ value[4:, own])
+    middle = nn.functional.layer_norm(z[8] + block.mix(torch.cat(heads)), (8,))
+    last = nn.functional.layer_norm(middle + block.narrow(nn.functional.gelu(block.widen(middle))), (8,))
+    torch.testing.assert_close(net.states(x[None])[0, 8], last, rtol=1e-12, atol=1e-12)
 
 
 def test_the_last_hours_before_an_origin_alone_get_a_gradient(windows: Windows) -> None:

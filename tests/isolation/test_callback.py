@@ -485,7 +485,7 @@ def test_settings_that_do_not_go_together(arguments: dict[str, Any], message: st
     [
         ({}, {"optimiser": torch.optim.Adam}, "optimiser Adam cannot leave weights out; use .*MaskedAdam"),
         (
-            {"zone": "layer", "mode": "exact"},
+            {"zone": "unit", "mode": "exact"},
             {"lstm": nn.LSTM(INPUTS, HIDDEN, 2, batch_first=True)},
             "cannot isolate in 'lstm': LSTM has no isolate",
         ),

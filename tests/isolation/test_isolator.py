@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from isotrain.errors import InputError
+from isotrain.forecast.network import ENCODERS
 from isotrain.isolation import CRITERIA, MASKED, Isolator, MaskedAdam, Policy, Schedule, isolate
 from isotrain.isolation.saving import saving
 from isotrain.lstm import LSTM
@@ -113,6 +114,92 @@ def test_a_layer_of_a_plain_network_gets_no_gradient_and_is_thawed_at_the_end() 
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), masked.parameters(), strict=True))
     isolator.finish()
     assert all(p.requires_grad for p in model.parameters())
+
+
+class Last(nn.Module):
+    """The states of a recurrent module."""
+
+    def __init__(self, recurrent: nn.RNNBase) -> None:
+        super().__init__()
+        self.recurrent = recurrent
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.recurrent(x)[0]
+        return answer
+
+
+class States(nn.Module):
+    """The states of an encoder of the forecaster."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.encoder = ENCODERS[name](5, 6, 2, 12, "auto")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder.states(x)
+
+
+NETWORKS: dict[str, Any] = {  # what makes one, and the parameters of its lower half
+    "a stack of nn.LSTM": (lambda: Last(nn.LSTM(5, 6, 2)), ("_l0",)),
+    "a stack of nn.GRU in two directions": (lambda: Last(nn.GRU(5, 6, 2, bidirectional=True)), ("_l0",)),
+    "gru": (lambda: States("gru"), ("gru.0.",)),
+    "tcn": (lambda: States("tcn"), ("widen", "blocks.0.", "blocks.1.")),  # dilations 1, 2, 1, 2
+    "attention": (lambda: States("attention"), ("encoder.widen", "blocks.0.")),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_isolated_lower_layers_get_no_gradient_and_the_others_that_of_the_whole_backward(name: str) -> None:
+    """In double precision against autograd on a network of which nothing is isolated; what lies below has no graph."""
+    make, below = NETWORKS[name]
+    torch.manual_seed(0)
+    model, whole = make().double(), make().double()
+    policy = policy_of("layer", "depth", constant(start=0.5), mode="exact", every=2, modules=["*"])
+    isolator = isolator_of(model, policy)
+    optimiser: Any = isolator.optimiser
+    lower = {key: p for key, p in model.named_parameters() if any(part in key for part in below)}
+    graphs: dict[str, bool] = {}
+    for key, module in model.named_modules():
+        own = [f"{key}.{name}" for name, _ in module.named_parameters(recurse=False)]
+        if own and all(one in lower for one in own):
+            module.register_forward_hook(lambda _, __, y, key=key: graphs.update({key: _first(y).requires_grad}))
+    kept: dict[str, list[Tensor]] = {}
+    for step, x in enumerate(torch.randn(8, 3, 20, 5, dtype=torch.float64)):
+        whole.load_state_dict(model.state_dict())
+        for one in (model, whole):
+            one.zero_grad()
+            one(x).sin().sum().backward()
+        assert set(graphs.values()) <= {step <= 4}
+        for key, p in whole.named_parameters():
+            found = model.get_parameter(key).grad
+            if step > 4 and key in lower:
+                assert found is None, key
+            else:
+                torch.testing.assert_close(found, p.grad, rtol=1e-12, atol=1e-12)
+        isolator.before_step(step, 8)
+        optimiser.step()
+        if step == 3:  # the last step in which they move
+            kept = {key: [p.detach().clone(), *map(torch.clone, optimiser.state[p].values())] for key, p in lower.items()}
+    assert 0 < len(lower) < len(list(model.parameters()))
+    for key, p in lower.items():
+        now = [p.detach(), *optimiser.state[p].values()]
+        assert all(torch.equal(a, b) for a, b in zip(kept[key], now, strict=True)), key
+    isolator.finish()
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def _first(answer: Any) -> Tensor:
+    first: Tensor = answer[0] if isinstance(answer, tuple) else answer
+    return first
+
+
+def test_what_did_not_train_before_isolation_does_not_train_after_it() -> None:
+    model = network()
+    bias = model.get_parameter("0.bias").requires_grad_(False)
+    isolator = isolator_of(model, policy_of("layer", "depth", constant(1 / 3), mode="exact"))
+    isolator.before_step(0, 2)
+    isolator.finish()
+    assert not bias.requires_grad and model.get_parameter("0.weight").requires_grad
 
 
 def test_thaw_and_churn_hold_what_they_promise() -> None:
