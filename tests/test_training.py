@@ -52,7 +52,7 @@ def small(method: str, **changes: object) -> Settings:
 
 
 def lower_layers(encoder: str, stop: float = 1.0) -> dict[str, object]:
-    """What changes in the method ``isolated`` to isolate the lower half of two layers from a third of the training on."""
+    """What changes in the method ``isolated`` for the lower half of two layers to be isolated at step 10 of 30."""
     schedule = {"shape": "thaw", "fraction": 0.5, "start": 0.3, "stop": stop}
     zone = {"isolation__zone": "layer", "isolation__mode": "exact", "isolation__criterion": "depth"}
     return {"model__encoder": encoder, "model__layers": 2, "isolation__schedule": schedule, **zone}
@@ -178,7 +178,7 @@ RESUMED: dict[str, tuple[str, dict[str, object]]] = {
         "credit-cell",
         {"isolation__zone": "step", "isolation__mode": "exact", "isolation__steps": 2, "isolation__renew": 7},
     ),
-    **{f"the lower layers of {encoder}": ("isolated", lower_layers(encoder)) for encoder in ("gru", "tcn", "attention")},
+    **{f"the lower layers of {name}": ("isolated", lower_layers(name)) for name in ("gru", "tcn", "attention")},
     "the lower layers of gru, thawed": ("isolated", lower_layers("gru", stop=0.5)),
 }
 
@@ -369,7 +369,7 @@ def test_what_an_encoder_cannot_isolate_is_refused_before_training(
 ) -> None:
     zone, mode = order.split()
     settings = small("isolated", model__encoder=encoder, isolation__zone=zone, isolation__mode=mode)
-    with pytest.raises(InputError, match=f"isolation.mode {mode} of zone {zone} needs model.encoder lstm: in {encoder}"):
+    with pytest.raises(InputError, match=f"{mode} of zone {zone} needs model.encoder lstm: in {encoder}"):
         fit(settings, 0, windows, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -50,7 +50,7 @@ def spoilt_from(windows: Windows, origin: int, by: float = np.nan) -> Windows:
 def test_nothing_unknown_at_the_origin_reaches_its_forecast(
     windows: Windows, origin: int, encoder: str, inputs: str
 ) -> None:
-    """In a long stretch too, where later hours are run as well. An attention multiplies them by zero: NaN would stay."""
+    """In a long stretch too, where later hours are run as well. An attention multiplies them by 0: NaN would stay."""
     history = windows.meta["history"]
     spoilt = spoilt_from(windows, origin, 1e6 if encoder == "attention" else np.nan)
     inside = Stretches(torch.tensor([origin - history]), torch.tensor([[history]]), history + 60)
@@ -104,7 +104,7 @@ def test_a_state_sees_the_whole_history(encoder: str, history: int, layers: int)
 
 @pytest.mark.parametrize(("history", "layers"), [(1, 1), (24, 1), (24, 2), (25, 3), (2, 4)])
 def test_what_an_attention_gives_in_a_stretch_it_gives_in_a_window(history: int, layers: int) -> None:
-    """So a state depends on the last ``history`` hours alone; in double precision, and with 2 of 4 heads for 6 units."""
+    """So a state depends on the last ``history`` hours alone. In double precision; 6 units have 2 heads, not 4."""
     torch.manual_seed(0)
     net, x = ENCODERS["attention"](3, 6, layers, history, "torch").double(), torch.randn(60, 3, dtype=torch.float64)
     origins = torch.tensor([[history, history + 1, 40, 60]])

@@ -229,7 +229,7 @@ def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.message for record in caplog.records if record.name.startswith("isotrain.isolation")] == [
         "step 2: 4 of 8 units isolated, 50 % of the weights of their layers: saves nothing: masked",
         "step 0: 1 of 2 layers (lstm.l0) isolated, 47 % of the weights of their layers: their weight gradients are not "
-        "computed; at best 16 % of their layers' multiply-adds saved",
+        "computed; at best 32 % of their layers' multiply-adds saved",
         "step 0: backward over the last 3 of 6 time steps; at best 33 % of their layers' multiply-adds saved",
         "step 0: credit goes back in time not at all in 2 of 2 layers; at best 33 % of their layers' multiply-adds "
         "saved",

@@ -179,7 +179,7 @@ def test_isolated_lower_layers_get_no_gradient_and_the_others_that_of_the_whole_
         isolator.before_step(step, 8)
         optimiser.step()
         if step == 3:  # the last step in which they move
-            kept = {key: [p.detach().clone(), *map(torch.clone, optimiser.state[p].values())] for key, p in lower.items()}
+            kept = {key: [x.detach().clone() for x in (p, *optimiser.state[p].values())] for key, p in lower.items()}
     assert 0 < len(lower) < len(list(model.parameters()))
     for key, p in lower.items():
         now = [p.detach(), *optimiser.state[p].values()]
@@ -308,7 +308,7 @@ def test_neglected_share_of_the_update() -> None:
         ("unit", "exact", 0.75, (2 + 0.25) / 3),
         ("unit", "cut", 0.75, (1 + 0.25 + 0.0625) / 3),
         ("unit", "autonomous", 0.75, (0.5 + 0.0625) / 3),
-        ("layer", "exact", 0.5, 2.5 / 3),
+        ("layer", "exact", 0.5, 2 / 3),
         ("step", "exact", 0.75, 1.5 / 3),
         ("credit", "cell", 1.0, 2 / 3),
         ("credit", "none", 0.5, 2.5 / 3),

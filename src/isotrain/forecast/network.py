@@ -1,8 +1,8 @@
 """The forecaster's network: an encoder over the hours before an origin, and a decoder over the leads.
 
-An encoder (:data:`ENCODERS`: the LSTM, a GRU, a temporal convolution, an attention, a state of zeros) reads the
-hours before an origin. The decoder turns its state, with what is known of the origin and of each lead, into a change; a learnt linear
-map from past loads is added to it. So before training the forecast is a mean of past loads.
+An encoder (:data:`ENCODERS`: the LSTM, a GRU, a temporal convolution, an attention, a state of zeros) reads the hours
+before an origin. The decoder turns its state, with what is known of the origin and of each lead, into a change; a
+learnt linear map from past loads is added to it. So before training the forecast is a mean of past loads.
 
 Letters in shapes: B stretches, L hours of a stretch, M origins in a stretch, K leads (the horizon), H hidden units,
 n hours of the series; columns: F of the inputs of an hour, A known ahead of a target hour, S lags of a target hour,

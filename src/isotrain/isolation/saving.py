@@ -11,7 +11,7 @@ _KEPT: dict[tuple[str, str], Callable[[float], float]] = {
     ("unit", "exact"): lambda a: 2 + a,
     ("unit", "cut"): lambda a: 1 + a + a * a,
     ("unit", "autonomous"): lambda a: 2 * a + a * a,
-    ("layer", "exact"): lambda a: 2 + a,
+    ("layer", "exact"): lambda a: 1 + 2 * a,
     ("step", "exact"): lambda b: 1 + 2 * b,
     ("credit", "cell"): lambda a: 2 + a,
     ("credit", "none"): lambda a: 2 + a,
@@ -24,8 +24,8 @@ def saving(zone: str, mode: str, isolated: float) -> float:
     The limit that a clock can at best reach. A training step of a layer multiplies every weight three times for each
     sample and time step: forward, for the gradient of what feeds it, and for its own gradient. With a share a of the
     units active, out of 3 there remain ``exact`` 2 + a, ``cut`` 1 + a + a², ``autonomous`` and remembered 2a + a². An
-    isolated layer keeps 2, time steps older than the last share b keep 1, a layer without credit 2: its own gradient is
-    computed, that of its earlier states is not.
+    isolated layer keeps 1 if all below it are isolated too (else 2, which is not counted), time steps older than the
+    last share b keep 1, a layer without credit 2: its own gradient is computed, that of its earlier states is not.
 
     The recurrent and the input matrix are counted alike, and where a layer is remembered, not run, that is not
     counted: the optimiser, the loss and the rest of the network are not in it either.
