@@ -26,6 +26,7 @@ TOLERANCE = 0.005  # the target lies so far above the median error of the refere
 MARGIN = 0.01  # two errors are equal if the interval of their ratio lies within it
 CONFIDENCE, RESAMPLES = 0.9, 2000
 ACCURATE = "most-accurate"  # the reference at the settings of its least error, which set the target
+JUDGED = "judged"  # the folder of the fits that are judged
 CHOSEN = ".chosen"  # ends the name of a fit that is judged; one of the search ends with the number of its point
 Point = Mapping[str, Any]  # dotted path of a setting -> its value
 
@@ -181,8 +182,8 @@ def run_race(race: Race, view: CompareView, windows: Path, folder: Path, budget:
     racers = [accurate, *race.racers]
     methods = {f"{racer.name}{CHOSEN}": racer.at(found["chosen"][racer.name]) for racer in racers}
     seeds = range(budget.seeds)
-    run_fits(with_methods(view, methods), windows, folder / "judged", seeds=list(seeds))
-    runs = {r.name: [read_run(folder / "judged" / f"{r.name}{CHOSEN}-{seed}") for seed in seeds] for r in racers}
+    run_fits(with_methods(view, methods), windows, folder / JUDGED, seeds=list(seeds))
+    runs = {r.name: [read_run(folder / JUDGED / f"{r.name}{CHOSEN}-{seed}") for seed in seeds] for r in racers}
     return judged(race, racers, runs, found)
 
 

@@ -1,6 +1,7 @@
 """The whole study: its races, then its pages. Interrupted, the same call goes on where it was."""
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,20 @@ from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import read_json, write_json
 from isotrain.study.pages import write_pages
-from isotrain.study.race import PROTOCOL, run_race
+from isotrain.study.race import CHOSEN, JUDGED, PROTOCOL, run_race
 from isotrain.study.races import CHAPTERS, Profile, budget_of, race_of
 from isotrain.training.outbox import send
-from isotrain.training.tracking import tracked
+from isotrain.training.tracking import log_note, tracked
 
 log = logging.getLogger(__name__)
 FIGURES = "results/study"  # of the pages, in docs and in a report alike
 STUDY = "study.json"
-NOTE = """**One row is one training of one method with one seed.** The tag `study` names its race. A method with a
-number (`dense.07`) is a point of the search, `dense.chosen` is judged. `final/train_seconds` and `final/val_mae` are
-the columns to sort by; the charts show the learning curves (`curve/`).
+NOTE = """**How to read the runs.** A row is one training of one method with one seed; the tag `study` names its race. A
+method with a number (`dense.07`) is a point of the search, `dense.chosen` is judged. `final/seconds_to_target` is how
+many training seconds it took to reach the target of its race: NaN if it never did, empty for a point of the search.
+The charts of a selection begin with the learning curves (`curve/`).
+
+[All tables](results.md)
 """
 
 
@@ -52,17 +56,29 @@ def run_study(params: Params, profile: Profile, letters: Sequence[str], out: Pat
         write_json(path, study)
     pages = out / profile / "pages"
     written = write_pages(study, root, pages, FIGURES)
-    with tracked(tracking.experiment, tracking.uri, "study", {"kind": "report", "study": profile}) as run:
+    tags = {"kind": "report", "study": profile}
+    with tracked(tracking.experiment, tracking.uri, "study", tags, whole_pipeline=True) as run:
         run.artifacts(pages)
-        head = written[0].read_text(encoding="utf-8").split("\nWritten by")[0].replace(f"({FIGURES}/", "(pages/")
-        run.note(f"{NOTE}\n{head}")
+        title, head = written[0].read_text(encoding="utf-8").split("\nWritten by")[0].split("\n", 1)
+        log_note(run, f"**{title.lstrip('# ')}.** {head.strip()}\n\n{NOTE}", pages)
+        for name, race in study["races"].items():
+            for row in race["racers"]:
+                for seed, one in enumerate(row["seeds"]):
+                    fit = read_json(out / profile / name / JUDGED / f"{row['name']}{CHOSEN}-{seed}" / "result.json")
+                    seconds = math.nan if one["to_target"] is None else one["to_target"]
+                    run.report_on(fit["key"], {"final/seconds_to_target": seconds})
     send()
     return written[0]
 
 
 def record(study: Path, root: Path) -> list[Path]:
-    """Put ``study.json`` into docs/results/study and write docs/results.md, docs/resultats.fr.md and docs/jury.md."""
-    found = read_json(study, "run `make study` first")
+    """Put ``study`` into docs/results/study and write docs/results.md, docs/resultats.fr.md and docs/jury.md.
+
+    Where it was not run here the pages are written again from what is recorded, since experiments may have gone on.
+    Raises :class:`InputError` for a race whose code no commit, or no single one, holds.
+    """
+    kept = root / "docs" / FIGURES
+    found = read_json(study if study.exists() else kept / STUDY, "run `make study` first")
     for name, race in found["races"].items():
         if len(race["commits"]) != 1 or race["commits"][0].endswith("+") or race["commits"][0] == "None":
             raise InputError(
@@ -70,7 +86,6 @@ def record(study: Path, root: Path) -> list[Path]:
                 "that one "
                 "commit holds its code"
             )
-    kept = root / "docs" / FIGURES
     kept.mkdir(parents=True, exist_ok=True)
     write_json(kept / STUDY, found)
     return write_pages(found, root, root / "docs", FIGURES)
