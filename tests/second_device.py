@@ -5,10 +5,13 @@ tensors without dimensions, and indices. torch does not forget a device again: t
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
@@ -16,6 +19,21 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 DEVICE = torch.device("privateuseone", 0)
 OPERATIONS = torch.library.Library("_", "IMPL")
 COPIES, INDEXED = ("copy_", "_to_copy"), ("index", "index_put", "index_put_", "_index_put_impl_")
+
+
+WAITS = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "unique")
+_quiet = False
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No operation may wait for the device, or copy from one to the other."""
+    global _quiet
+    _quiet = True
+    try:
+        yield
+    finally:
+        _quiet = False
 
 
 class There(Tensor):
@@ -46,6 +64,11 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         raise RuntimeError(f"{name} of tensors on the device and on the CPU, the latter of shape {wrong[0]}")
     goal = kwargs.get("device")
     to_there = goal is not None and torch.device(goal).type == DEVICE.type
+    if _quiet and (there or to_there):
+        mixed = any(not isinstance(one, There) and one.dim() for one in given) or (name == "_to_copy" and not to_there)
+        counts = name in INDEXED and any(one.dtype == torch.bool for one in tree_leaves(args[1]) if one is not None)
+        if name in WAITS or mixed or counts:
+            raise RuntimeError(f"{name} waits for the device")
     raw_args, raw_kwargs = tree_map(lambda one: one.raw if isinstance(one, There) else one, (args, kwargs))
     if to_there:
         raw_kwargs["device"] = "cpu"
@@ -83,13 +106,36 @@ def cell_backward(
 CELLS = {"_thnn_fused_lstm_cell": cell, "_thnn_fused_lstm_cell_backward_impl": cell_backward}
 
 
+class Numbers(TorchFunctionMode):
+    """Numbers become a tensor on the CPU, which is moved: torch else fills the memory of a device from within."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is Tensor.new_tensor:
+            device = kwargs.pop("device", args[0].device)
+            return torch.tensor(args[1], **{"dtype": args[0].dtype, **kwargs}).to(device)
+        if func in (torch.tensor, torch.as_tensor) and not isinstance(args[0], Tensor):
+            device = kwargs.pop("device", None)
+            return func(*args, **kwargs).to(device)
+        return func(*args, **kwargs)
+
+
 class Watched(TorchDispatchMode):
     """Makes tensors on the second device, and counts the operations on each."""
 
     def __init__(self) -> None:
         super().__init__()
+        self._numbers = Numbers()
         self.here: Counter[str] = Counter()
         self.there: Counter[str] = Counter()
+
+    def __enter__(self) -> Any:
+        self._numbers.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *problem: Any) -> None:
+        super().__exit__(*problem)
+        self._numbers.__exit__(*problem)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = tree_leaves((args, kwargs or {}))
