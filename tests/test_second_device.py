@@ -6,6 +6,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,11 +16,12 @@ import torch
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from tests.second_device import DEVICE, Watched, quiet, register
-from torch import Tensor
+from torch import Tensor, nn
 
-from isotrain.lstm import backends, credit
+from isotrain.lstm import backends, credit, stacked
 from isotrain.lstm import lstm as lstm_module
 from isotrain.lstm.graphs import Recording, without_graph
+from isotrain.lstm.stacked import StackedLSTM
 from isotrain.training import fit as training
 from isotrain.training.fit import Fit, Loop
 from isotrain.training.graphed import GraphedModule
@@ -30,6 +32,7 @@ METHODS = (
     *("tuned", "tuned-windowed", "masked-unit-50", "exact-75", "cut-75", "autonomous-75", "layer", "isolated", "rich"),
     *("credit-none", "credit-thawed", "credit-measured", "hours-4", "steps-adaptive", "state-zeroed", "rich-tcn"),
 )
+STACKED = "stacked"
 
 
 class Replayed(GraphedModule):
@@ -48,7 +51,7 @@ class Second(CPUAccelerator):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("methods", [METHODS[k::4] for k in range(4)], ids=" ".join)
+@pytest.mark.parametrize("methods", [*(METHODS[k::4] for k in range(4)), (STACKED,)], ids=" ".join)
 def test_a_training_mixes_no_tensors_of_two_devices(methods: tuple[str, ...]) -> None:
     words = [sys.executable, "-m", "tests.test_second_device", *methods]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -83,7 +86,29 @@ def main(methods: list[str]) -> None:
         print(method, flush=True)
 
 
+def many() -> None:
+    """LSTMs stacked, each credit: the gradients of the CPU, without any wait."""
+    register()
+    for asked in ("full", "cell", "none"):
+        torch.manual_seed(1)
+        lstms = StackedLSTM([nn.LSTM(3, 5, 2) for _ in range(4)], asked)
+        x, gradients = torch.randn(6, 4, 2, 3), []
+        with Watched():
+            for device in (torch.device("cpu"), DEVICE):
+                moved = x.to(device)
+                lstms.to(device).zero_grad()
+                with quiet():
+                    y, (_, c) = lstms(moved)
+                    (y.sin().sum() + c.sum()).backward()
+                gradients.append([p.grad.cpu() for p in lstms.parameters()])
+        for here, there in zip(*gradients, strict=True):
+            torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-5)
+    print(STACKED)
+
+
 if __name__ == "__main__":
-    gpu = (patch.object(part, "on_gpu", lambda x: x.device == DEVICE) for part in (backends, credit, lstm_module))
-    with next(gpu), next(gpu), next(gpu), patch.object(credit, "scan", lambda: None):
-        main(sys.argv[1:])
+    with ExitStack() as stack:
+        for part in (backends, credit, lstm_module, stacked):
+            stack.enter_context(patch.object(part, "on_gpu", lambda x: x.device == DEVICE))
+        stack.enter_context(patch.object(credit, "scan", lambda: None))
+        many() if sys.argv[1:] == [STACKED] else main(sys.argv[1:])
