@@ -1,5 +1,6 @@
 # make reproduce     set up, run the whole study, say where the report is
 # make search        set up, run the search for a better trade-off
+# make study         set up, run the study by its protocol: quick, standard or full (PROFILE=)
 # make test          set up, run the tests
 .DEFAULT_GOAL := help
 PYTHON ?= python3
@@ -9,6 +10,8 @@ READY := $(VENV)/.ready
 # the series: nothing = as params.yaml says; a path or a URL of a CSV or a zip file, or a folder = that
 DATA ?=
 NAME ?=
+# of `make study`: quick (minutes) | standard (an hour) | full (a night)
+PROFILE ?= quick
 # as they were written: neither make nor the shell reads them as code
 override DATA := $(value DATA)
 override NAME := $(value NAME)
@@ -25,7 +28,7 @@ $(READY): constraints.txt pyproject.toml
 	@$(BIN)/python -m isotrain.lstm.kernels
 	@touch $@
 
-.PHONY: help setup reproduce search record test test-fast fuzz faults check bench bench-gpu sanitize
+.PHONY: help setup reproduce study search record test test-fast fuzz faults check bench bench-gpu sanitize
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -38,6 +41,11 @@ reproduce: $(READY) ## run the study (DATA=path/or/url.csv, a zip file or a fold
 	@echo
 	@echo "report:  reports/tradeoff.html (and .md, .json beside it); the data: reports/data/data_report.md"
 	@printf "runs:    "; $(BIN)/python -m isotrain.training.outbox params.yaml
+
+study: $(READY) ## what isolation does to time and accuracy, by docs/protocol.md (PROFILE=quick|standard|full, DATA as above)
+	@test -z "$$DATA" || $(BIN)/python pipelines/fetch.py "$$DATA" params.yaml
+	@$(BIN)/dvc repro window
+	@$(BIN)/isotrain study --profile $(PROFILE)
 
 search: $(READY) ## run the study of section search on this machine, or go on with it, and say where the report is
 	@$(BIN)/dvc repro pipelines/dvc.yaml

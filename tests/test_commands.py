@@ -19,6 +19,7 @@ ADAPT = "tests/adapt/test_adapt.py::test_the_command_adapts_a_folder_and_each_ru
 ARRAY = "tests/cluster/test_adapt_on_slurm.py::test_each_meter_is_adapted_to_once_though_tasks_are_killed"
 SLURM = "tests/cluster/test_search_on_slurm.py::test_a_worker_killed_outright_is_replaced"
 STUDY = "tests/search/test_real_worker.py::test_a_worker_runs_the_study_to_its_end"
+RACES = "tests/study/test_race.py::test_a_study_runs_to_its_pages_and_goes_on_where_it_was"
 CONFIRM = "tests/search/test_confirm.py::test_a_point_is_run_once_a_seed"
 SYNC = "tests/search/test_trial_runs.py::test_sync_finds_the_trials_whose_worker_wrote_no_pending_run"
 STATUS = "tests/search/test_status.py::test_every_trial_is_counted"
@@ -29,6 +30,8 @@ TESTED = {
     "make reproduce": OWN,
     "make setup": FETCHES,
     "make search": STUDY,
+    "make study": RACES,
+    "isotrain study": RACES,
     "make test": SELF,
     "make check": SELF,
     "make bench": BENCH,

@@ -4,7 +4,8 @@
 
 One LSTM of 16 units reads 32 values of a sum of two sines (periods 11 and 29, random phases, noise 0.1) and says the
 value 8 steps after the last. Every condition of an experiment starts from the same weights and sees the same batches.
-One thread, fixed seeds; CPU, about two minutes. Prints tables in Markdown and writes one PNG an experiment.
+One thread, fixed seeds; CPU, about two minutes. Prints tables in Markdown, writes one PNG an experiment and all tables
+as results.json.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ import matplotlib as mpl
 import torch
 from torch import Tensor, nn
 
+from isotrain.files import write_json
 from isotrain.isolation.masking import Masked
 from isotrain.isolation.optimisers import MaskedAdadelta, MaskedAdagrad, MaskedAdam, MaskedRMSprop, MaskedSGD
 from isotrain.report.drawing import GREY, PALETTE, STYLE, new_figure, save
+from isotrain.training.machine import commit, hardware
 
 STEPS, BATCH, LEAD, UNITS, RATE = 32, 32, 8, 16, 1e-2
 Optimiser = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -97,7 +101,11 @@ def rms(values: Tensor) -> float:
     return float(values.double().square().mean().sqrt())
 
 
+TABLES: list[dict[str, Any]] = []  # all that were printed, for results.json
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    TABLES.append({"head": list(head), "rows": [list(row) for row in rows]})
     for row in (head, ["---"] * len(head), *rows):
         print("| " + " | ".join(row) + " |")
     print()
@@ -442,6 +450,9 @@ def main() -> None:
         with mpl.rc_context(STYLE):
             EXPERIMENTS[name](settings.out / f"{name}.png")
         print(f"({name}: {time.perf_counter() - start:.0f} s)\n")
+    if settings.only == list(EXPERIMENTS):
+        about = {"date": date.today().isoformat(), "commit": commit(), "hardware": hardware()}
+        write_json(settings.out / "results.json", {**about, "tables": TABLES})
 
 
 if __name__ == "__main__":

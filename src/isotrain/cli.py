@@ -104,6 +104,24 @@ def parser() -> argparse.ArgumentParser:
     reset = commands.add_parser("reset", help="set back what experiments (dvc exp run -S) changed in params.yaml")
     reset.set_defaults(command=_reset)
 
+    study = commands.add_parser(
+        "study", help="run the study: what isolation does to time and accuracy (docs/protocol.md)"
+    )
+    study.add_argument(
+        "--profile",
+        choices=["quick", "standard", "full"],
+        default="quick",
+        help="quick: minutes | standard: about an hour | full: a night (quick)",
+    )
+    study.add_argument(
+        "--chapters", nargs="+", choices=["a", "b", "h"], default=[], metavar="LETTER",
+        help="the races to run: a, the building | b, the laboratory's network | h, other networks (default: all)",
+    )  # fmt: skip
+    study.add_argument("--params", default=PARAMS, help=f"the file of settings ({PARAMS})")
+    study.add_argument("--out", type=Path, default=Path("results/study"), help="the folder to write (results/study)")
+    study.add_argument("--record", action="store_true", help="run nothing: make what was run the pages of docs/")
+    study.set_defaults(command=_study)
+
     search = commands.add_parser("search", help="one worker of a study, how the study stands, its MLflow runs")
     _add_search(search.add_subparsers(required=True, metavar="COMMAND"))
     return top
@@ -324,6 +342,18 @@ def _of_study(bundle: "Bundle", name: str, tidy: Path) -> "tuple[Bundle, pd.Data
             "the last %d h of the series serve as what is known ahead: the forecast begins before them", len(future)
         )
     return bundle, table
+
+
+def _study(asked: argparse.Namespace) -> None:
+    from isotrain.config import load
+    from isotrain.study.study import STUDY, record, run_study
+
+    if asked.record:
+        for page in record(asked.out / asked.profile / STUDY, Path()):
+            logging.info("%s", page)
+        return
+    page = run_study(load(asked.params), asked.profile, asked.chapters, asked.out, Path())
+    logging.info("the answer: %s", page)
 
 
 def _log_model(asked: argparse.Namespace) -> None:

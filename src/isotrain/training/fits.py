@@ -48,14 +48,19 @@ class Allowed(TypedDict, total=False):
 
 
 def run_fits(
-    view: CompareView, windows: str | Path, runs: str | Path, methods: Sequence[str] = (), seeds: Sequence[int] = ()
+    view: CompareView,
+    windows: str | Path,
+    runs: str | Path,
+    methods: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    repeats: int | None = None,
 ) -> None:
     """Train each of ``methods`` with each of ``seeds`` (empty: those of ``compare``) into ``runs``.
 
     Every method of one seed comes before the next seed, so that the machine's changes of speed fall on all alike; a
-    fit during which the machine was slower is run again, at most :data:`REPEATS` times. A fit whose result is there
-    with the same settings, seed, data, code and machine is not run again. Where ``runtime.processes`` share a fit each
-    makes the same call: nothing is then run again for its seconds. Raises :class:`InputError` as
+    fit during which the machine was slower is run again, at most ``repeats`` times (None: :data:`REPEATS`). A fit whose
+    result is there with the same settings, seed, data, code and machine is not run again. Where ``runtime.processes``
+    share a fit each makes the same call: nothing is then run again for its seconds. Raises :class:`InputError` as
     :func:`isotrain.training.fit.fit` does.
     """
     runs, series = Path(runs), Windows.load(windows)
@@ -74,10 +79,11 @@ def run_fits(
     if rank is not None:
         _run(stale, budgets, series, rank)
         return
-    for _ in range(1 + REPEATS):
+    again = REPEATS if repeats is None else repeats
+    for _ in range(1 + again):
         _run(stale, budgets, series)
         _run([fit for fit in study if not budgets.is_current(*fit)], budgets, series)  # whose budget changed meanwhile
-        if not (stale := _disturbed(budgets, study)):
+        if not again or not (stale := _disturbed(budgets, study)):
             break
         log.warning("the machine was slower during %s", ", ".join(f"{name}-{seed}" for name, seed in stale))
 

@@ -256,8 +256,6 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
     The answer comes first: folded, MLflow shows the first line of a note. Each fit in the report, of the folder
     ``runs``, gets the seconds to the target, which are known now; NaN if it missed.
     """
-    from PIL import Image
-
     report = read_json(page.with_suffix(".json"))
     _, *head = page.with_suffix(".md").read_text("utf-8").split("\n## ")[0].split("\n\n")
     kind = "**SIMULATED series.** " if report["data"]["simulated"] else ""
@@ -268,21 +266,28 @@ def log_report(run: Run, page: Path, runs: Path, baselines: Path) -> None:
     about = "the report of the study; the whole page is the artifact tradeoff.html"
     run.tags({ABOUT: about, "published": published["name"] if published else "none"})
     run.artifacts(page.parent)
-    run.note(re.sub(PICTURE, r"\1(note/\2)", note))
-    with tempfile.TemporaryDirectory() as scratch:
-        for _, picture in re.findall(PICTURE, note):
-            small = Path(scratch) / picture
-            small.parent.mkdir(parents=True, exist_ok=True)
-            with Image.open(page.parent / picture) as drawn:
-                drawn.thumbnail((900, 900))  # MLflow cuts off what is wider than its page
-                drawn.save(small)
-        run.artifacts(Path(scratch), "note")
+    log_note(run, note, page.parent)
     for row in report["runs"]:
         fit = read_json(runs / f"{row['method']}-{row['seed']}" / "result.json")
         seconds = row["seconds_to_target"]
         run.report_on(fit["key"], {"final/seconds_to_target": math.nan if seconds is None else seconds})
     for row in read_json(baselines / "baselines.json")["baselines"]:
         run.report_on(row["key"], {})
+
+
+def log_note(run: Run, note: str, folder: Path) -> None:
+    """The note of the experiment, with the pictures of ``folder`` that it names, as wide as MLflow's page."""
+    from PIL import Image
+
+    run.note(re.sub(PICTURE, r"\1(note/\2)", note))
+    with tempfile.TemporaryDirectory() as scratch:
+        for _, picture in re.findall(PICTURE, note):
+            small = Path(scratch) / picture
+            small.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(folder / picture) as drawn:
+                drawn.thumbnail((900, 900))  # MLflow cuts off what is wider than its page
+                drawn.save(small)
+        run.artifacts(Path(scratch), "note")
 
 
 def log_series(run: Run, note: str, by_series: Mapping[str, "Errors"]) -> None:
