@@ -136,7 +136,7 @@ def test_a_gpu_that_is_not_there_is_refused_by_every_stage_up_to_the_training(
     where: str, stage: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before a folder is read, none of which exists here; what trains nothing may run where no GPU is."""
-    monkeypatch.setattr(params_module, "_cuda_is_there", lambda: False)
+    monkeypatch.setattr(params_module, "cuda_is_there", lambda: False)
     values = yaml.safe_load(PARAMS.read_text())
     *sections, key = where.split(".")
     section = values
@@ -148,7 +148,7 @@ def test_a_gpu_that_is_not_there_is_refused_by_every_stage_up_to_the_training(
     with pytest.raises(InputError, match=r"training\.accelerator = 'cuda' .*no CUDA device.*set it to auto"):
         stage(str(params))
     assert load(params).training.accelerator in ("cuda", "auto")
-    monkeypatch.setattr(params_module, "_cuda_is_there", lambda: True)
+    monkeypatch.setattr(params_module, "cuda_is_there", lambda: True)
     load(params, view=IngestView, trains=True)
 
 

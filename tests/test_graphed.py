@@ -23,6 +23,7 @@ from isotrain.training import fit as training
 from isotrain.training.clock import Clock, GpuStopwatch
 from isotrain.training.fit import Fit, Loop
 from isotrain.training.graphed import GraphedModule
+from isotrain.training.processes import Place
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -221,6 +222,19 @@ def test_a_callback_that_may_read_gradients_keeps_steps_as_they_are(
     assert seen == [True] * 30
     assert loop.module.graphed is not None and loop.module.graphed.replayed == 0
     assert "no CUDA graphs: Reads may read the gradients of every step" in caplog.messages
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_several_processes_train_without_graphs_and_say_so(
+    processes: int, windows: Windows, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(training, "device", lambda settings: "cuda")
+    monkeypatch.setattr(training, "place", lambda settings: Place(0, processes))
+    with caplog.at_level(logging.INFO):
+        module, _ = training.prepare(Fit(small("tuned", runtime__processes=processes), 0, windows, Path()))
+    assert isinstance(module, GraphedModule) == (processes == 1)
+    said = "no CUDA graphs: runtime.processes = 2 meet within each step" in caplog.messages
+    assert said == (processes == 2)
 
 
 def test_a_step_that_fails_while_recorded_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,8 @@
 """Training on a GPU: the gpu tests, a table of training steps, and whole trainings to equal error, in nine minutes.
 
+Each method of the whole trainings has its own learning rate, chosen before by one training with each of RATES on a seed
+that is not timed, by the validation error alone: the same small budget for all.
+
     make bench-gpu                               the python that has a CUDA build of torch: PYTHON=/path/to/python3
     python -m benchmarks.gpu.run --help
 
@@ -19,27 +22,41 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from benchmarks.gpu.steps import SHAPES, TINY, measure, ways
 from benchmarks.lstm.conditions import parse_shape
 
+from isotrain.lstm.credit import scan
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 NONE = "no CUDA device: nothing was measured, and the tables of docs/gpu.md stay 'not measured'"
 METHODS = ("tuned", "stock", "credit-none", "credit-thawed", "isolated", "small")
-SEEDS, WIDTHS = (0, 1, 2), (256, 64)
+SEEDS, WIDTHS = (0, 1, 2), {"simulated": (256, 64), "Drahi-X": (256,)}
+RATES, CHOOSING = (0.005, 0.015, 0.045), 100  # peaks of the one-cycle schedule, and the seed on which one is chosen
 TESTS = (
     *(f"tests/lstm/test_{name}.py" for name in ("gpu", "credit", "backends", "reference")),
     "tests/test_graphed.py",
+    "tests/adapt/test_device.py",
 )
 NAMES = ("passed", "failed", "errors", "skipped")
+# seconds of each on an H100 as they were estimated, without one; share of the time after which none is begun
+COST = {"tests": 120.0, "step": 1.0, "rate": 2.0, "training": 2.0}
+UNTIL = {"tests": 1.0, "step": 0.65, "rate": 0.99, "training": 0.99}
 Row = dict[str, Any]
-Job = Callable[[], Row]
+
+
+class Job(NamedTuple):
+    """Something to measure: one of COST, the key of its row, and the work."""
+
+    kind: str
+    key: str
+    work: Callable[[], Row]
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -54,28 +71,36 @@ def main(words: Sequence[str] | None = None) -> None:
     facts = _facts(asked)
     path = asked.output / f"gpu-{_slug(facts['device'])}"
     kept = Kept(path.with_name(path.name + ".partial"), facts)
-    print(f"{facts['device']}, torch {facts['torch']}: {asked.seconds:.0f} s at most", flush=True)
-    wanted = _jobs(asked)
-    for key, until, job in wanted:
-        if time.monotonic() < end - (1 - until) * asked.seconds:
-            kept.once(key, job)
+    wanted = _jobs(asked, kept.rows)
+    left = [job for job in wanted if job.key not in kept.rows]
+    print(f"{facts['device']}, torch {facts['torch']}: {asked.seconds:.0f} s at most; {estimated(left)}", flush=True)
+    for job in left:
+        last = 1.0 if asked.no_fits and job.kind == "step" else UNTIL[job.kind]
+        if time.monotonic() < end - (1 - last) * asked.seconds:
+            kept.once(job)
     write(path, {"facts": facts, "rows": kept.rows})
-    if all(key in kept.rows for key, *_ in wanted):
+    if all(job.key in kept.rows for job in wanted):
         kept.path.unlink(missing_ok=True)
     else:
         print("not everything was measured: the same command goes on where it stopped")
 
 
-def _jobs(asked: argparse.Namespace) -> list[tuple[str, float, Job]]:
-    """What is to be measured, in order: its key, the share of the time after which it is not begun, and the work."""
-    found: list[tuple[str, float, Job]] = []
-    if asked.tests:
-        found.append(("tests", 1.0, partial(run_tests, min(170.0, 0.35 * asked.seconds))))
+def _jobs(asked: argparse.Namespace, rows: dict[str, Row]) -> list[Job]:
+    """What is to be measured, in order; ``rows``: what was, when a job is begun."""
+    found = [Job("tests", "tests", partial(run_tests, min(150.0, 0.3 * asked.seconds)))] if asked.tests else []
     for shape in [parse_shape(text) for text in asked.shapes] or (TINY if asked.tiny else SHAPES):
         for way in ways(shape):
-            job = partial(measure, shape, way, asked.device, asked.block)
-            found.append((f"{shape} {way.name}", 0.99 if asked.no_fits else 0.75, job))
-    return found + ([] if asked.no_fits else [(key, 0.99, job) for key, job in _trainings(asked)])
+            work = partial(measure, shape, way, asked.device, asked.block)
+            found.append(Job("step", f"{shape} {way.name}", work))
+    return found + ([] if asked.no_fits else _trainings(asked, rows))
+
+
+def estimated(jobs: Sequence[Job]) -> str:
+    """How long ``jobs`` may take, in words."""
+    count = {kind: sum(job.kind == kind for job in jobs) for kind in COST}
+    parts = [f"{kind} {many} x {COST[kind]:g}" for kind, many in count.items() if many]
+    whole = sum(COST[kind] * many for kind, many in count.items())
+    return f"estimated for an H100, not measured: {whole:.0f} s ({', '.join(parts) or 'nothing is left'})"
 
 
 class Kept:
@@ -95,15 +120,15 @@ class Kept:
         whole = [facts, *found[1:]]  # a line that a kill cut short is gone
         path.write_text("".join(json.dumps(one) + "\n" for one in whole), encoding="utf-8")
 
-    def once(self, key: str, job: Job) -> None:
-        """Do ``job`` unless its row is there; print it."""
-        if key in self.rows:
-            return
+    def once(self, job: Job) -> None:
+        """Do ``job``, keep its row, print it."""
         start = time.monotonic()
-        row = self.rows[key] = job()
+        row = job.work()
+        row |= {"kind": job.kind, "took": round(time.monotonic() - start, 2)}
+        self.rows[job.key] = row
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "row": row}) + "\n")
-        print(f"{key}: {_short(row)} ({time.monotonic() - start:.1f} s)", flush=True)
+            file.write(json.dumps({"key": job.key, "row": row}) + "\n")
+        print(f"{job.key}: {_short(row)} ({row['took']:.1f} s)", flush=True)
 
 
 # The tests -----------------------------------------------------------------------------------------------------------
@@ -130,26 +155,59 @@ def run_tests(seconds: float, marker: str = "gpu", files: Sequence[str] = TESTS)
 # Whole trainings -----------------------------------------------------------------------------------------------------
 
 
-def _trainings(asked: argparse.Namespace) -> list[tuple[str, Job]]:
-    """Key and job of each training: on the simulated building, and on the real series where there is one."""
+def _trainings(asked: argparse.Namespace, rows: dict[str, Row]) -> list[Job]:
+    """On the simulated building, and on the real series where there is one: first those that choose rates."""
     named = os.environ.get("ISOTRAIN_REAL_SERIES")
     real = Path(named) if named else next((ROOT.parent / "shared" / "data").glob("DrahiX*.csv"), None)
-    found: list[tuple[str, Job]] = []
-    for series, file in (("simulated", None), *([("Drahi-X", real)] if real and not asked.tiny else [])):
-        for width in (6,) if asked.tiny else WIDTHS:
-            for seed in SEEDS[:1] if asked.tiny else SEEDS:
-                for method in METHODS[:2] if asked.tiny else METHODS:
-                    job = partial(train, asked, series, file, width, method, seed)
-                    found.append((f"training {series} {width} {method} {seed}", job))
+    files = {"simulated": None, **({"Drahi-X": real} if real and not asked.tiny else {})}
+    wide = {"simulated": (6,)} if asked.tiny else WIDTHS
+    methods, seeds = (METHODS[:2], SEEDS[:1]) if asked.tiny else (METHODS, SEEDS)
+    found = []
+    for number in range(max(map(len, wide.values()))):  # what matters most of each series first
+        for series, file in files.items():
+            for width in wide[series][number : number + 1]:
+                of = partial(train, asked, series, file, width)
+                for method in methods:
+                    for rate in RATES:
+                        work = partial(of, method, CHOOSING, rate)
+                        found.append(Job("rate", f"rate {series} {width} {method} {rate:g}", work))
+                for seed in seeds:
+                    for method in methods:
+                        work = partial(timed, rows, of, series, width, method, seed)
+                        found.append(Job("training", f"training {series} {width} {method} {seed}", work))
     return found
+
+
+def chosen_rate(rows: Iterable[Row], series: str, width: int, method: str) -> float | None:
+    """The rate with the least validation error of those tried on the seed CHOOSING; None where all failed."""
+    tried = {
+        row["rate"]: min((error for _, error in row["curve"] if math.isfinite(error)), default=math.inf)
+        for row in rows
+        if row.get("kind") == "rate"
+        and "curve" in row
+        and (row["series"], row["width"], row["method"]) == (series, width, method)
+    }
+    return min(tried, key=lambda rate: tried[rate], default=None)
+
+
+def timed(
+    rows: Mapping[str, Row], of: Callable[[str, int, float], Row], series: str, width: int, method: str, seed: int
+) -> Row:
+    """The training of ``method`` by ``of`` with the rate that was chosen for it."""
+    rate = chosen_rate(rows.values(), series, width, method)
+    if rate is None:
+        return {"series": series, "width": width, "method": method, "seed": seed, "error": "no rate could be chosen"}
+    return of(method, seed, rate)
 
 
 _WINDOWS: dict[str, Any] = {}
 
 
-def train(asked: argparse.Namespace, series: str, file: Path | None, width: int, method: str, seed: int) -> Row:
+def train(
+    asked: argparse.Namespace, series: str, file: Path | None, width: int, method: str, seed: int, rate: float
+) -> Row:
     """One training: seconds and validation error at each validation."""
-    row: Row = {"series": series, "width": width, "method": method, "seed": seed}
+    row: Row = {"series": series, "width": width, "method": method, "seed": seed, "rate": rate}
     if missing := [
         name for name in ("pytorch_lightning", "pandas", "mlflow") if importlib.util.find_spec(name) is None
     ]:
@@ -169,7 +227,15 @@ def train(asked: argparse.Namespace, series: str, file: Path | None, width: int,
         short = {"training.steps": 20, "training.validate_every": 10, "training.stretches": 2} if asked.tiny else {}
         of_width = {"model.hidden": width} if method != "small" else {"model.hidden": max(width // 4, 4)}
         settings = load(params, view=MethodsView).settings(
-            method, {"training.accelerator": asked.device, "runtime.fp16": True, **of_width, **short}
+            method,
+            {
+                "training.accelerator": asked.device,
+                "training.learning_rate": rate,
+                "runtime.fp16": method != "stock",
+                "runtime.graphs": method != "stock",
+                **of_width,
+                **short,
+            },
         )
         prepare_process(settings)
         loop = Loop(Fit(settings, seed, _WINDOWS[series], Path()))
@@ -189,7 +255,7 @@ def to_equal_error(rows: Sequence[Row], tolerance: float = 0.01) -> list[Row]:
     above.
     """
     found = []
-    good = [row for row in rows if "curve" in row]
+    good = [row for row in rows if "curve" in row and row.get("kind") != "rate"]
     for series, width in dict.fromkeys((row["series"], row["width"]) for row in good):
         here = [row for row in good if (row["series"], row["width"]) == (series, width)]
         best = [min(error for _, error in row["curve"]) for row in here if row["method"] == "tuned"]
@@ -201,6 +267,7 @@ def to_equal_error(rows: Sequence[Row], tolerance: float = 0.01) -> list[Row]:
             reached = [next((s for s, error in curve if error <= target), math.inf) for curve in curves]
             found.append(
                 {"series": series, "width": width, "method": method, "seeds": len(curves), "target": target,
+                 "rate": next((row["rate"] for row in here if row["method"] == method), None),
                  "seconds": statistics.median(reached), "whole": statistics.median(curve[-1][0] for curve in curves)}
             )  # fmt: skip
     return found
@@ -240,9 +307,10 @@ def markdown(results: Row) -> str:
     facts, rows = results["facts"], results["rows"]
     lines = [
         f"# Training on {facts['device']}", "",
-        f"torch {facts['torch']}, CUDA {facts['cuda']}, cuDNN {facts['cudnn']}, {facts['date']}, commit "
-        f"{facts['commit']}. Command: `make bench-gpu`.", "",
-        f"The tests marked gpu: {rows.get('tests', {}).get('said', 'not run')}.", "",
+        f"torch {facts['torch']}, CUDA {facts['cuda']}, cuDNN {facts['cudnn']}, Triton {facts['triton'] or 'missing'}, "
+        f"{facts['date']}, commit {facts['commit']}. Command: `make bench-gpu`.", "",
+        f"The tests marked gpu: {rows.get('tests', {}).get('said', 'not run')}.",
+        f"Seconds that it took: {_took(rows.values())}.", "",
         *(f"- `{line}`" for line in rows.get("tests", {}).get("failed", [])),
         "## Steps", "",
         "Streamed: the loss reads every 7th hour of the last half. `x tuned`: against the fastest of the tuned ways.",
@@ -257,15 +325,21 @@ def markdown(results: Row) -> str:
         lines += ["", *(f"- `{row['way']}`, cuDNN's kernels: {row['rule']}" for row in found if row.get("rule"))]
         lines += [f"- `{row['way']}`, longest: {'; '.join(row['longest'])}" for row in found if row.get("longest")]
     lines += ["", "## Seconds to the error of tuned", ""]
+    lines += [
+        f"Learning rate of each method: of {', '.join(f'{rate:g}' for rate in RATES)} the one with the least",
+        f"validation error on seed {CHOOSING}, which is not timed; * marks the least and the greatest.",
+        "",
+    ]
     ended = to_equal_error(list(rows.values()))
     if ended:
         lines += [
-            "| series | units | method | seeds | s to the error | s in all |",
-            "| --- | ---: | --- | ---: | ---: | ---: |",
+            "| series | units | method | rate | seeds | s to the error | s in all |",
+            "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
         ]
     for row in ended:
         reached = "missed" if math.isinf(row["seconds"]) else f"{row['seconds']:.3g}"
-        cells = [row["series"], row["width"], f"`{row['method']}`", row["seeds"], reached, f"{row['whole']:.3g}"]
+        rate = f"{row['rate']:g}{' *' if row['rate'] in (RATES[0], RATES[-1]) else ''}"
+        cells = [row["series"], row["width"], f"`{row['method']}`", rate, row["seeds"], reached, f"{row['whole']:.3g}"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     problems = sorted(
         {row["error"] for row in rows.values() if "curve" not in row and "series" in row and "error" in row}
@@ -300,6 +374,12 @@ def draw(results: Row, path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
+def _took(rows: Iterable[Row]) -> str:
+    found = [row for row in rows if "took" in row]
+    sums = {kind: sum(row["took"] for row in found if row["kind"] == kind) for kind in COST}
+    return ", ".join(f"{kind} {spent:.0f}" for kind, spent in sums.items() if spent) or "not known"
+
+
 def _short(row: Row) -> str:
     if row.get("error") or "said" in row:
         return str(row.get("error") or row["said"])
@@ -322,6 +402,7 @@ def _facts(asked: argparse.Namespace) -> Row:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if here else None,
+        "triton": kernels.triton.__version__ if here and (kernels := scan()) is not None else None,
         "commit": head.stdout.strip() or "none",
         "date": datetime.date.today().isoformat(),
         "regime": "streamed",
@@ -340,7 +421,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-fits", action="store_true", help="leave the whole trainings out")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try the command itself")
     parser.add_argument("--tiny", action="store_true", help="two small shapes, one short training")
-    parser.add_argument("--block", type=float, default=0.4, help="seconds that a step is timed for (0.4)")
+    parser.add_argument("--block", type=float, default=0.25, help="seconds that a step is timed for (0.25)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     return parser
 

@@ -13,7 +13,7 @@ import torch
 from benchmarks.lstm.conditions import INPUTS, LEADS, Shape, origins
 from torch import Tensor, nn
 
-from isotrain.lstm import LSTM
+from isotrain.lstm import LSTM, credit
 from isotrain.lstm.cudnn import Gpu, in_type, kernels, padded, widens
 from isotrain.lstm.graphs import GraphedStep, on_cuda, without_graph
 from isotrain.lstm.stacked import StackedLSTM
@@ -38,6 +38,8 @@ class Way:
         sizes: of the layers given to cuDNN: ``library`` as isotrain.lstm chooses them, ``own`` as they are, ``wide``
             with units up to a multiple of 128.
         credit, steps: what is left out of the backward.
+        scan: what computes the gates and the cell where the recurrent weights get no gradient; plain torch too where
+            Triton is not installed.
         many: networks stacked; time and launches are given for one of them.
     """
 
@@ -48,6 +50,7 @@ class Way:
     sizes: Literal["library", "own", "wide"] = "library"
     credit: Literal["full", "cell", "none"] = "full"
     steps: int | None = None
+    scan: Literal["triton", "torch"] = "triton"
     many: int = 1
 
     @property
@@ -63,7 +66,8 @@ def ways(shape: Shape) -> tuple[Way, ...]:
         Way("tuned", "cuDNN, fp16, sizes of persistent kernels where units fit, fused Adam, CUDA graph"),
         Way("tuned-bf16", "the same in bf16", "bf16"),
         Way("eager", "tuned without a CUDA graph", graphs=False),
-        Way("credit-cell", "credit along the cell alone", credit="cell"),
+        Way("credit-cell", "credit along the cell alone, its scan by Triton", credit="cell"),
+        Way("credit-cell-torch", "the same, its scan in plain torch", credit="cell", scan="torch"),
         Way("credit-none", "no credit: states without a graph, one hour before each origin with", credit="none"),
         Way("steps-4", "the last 4 hours before each origin", steps=4),
     ]
@@ -109,7 +113,13 @@ class Step:
         self.step: Callable[[Tensor, Tensor], Tensor] = graphed if way.graphs else self._train
 
     def __call__(self) -> Tensor:
-        return self.step(self.x, self.target)
+        usual = credit.scan
+        if self.way.scan == "torch":
+            credit.scan = _no_kernels  # type: ignore[assignment]
+        try:
+            return self.step(self.x, self.target)
+        finally:
+            credit.scan = usual
 
     def _train(self, x: Tensor, target: Tensor) -> Tensor:
         self.optimiser.zero_grad(set_to_none=True)
@@ -148,7 +158,11 @@ class Step:
         return x
 
 
-def measure(shape: Shape, way: Way, device: str, seconds: float = 0.4) -> dict[str, Any]:
+def _no_kernels() -> None:
+    """In the place of :func:`isotrain.lstm.credit.scan`: as where Triton is not installed."""
+
+
+def measure(shape: Shape, way: Way, device: str, seconds: float = 0.25) -> dict[str, Any]:
     """One row: milliseconds of a step, launches, kernels, memory. A way that fails has its error in place of them."""
     row: dict[str, Any] = {"shape": str(shape), "way": way.name, "label": way.label}
     try:

@@ -121,7 +121,8 @@ def walk(windows: Windows, params: str, method: str, way: Way, seed: int) -> lis
             begin = time.process_time()
             first, last = known.ranges("train")[0]
             if monthly is None:  # its series goes on to the end; each month it is told how far it may know it
-                monthly = Monthly.of(whole_network(loop.settings, windows, module.net), first, last)
+                net = whole_network(loop.settings, windows, module.net).to(loop.device)
+                monthly = Monthly.of(net, first, last)
             choice = monthly.adapt(last)
             seconds += time.process_time() - begin
             answer = monthly.forecast(choice.weights, torch.from_numpy(origins)).numpy()

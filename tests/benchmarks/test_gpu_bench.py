@@ -12,21 +12,43 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks/ is no part of the installed package
 
 from benchmarks.gpu import run as command
-from benchmarks.gpu.run import markdown, run_tests, speedups, to_equal_error
+from benchmarks.gpu.run import (
+    CHOOSING,
+    COST,
+    METHODS,
+    RATES,
+    SEEDS,
+    chosen_rate,
+    markdown,
+    run_tests,
+    speedups,
+    timed,
+    to_equal_error,
+)
 from benchmarks.gpu.steps import SHAPES, Step, Way, counted, measure, rule, ways
 from benchmarks.lstm.conditions import Shape
 
+from isotrain.lstm import backends, credit, lstm
 from isotrain.lstm.cudnn import H100
 
-FACTS = {"device": "made up", "torch": "2", "cuda": "13", "cudnn": 9, "date": "2026-11-28", "commit": "none"}
+FACTS = {
+    "device": "made up",
+    "torch": "2",
+    "cuda": "13",
+    "cudnn": 9,
+    "triton": None,
+    "date": "2026-11-28",
+    "commit": "none",
+}
 
 
 def row(shape: str, way: str, ms: float | None, **more: Any) -> dict[str, Any]:
     return {"shape": shape, "way": way, "label": f"the way {way}", "ms": ms, **more}
 
 
-def fit(method: str, seed: int, *curve: tuple[float, float]) -> dict[str, Any]:
-    return {"series": "simulated", "width": 64, "method": method, "seed": seed, "curve": [list(at) for at in curve]}
+def fit(method: str, seed: int, *curve: tuple[float, float], rate: float = 0.015, **more: Any) -> dict[str, Any]:
+    about = {"series": "simulated", "width": 64, "method": method, "seed": seed, "rate": rate, "kind": "training"}
+    return {**about, "curve": [list(at) for at in curve], **more}
 
 
 MADE_UP = {
@@ -41,7 +63,8 @@ MADE_UP = {
     "f": fit("tuned", 0, (1.0, 5.0), (2.0, 4.0)),
     "g": fit("tuned", 1, (1.0, 5.0), (2.5, 4.2)),
     "h": fit("credit-none", 0, (0.5, 4.1), (1.0, 3.9)),
-    "i": fit("small", 0, (0.5, 9.0), (0.7, 8.0)),
+    "i": fit("small", 0, (0.5, 9.0), (0.7, 8.0), rate=0.045),
+    "k": fit("tuned", 100, (0.1, 1.0), kind="rate", took=2.4),  # chose a rate: neither timed nor a target
     "j": {"series": "Drahi-X", "width": 64, "method": "tuned", "seed": 0, "error": "not run: mlflow not installed"},
 }
 
@@ -61,6 +84,41 @@ def test_seconds_to_the_error_of_tuned() -> None:
     assert found["small"]["seconds"] == math.inf
 
 
+def test_a_rate_is_chosen_by_the_validation_error_of_its_own_seed() -> None:
+    rows = [
+        fit("tuned", 100, (1.0, 5.0), (2.0, 4.2), rate=0.005, kind="rate"),
+        fit("tuned", 100, (1.0, 4.1), (2.0, math.nan), rate=0.015, kind="rate"),  # diverged after its best
+        fit("tuned", 100, (1.0, math.nan), rate=0.045, kind="rate"),
+        fit("stock", 100, (1.0, 3.0), rate=0.045, kind="rate"),
+        fit("tuned", 0, (1.0, 1.0), rate=0.005),  # what is timed chooses nothing
+        {**fit("small", 100, rate=0.005, kind="rate"), "error": "OutOfMemoryError"},
+    ]
+    del rows[-1]["curve"]
+    assert chosen_rate(rows, "simulated", 64, "tuned") == 0.015
+    assert chosen_rate(rows, "simulated", 64, "stock") == 0.045
+    assert chosen_rate(rows, "simulated", 256, "tuned") is None
+    assert chosen_rate(rows, "simulated", 64, "small") is None
+
+
+def test_every_method_has_the_same_budget_to_choose_a_rate_and_it_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole command is estimated at nine minutes at most, with the real series too."""
+    monkeypatch.setenv("ISOTRAIN_REAL_SERIES", "some.csv")
+    jobs = command._jobs(command._parser().parse_args([]), {})
+    keys = [job.key for job in jobs]
+    assert len(set(keys)) == len(keys)
+    for series, width in (("simulated", 256), ("simulated", 64), ("Drahi-X", 256)):
+        for method in METHODS:
+            rates = [keys.index(f"rate {series} {width} {method} {rate:g}") for rate in RATES]
+            timed = [keys.index(f"training {series} {width} {method} {seed}") for seed in SEEDS]
+            assert max(rates) < min(timed)
+    assert CHOOSING not in SEEDS
+    assert sum(COST[job.kind] for job in jobs) <= 540
+
+
+def test_a_training_without_a_rate_says_so() -> None:
+    assert timed({}, pytest.fail, "simulated", 64, "tuned", 0)["error"] == "no rate could be chosen"
+
+
 def test_what_is_written_of_made_up_rows(tmp_path: Path) -> None:
     text = markdown({"facts": FACTS, "rows": MADE_UP})
     assert "9 passed, 1 failed" in text and "- `E  a test`" in text
@@ -68,7 +126,9 @@ def test_what_is_written_of_made_up_rows(tmp_path: Path) -> None:
     assert "| `tuned` | 4 | 0.5 | 2 | 40 | 100 | the way tuned |" in text
     assert "| `steps-4` |  |  |  |  |  | OutOfMemoryError: all of it |" in text
     assert "- `tuned`, cuDNN's kernels: why" in text and "- `tuned`, longest: gemm (9 us)" in text
-    assert "| simulated | 64 | `small` | 1 | missed | 0.7 |" in text
+    assert "| simulated | 64 | `small` | 0.045 * | 1 | missed | 0.7 |" in text
+    assert "| simulated | 64 | `credit-none` | 0.015 | 1 | 0.5 | 1 |" in text
+    assert "Triton missing" in text and "Seconds that it took: rate 2." in text
     assert "- not run: mlflow not installed" in text
     command.write(tmp_path / "gpu-made-up", {"facts": FACTS, "rows": MADE_UP})
     assert json.loads((tmp_path / "gpu-made-up.json").read_text())["rows"]["b"]["ms"] == 2.0
@@ -175,13 +235,42 @@ def test_when_its_time_is_over_it_writes_what_it_has(tmp_path: Path, capsys: pyt
     assert len(list(tmp_path.glob("*.partial"))) == len(list(tmp_path.glob("*.md"))) == 1
 
 
+def test_a_row_of_the_table_is_of_plain_torch_where_others_are_of_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the code of a GPU, with kernels that say that they were called."""
+
+    class Called(Exception):
+        pass
+
+    class Kernels:
+        @staticmethod
+        def forward(*_: Any) -> Any:
+            raise Called
+
+    for part in (credit, backends, lstm):
+        monkeypatch.setattr(part, "on_gpu", lambda x: True)
+    monkeypatch.setattr(credit, "scan", lambda: Kernels)
+    shape = Shape(6, 1, 9, 3)
+    by_triton, plain = (way for way in ways(shape) if way.credit == "cell")
+    with pytest.raises(Called):
+        Step(shape, by_triton, "cpu")()
+    step = Step(shape, plain, "cpu")
+    losses = [float(step()) for _ in range(5)]
+    assert losses[-1] < losses[0]
+    assert credit.scan() is Kernels  # type: ignore[comparison-overlap]  # for the rows that follow
+
+
 @pytest.mark.slow
 def test_its_trainings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command.main([*words(tmp_path), "--tiny"])
     (result,) = tmp_path.glob("*.json")
-    rows = [one for one in json.loads(result.read_text())["rows"].values() if "series" in one]
-    assert [one["method"] for one in rows] == ["tuned", "stock"]
+    found = json.loads(result.read_text())["rows"]
+    rows = [one for one in found.values() if "series" in one]
+    assert [one["method"] for one in rows] == [*["tuned"] * 3, *["stock"] * 3, "tuned", "stock"]
+    assert [one["rate"] for one in rows[:3]] == [*RATES]
     assert all(len(one["curve"]) == 2 and "error" not in one for one in rows)
+    for one in rows[6:]:
+        assert one["rate"] == chosen_rate(rows, "simulated", 6, one["method"])
+    assert len({str(one["curve"]) for one in rows[:3]}) == 3
     torch.set_flush_denormal(False)
 
 

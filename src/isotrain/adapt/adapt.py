@@ -12,7 +12,7 @@ import numpy as np
 
 from isotrain.adapt.candidates import CANDIDATES, Candidate, Ground
 from isotrain.adapt.choose import KEPT, Choice, choose
-from isotrain.config import Window
+from isotrain.config import Window, cuda_is_there
 from isotrain.data.ingest import Tidy, ingest
 from isotrain.data.schema import flag_column
 from isotrain.data.windowing import described
@@ -123,8 +123,17 @@ def adapt(bundle: Bundle, tidy: Tidy, candidates: Mapping[str, Candidate] = CAND
     bundle = bundle.for_another(tidy.facts["name"])
     windows = windows_of(bundle, tidy)
     first, last = windows.ranges("train")[0]
-    ground = Ground.of(bundle.network(windows), first, last)
+    ground = Ground.of(bundle.network(windows).to(device_of(bundle)), first, last)
     return Adapted(bundle, windows, choose(ground, first, last, candidates))
+
+
+def device_of(bundle: Bundle) -> str:
+    """Where ``bundle`` is adapted: on a GPU where there is one, unless ``training.accelerator`` was ``cpu``.
+
+    A forecaster that was trained on a GPU is adapted on a machine without one too.
+    """
+    asked = bundle.settings.training.accelerator if bundle.settings else "cpu"
+    return "cuda" if asked != "cpu" and cuda_is_there() else "cpu"
 
 
 def read_new(bundle: Bundle, path: Path, series: str | None = None) -> Tidy:

@@ -53,6 +53,11 @@ class Ground:
         encoder = net.encoder
         return cls(net.eval(), parent, encoder, isolate_encoder(net, first, last))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the forecaster and its series are; origins are on the CPU, and so are forecasts and errors."""
+        return self.net.series.inputs.device
+
     def use(self, weights: Weights) -> None:
         """Give the forecaster the parent's weights with ``weights`` in their place."""
         own = self.net.state_dict()
@@ -83,9 +88,10 @@ class Ground:
         return answer
 
     def errors(self, weights: Weights, origins: Tensor) -> Float[Tensor, "m K"]:
-        """Truth less forecast at ``origins`` (m), in the series' standard deviation; NaN where unknown."""
-        truth, scale = self.net.series.truth_at(origins), self.net.series.scale_at(origins)[..., None]
-        return (truth - self.forecast(weights, origins)) / scale
+        """Truth less forecast at ``origins`` (m), in the series' standard deviation, on the CPU; NaN where unknown."""
+        there = origins.to(self.device)
+        truth, scale = self.net.series.truth_at(there), self.net.series.scale_at(there)[..., None]
+        return (truth.cpu() - self.forecast(weights, origins)) / scale.cpu()
 
     def design(self, first: int, last: int) -> "Design":
         """What the parent's last layer and skip read at the origins from ``first`` to ``last``; made once."""
@@ -122,10 +128,10 @@ def design(ground: Ground, origins: Tensor) -> Design:
     """
     net = ground.net.eval()
     s = net.series
-    fade = fading(s.horizon)
+    fade = fading(s.horizon).to(ground.device)
     columns, errors = [], []
     for at, position in cover(origins, "streamed", s.history):
-        real = position >= 0
+        real, at = position >= 0, at.to(ground.device)
         r = net.read(at)
         z = net.decoder.features(r.at_origin, r.of_lead, r.series)
         gain = OUTPUT_GAIN * r.spread / r.scale[..., 0]
@@ -154,7 +160,7 @@ def put_back(ground: Ground, b: Float[Tensor, " P"]) -> Weights:
     width = parent["decoder.out.weight"].shape[1]
     lags, recent = parent["skip.of_lags"], parent["skip.of_recent"]
     of_readout, bias, shared, faded = b.split([width, 1, *[lags.shape[1] + recent.shape[1]] * 2])
-    skip = shared + fading(len(lags)).double()[:, None] * faded
+    skip = shared + fading(len(lags)).to(b)[:, None] * faded
     return {
         "decoder.out.weight": (parent["decoder.out.weight"].double() + of_readout).float(),
         "decoder.out.bias": (parent["decoder.out.bias"].double() + bias).float(),
@@ -168,9 +174,9 @@ def bias_and_scale(ground: Ground) -> Float[Tensor, "P 3"]:
     parent = ground.parent
     out, lags, recent = parent["decoder.out.weight"][0], parent["skip.of_lags"], parent["skip.of_recent"]
     width, skip = len(out), torch.cat([lags, recent], 1)
-    basis = torch.stack([torch.ones(len(lags)), fading(len(lags))], 1)
+    basis = torch.stack([torch.ones(len(lags)), fading(len(lags))], 1).to(out.device)
     of_basis = torch.linalg.lstsq(basis, skip).solution  # (2, S + R): the skip as nearly as two columns of each can say
-    answer = torch.zeros(width + 1 + of_basis.numel(), 3)
+    answer = out.new_zeros(width + 1 + of_basis.numel(), 3)
     answer[:width, 0], answer[width, 0] = out, parent["decoder.out.bias"][0]
     answer[width, 1] = 1.0
     answer[width + 1 :, 2] = of_basis.flatten()
@@ -188,7 +194,7 @@ def solved(ground: Ground, parts: Sequence[tuple[int, int]], narrow: bool, refit
     basis = bias_and_scale(ground) if narrow else None
     designs = [ground.design(*part) for part in parts]
     rows = [d.x if basis is None else d.x @ basis for d in designs]
-    known = Equations.empty(rows[0].shape[1])
+    known = Equations.empty(rows[0].shape[1], ground.device)
     for d, x in zip(designs, rows, strict=True):
         known.add(x, d.y, d.weights(d.y))
     known.rows = sum(d.step * len(d.y) for d in designs)
@@ -196,7 +202,7 @@ def solved(ground: Ground, parts: Sequence[tuple[int, int]], narrow: bool, refit
     def at(strength: float) -> Weights:
         b = known.solve(strength)
         for _ in range(ROUNDS - 1 if refit is not None else 0):
-            again = Equations.empty(len(b))
+            again = Equations.empty(len(b), ground.device)
             for d, x in zip(designs, rows, strict=True):
                 again.add(x, d.y, d.weights(d.y - x @ b.float()))
             again.rows = known.rows
@@ -230,16 +236,16 @@ def trained(ground: Ground, parts: Sequence[tuple[int, int]], encoder: bool, see
 
 def train(net: Forecaster, draw: Draw, steps: int, rate: float = RATE, bf16: bool = True) -> Weights:
     """Train all parameters of ``net`` for ``steps`` of Adam on the absolute error; returns what they became."""
-    parameters = list(net.parameters())
+    parameters, device = list(net.parameters()), net.series.inputs.device
     optimiser = torch.optim.Adam(parameters, lr=rate, fused=True)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(draw.seed)  # of the dropout
         net.train()
         for step in range(steps):
-            at = draw(step)
+            at = draw(step).to(device)
             truth = net.series.truth_at(at.origins)
             known = ~truth.isnan()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 forecast = net(at)
             error = (forecast.float() - truth.nan_to_num()) * known
             loss = (error.abs() / net.series.scale_at(at.origins)[..., None]).sum() / known.sum().clamp(min=1)

@@ -54,7 +54,7 @@ class Choice:
         errors: (origins, leads) on the weeks held out, truth less forecast in the series' standard deviation, of the
             forecaster chosen as it was fitted without those weeks.
         origins: those origins.
-        weights: what changes of the parent, fitted on all weeks; empty where nothing does.
+        weights: what changes of the parent, fitted on all weeks, on the CPU; empty where nothing does.
     """
 
     name: str
@@ -103,6 +103,7 @@ def choose(ground: Ground, first: int, last: int, candidates: Mapping[str, Candi
         errors = ground.errors({}, trials.seen)
         return Choice(KEPT, 0.0, tried, trials.weeks, trials.held, _numpy(errors), trials.seen.numpy(), {})
     before = trials.paths[chosen.name](chosen.strength)
+    final = candidates[chosen.name].fit(ground, trials.whole, chosen.strength)(chosen.strength)
     return Choice(
         chosen.name,
         chosen.strength,
@@ -111,7 +112,7 @@ def choose(ground: Ground, first: int, last: int, candidates: Mapping[str, Candi
         trials.held,
         _numpy(ground.errors(before, trials.seen)),
         trials.seen.numpy(),
-        candidates[chosen.name].fit(ground, trials.whole, chosen.strength)(chosen.strength),
+        {name: value.cpu() for name, value in final.items()},
     )
 
 

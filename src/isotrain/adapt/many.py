@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from isotrain.adapt.adapt import DRAFT, Adapted, adapt, read_new
+import torch
+
+from isotrain.adapt.adapt import DRAFT, Adapted, adapt, device_of, read_new
 from isotrain.config.sections import Tracking
 from isotrain.data.ingest import named_by_file
 from isotrain.data.locate import exists, named
@@ -45,6 +47,8 @@ def adapt_all(
     if missing := [str(path) for path in paths if not exists(path)]:
         raise InputError(f"{named(missing)} does not exist")
     runtime.prepare(keep_allocator=True, flush_denormals=True, threads=1)
+    if device_of(bundle) == "cuda":
+        log.info("adapting on %s", torch.cuda.get_device_name())
     if others := list(bundle.baselines):
         log.warning("the network alone is adapted, without what %s averages with it: %s", bundle.folder, named(others))
     there = [goal for goal in goals.values() if (goal / ABOUT).is_file()]

@@ -66,7 +66,7 @@ class Remembered(Encoder):
         was = self.encoder.training
         self.encoder.eval()
         for at, position in cover(new, "streamed", series.history):
-            found = self.encoder(series, at)
+            found = self.encoder(series, at.to(series.inputs.device))
             if not len(states):
                 states = found.new_empty(len(new), found.shape[-1])
             real = position >= 0
@@ -123,9 +123,10 @@ class Equations:
     rows: float = 0.0
 
     @classmethod
-    def empty(cls, columns: int) -> Self:
-        """Without any row."""
-        return cls(torch.zeros(columns, columns, dtype=torch.float64), torch.zeros(columns, dtype=torch.float64))
+    def empty(cls, columns: int, device: torch.device | None = None) -> Self:
+        """Without any row, on the device where rows will be."""
+        gram = torch.zeros(columns, columns, dtype=torch.float64, device=device)
+        return cls(gram, gram.new_zeros(columns))
 
     def add(
         self, x: Float[Tensor, "n P"], y: Float[Tensor, " n"], weight: Float[Tensor, " n"], forget: float = 1.0
@@ -148,8 +149,8 @@ class Equations:
         """
         size = (self.gram.diagonal() / max(self.rows, 1.0)).sqrt().clamp(min=1e-6)
         scaled = self.gram / size[:, None] / size
-        strength = torch.as_tensor(penalty, dtype=torch.float64).expand(len(size))
-        solution: Tensor = torch.linalg.solve(scaled + strength.diag(), self.side / size) / size
+        scaled.diagonal().add_(penalty)
+        solution: Tensor = torch.linalg.solve(scaled, self.side / size) / size
         return solution
 
 

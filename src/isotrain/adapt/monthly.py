@@ -46,7 +46,7 @@ class Sums:
             return
         new = design(self.ground, torch.arange(self.until, last, step))
         if self.known is None:
-            self.known = Equations.empty(new.x.shape[1])
+            self.known = Equations.empty(new.x.shape[1], new.x.device)
         self.known.add(new.x, new.y, new.weights(new.y), self.forget)
         self.known.rows += (new.step - 1) * len(new.y)  # each row stands for several
         self.added += len(new.y)

@@ -392,7 +392,7 @@ def check_device(settings: Settings) -> None:
     """:class:`InputError` if ``settings`` ask for a GPU and torch sees none; torch is imported only if they do."""
     if settings.training.accelerator != "cuda":
         return
-    if not _cuda_is_there():
+    if not cuda_is_there():
         raise InputError(
             f"params.yaml: training.accelerator = 'cuda' (of methods.{settings.method}), and torch sees no CUDA device "
             "on this machine: set it to auto, which takes one where there is one, or to cpu"
@@ -435,7 +435,8 @@ def check_isolation(settings: Settings) -> None:
         )
 
 
-def _cuda_is_there() -> bool:
+def cuda_is_there() -> bool:
+    """Whether torch sees a CUDA device."""
     if version("torch").endswith("+cpu"):  # without importing it, which takes a second
         return False
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asks the driver without making a context

@@ -75,18 +75,15 @@ class Plan:
 
     def on(self, device: torch.device) -> "Plan":
         """The same on a device; it is kept, so that a step copies nothing there."""
-        flags: dict[str, Tensor | None] = {
-            "active": self.active,
-            "autonomous_inputs": self.autonomous_inputs,
-            "part": self.part,
-        }
+        if device in self._elsewhere:
+            return self._elsewhere[device]
+        flags = {"active": self.active, "autonomous_inputs": self.autonomous_inputs, "part": self.part}
         moved: dict[str, Any] = {
             name: flag.to(device) for name, flag in flags.items() if flag is not None and flag.device != device
         }
         if not moved:
             return self
-        if device not in self._elsewhere:
-            self._elsewhere[device] = replace(self, **moved)
+        self._elsewhere[device] = replace(self, **moved)
         return self._elsewhere[device]
 
 

@@ -114,7 +114,10 @@ def prepare(job: Fit) -> tuple[ForecastModule, list[pl.Callback]]:
     on_gpu = device(s) == "cuda"
     if on_gpu and s.runtime.fp16 and isinstance(net.encoder, LSTMEncoder):
         net.encoder.lstm.compute = "fp16"
-    graphed = on_gpu and s.runtime.graphs and s.runtime.processes == 1  # several of them meet within a step
+    graphed = on_gpu and s.runtime.graphs
+    if graphed and s.runtime.processes > 1:
+        log.info("no CUDA graphs: runtime.processes = %d meet within each step", s.runtime.processes)
+        graphed = False
     module = (GraphedModule if graphed else ForecastModule)(
         net,
         sampler(job),
