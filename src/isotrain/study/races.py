@@ -85,11 +85,11 @@ def _laboratory(building: Mapping[str, Any] | None) -> Race:
 
 
 def _network(encoder: str) -> Race:
-    space = {"training.learning_rate": RATES[:6], "training.steps": (120, 200, 300)}
-    fixed = {"model.encoder": encoder, "model.hidden": 64, "model.layers": 2}
+    space = {"training.learning_rate": RATES[:6], "training.steps": (120, 200)}
+    fixed = {"model.encoder": encoder, "model.hidden": 32, "model.layers": 2}
     masked = {"zone": "layer", "mode": "masked", "criterion": "depth", "schedule": {"fraction": 0.5, "start": 0.3}}
     racers = (
-        Racer("whole", "tuned", "reference", "two layers of 64 units, nothing isolated", fixed),
+        Racer("whole", "tuned", "reference", "two layers of 32 units, nothing isolated", fixed),
         Racer("one-layer", "tuned", "control", "one layer, nothing isolated", {**fixed, "model.layers": 1}),
         Racer("masked", "tuned", "control", "the lower half computed and then not updated, from 30 % on", fixed,
               masked),
