@@ -218,7 +218,9 @@ def race_verdict(race: Json, without: str = "") -> str:
         return (
             f"No tested method reaches {kilowatts(race['target'])} kW with half of its seeds; `{rival['name']}` "
             "takes "
-            f"{said(rival['to_target']['median'])}."
+            f"{said(rival['to_target']['median'])}. A step of `{best['name']}` takes "
+            f"{three_digits(best['step_ms']['median'])} ms, one of `{reference['name']}` "
+            f"{three_digits(reference['step_ms']['median'])}."
         )
     ratio = interval([speedup(b, a) for a, b in zip(own, other, strict=True)])
     sure = "pays" if ratio.low > 1 else "does not pay" if ratio.high < 1 else "cannot be separated from it"
