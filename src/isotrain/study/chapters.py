@@ -120,6 +120,7 @@ def building(study: Json) -> Chapter:
     effects = [
         effect(race, name, race["rival"], f"{a_building}: {english[name]}", f"{un_batiment} : {french[name]}", "a")
         for name in names
+        if any(row["name"] == name for row in race["racers"])
     ]
     return Chapter("a", title, question, race_verdict(race), _study_command("a"), race_record(race),
                    {race["title"]: race_table(race)}, effects)  # fmt: skip
