@@ -157,38 +157,33 @@ def row(
 
 
 def write_page() -> None:
-    """README.md, drammen.json and drammen.png in docs/results/drammen."""
-    tables, words, first = {}, {}, None
+    """README.md, drammen.json and drammen.png in docs/results/drammen; what is not there to be read stays as it was."""
+    before = read_json(OUT / "drammen.json") if (OUT / "drammen.json").exists() else {}
+    record: dict[str, Any] = {key: before.get(key, {}) for key in ("commits", "weather", "tables")}
+    record |= {"widths": before.get("widths", []), "series": before.get("series")}
     for name, settings in SETTINGS.items():
         params = load(settings)
         if (Path(params.paths.windows) / "windows.json").exists():
             windows = Windows.load(params.paths.windows)
-            tables[name] = rows(params)
-            words[name] = ahead_words(windows.meta) or "no weather of the hours forecast is known"
-            first = first or windows
-    assert first is not None, "nothing was run yet"
-    shapes = width_rows(load(SETTINGS["perfect"]))
-    results = Path(load(SETTINGS["perfect"]).paths.runs).parents[1]
-    machine = hardware()
-    record = {
-        "commits": sorted(made_at(results)),
-        "date": date.today().isoformat(),
-        "hardware": machine,
-        "series": len(first.series),
-        "lead": LEAD,
-        "tables": tables,
-        "widths": shapes,
-        "published": PUBLISHED,
-    }
+            record["series"] = len(windows.series)
+            record["tables"][name] = rows(params)
+            record["weather"][name] = ahead_words(windows.meta) or "no weather of the hours forecast is known"
+            record["commits"][name] = made_at(Path(params.paths.runs))
+    assert record["tables"], "nothing was run yet"
+    perfect = load(SETTINGS["perfect"])
+    if shapes := width_rows(perfect):
+        record["widths"] = shapes
+        record["commits"]["widths"] = made_at(Path(perfect.paths.runs).with_name("widths"))
+    record |= {"date": date.today().isoformat(), "hardware": hardware(), "lead": LEAD, "published": PUBLISHED}
     write_json(OUT / "drammen.json", record)
-    save(figure(tables, words), OUT / "drammen.png")
-    write_text(OUT / "README.md", page(record, words))
+    save(figure(record["tables"], record["weather"]), OUT / "drammen.png")
+    write_text(OUT / "README.md", page(record))
 
 
-def made_at(results: Path) -> set[str]:
-    """The commits of the code that trained what lies in ``results``."""
-    found = [str(read_json(path)["commit"]) for path in results.glob("*/*/*/result.json")]
-    return {each[:12] + ("+" if each.endswith("+") else "") for each in found}
+def made_at(runs: Path) -> list[str]:
+    """The commits of the code that trained what lies in ``runs``."""
+    found = {str(read_json(path)["commit"]) for path in runs.glob("*/result.json")}
+    return sorted({each[:12] + ("+" if each.endswith("+") else "") for each in found})
 
 
 def width_rows(params: Params) -> list[dict[str, Any]]:
@@ -216,16 +211,17 @@ def width_rows(params: Params) -> list[dict[str, Any]]:
     return found
 
 
-def page(record: dict[str, Any], words: dict[str, str]) -> str:
+def page(record: dict[str, Any]) -> str:
     """The page as Markdown."""
-    machine = record["hardware"]
+    machine, words = record["hardware"], record["weather"]
+    trained = {name: f"Networks trained at commit {', '.join(found)}." for name, found in record["commits"].items()}
     lines = [
         "# Drammen: one network for 36 buildings",
         "",
         f"MAE in kW (kWh in an hour) on targets from 2021-07-01 to 2022-03-18, {record['series']} public buildings, "
         "trained on the hours before. Written by `python -m experiments.drammen.run` "
-        f"([experiment](../../../experiments/drammen/README.md)) on {record['date']}; networks trained at commit "
-        f"{', '.join(record['commits'])}, one core of: {machine['cpu']}.",
+        f"([experiment](../../../experiments/drammen/README.md)) on {record['date']}, "
+        f"one core of: {machine['cpu']}.",
         "",
         "![Errors](drammen.png)",
         "",
@@ -247,7 +243,8 @@ def page(record: dict[str, Any], words: dict[str, str]) -> str:
             )
         lines += [
             "",
-            f"{words[name][:1].upper()}{words[name][1:]}. Intervals: 90 %, whole weeks of all buildings drawn.",
+            f"{words[name][:1].upper()}{words[name][1:]}. Intervals: 90 %, whole weeks of all buildings drawn. "
+            f"{trained[name]}",
             "",
         ]
     if record["widths"]:
@@ -255,7 +252,8 @@ def page(record: dict[str, Any], words: dict[str, str]) -> str:
             "## Width and depth",
             "",
             f"The method `pool` for {WIDTH_STEPS} steps, one seed, the best of three rates on validation; "
-            f"{words['perfect']}. Relative: in a building's standard deviation over the training part.",
+            f"{words['perfect']}. Relative: in a building's standard deviation over the training part. "
+            f"{trained['widths']}",
             "",
             f"| units | layers | rate | training, s | validation, relative | test, relative | MAE, {LEAD} h ahead |",
             "| --- | --- | --- | --- | --- | --- | --- |",
