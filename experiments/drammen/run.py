@@ -28,7 +28,7 @@ from isotrain.files import read_json, write_json, write_text
 from isotrain.forecast.forecasts import Forecasts, mae, mean_forecast, read_forecasts
 from isotrain.report.drawing import PALETTE, STYLE, new_figure, save
 from isotrain.training.fits import fit_in_child, import_everything
-from isotrain.training.machine import hardware
+from isotrain.training.machine import commit, hardware
 
 HERE = Path("experiments/drammen")
 SETTINGS = {"perfect": HERE / "params.yaml", "history": HERE / "history.yaml"}
@@ -106,7 +106,10 @@ def at_lead(forecasts: Forecasts, lead: int = LEAD) -> Forecasts:
 
 
 def rows(params: Params) -> list[dict[str, Any]]:
-    """A row for each forecaster: errors over all leads and at :data:`LEAD`, seconds of training."""
+    """A row for each forecaster: errors over all leads and at :data:`LEAD`, seconds of training, commit of the code.
+
+    The commit of a baseline is that of the code by which the page is written: another code fits it again.
+    """
     found: list[dict[str, Any]] = []
     paths, compare = params.paths, params.compare
     reference = Path(paths.baselines) / AGAINST
@@ -118,18 +121,19 @@ def rows(params: Params) -> list[dict[str, Any]]:
         folders = [Path(paths.runs) / f"{name}-{seed}" for seed in compare.seeds]
         folders = [folder for folder in folders if (folder / "result.json").exists()]
         if name in seconds:
-            folders, spent = [Path(paths.baselines) / name], [seconds[name]]
+            folders, spent, made_at = [Path(paths.baselines) / name], [seconds[name]], [commit()]
         else:
-            spent = [read_json(folder / "result.json")["train_seconds"] for folder in folders]
+            results = [read_json(folder / "result.json") for folder in folders]
+            spent, made_at = [r["train_seconds"] for r in results], [r["commit"] for r in results]
         if not folders:
             continue
         members = [read_forecasts(folder) for folder in folders]
-        found.append(row(name, members, float(np.median(spent)), against, compare.confidence, compare.bootstrap))
+        shown = {name: (members, float(np.median(spent)))}
         if name == "pool-refit" and len(members) > 1:
-            mean = f"mean of {len(members)} pool-refit"
-            found.append(
-                row(mean, [mean_forecast(members)], sum(spent), against, compare.confidence, compare.bootstrap)
-            )
+            shown[f"mean of {len(members)} pool-refit"] = [mean_forecast(members)], sum(spent)
+        for what, (forecasts, total) in shown.items():
+            errors = row(what, forecasts, total, against, compare.confidence, compare.bootstrap)
+            found.append({**errors, "commit": ", ".join(sorted({str(one) for one in made_at}))})
     return found
 
 
@@ -157,33 +161,24 @@ def row(
 
 
 def write_page() -> None:
-    """README.md, drammen.json and drammen.png in docs/results/drammen; what is not there to be read stays as it was."""
+    """README.md, drammen.json and drammen.png in docs/results/drammen; a row that cannot be made stays as it was."""
     before = read_json(OUT / "drammen.json") if (OUT / "drammen.json").exists() else {}
-    record: dict[str, Any] = {key: before.get(key, {}) for key in ("commits", "weather", "tables")}
+    record: dict[str, Any] = {key: before.get(key, {}) for key in ("weather", "tables")}
     record |= {"widths": before.get("widths", []), "series": before.get("series")}
     for name, settings in SETTINGS.items():
         params = load(settings)
         if (Path(params.paths.windows) / "windows.json").exists():
             windows = Windows.load(params.paths.windows)
             record["series"] = len(windows.series)
-            record["tables"][name] = rows(params)
+            made = {one["name"]: one for one in [*record["tables"].get(name, []), *rows(params)]}
+            record["tables"][name] = sorted(made.values(), key=lambda one: [*ROWS, one["name"]].index(one["name"]))
             record["weather"][name] = ahead_words(windows.meta) or "no weather of the hours forecast is known"
-            record["commits"][name] = made_at(Path(params.paths.runs))
     assert record["tables"], "nothing was run yet"
-    perfect = load(SETTINGS["perfect"])
-    if shapes := width_rows(perfect):
-        record["widths"] = shapes
-        record["commits"]["widths"] = made_at(Path(perfect.paths.runs).with_name("widths"))
+    record["widths"] = width_rows(load(SETTINGS["perfect"])) or record["widths"]
     record |= {"date": date.today().isoformat(), "hardware": hardware(), "lead": LEAD, "published": PUBLISHED}
     write_json(OUT / "drammen.json", record)
     save(figure(record["tables"], record["weather"]), OUT / "drammen.png")
     write_text(OUT / "README.md", page(record))
-
-
-def made_at(runs: Path) -> list[str]:
-    """The commits of the code that trained what lies in ``runs``."""
-    found = {str(read_json(path)["commit"]) for path in runs.glob("*/result.json")}
-    return sorted({each[:12] + ("+" if each.endswith("+") else "") for each in found})
 
 
 def width_rows(params: Params) -> list[dict[str, Any]]:
@@ -206,6 +201,7 @@ def width_rows(params: Params) -> list[dict[str, Any]]:
                     "val_relative": best["val_relative"],
                     "test_relative": best["test_relative"],
                     "test_mae_at_lead": mae(at_lead(errors)),
+                    "commit": best["commit"],
                 }
             )
     return found
@@ -214,7 +210,6 @@ def width_rows(params: Params) -> list[dict[str, Any]]:
 def page(record: dict[str, Any]) -> str:
     """The page as Markdown."""
     machine, words = record["hardware"], record["weather"]
-    trained = {name: f"Networks trained at commit {', '.join(found)}." for name, found in record["commits"].items()}
     lines = [
         "# Drammen: one network for 36 buildings",
         "",
@@ -231,20 +226,19 @@ def page(record: dict[str, Any]) -> str:
             f"## With {words[name]}" if name == "perfect" else "## Without the weather of the hours forecast",
             "",
             f"| forecaster | seeds | MAE, all leads | MAE, {LEAD} h ahead | less LightGBM's, {LEAD} h ahead | "
-            "training, s |",
-            "| --- | --- | --- | --- | --- | --- |",
+            "training, s | commit |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
         ]
         for r in table:
             gap = r["difference"]
             compared = "" if gap is None else f"{gap['median']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
             lines.append(
                 f"| {r['name']} | {r['seeds']} | {r['mae']:.3f} | {r['mae_at_lead']:.3f} | {compared} | "
-                f"{r['seconds']:.0f} |"
+                f"{r['seconds']:.0f} | {r['commit']} |"
             )
         lines += [
             "",
-            f"{words[name][:1].upper()}{words[name][1:]}. Intervals: 90 %, whole weeks of all buildings drawn. "
-            f"{trained[name]}",
+            f"{words[name][:1].upper()}{words[name][1:]}. Intervals: 90 %, whole weeks of all buildings drawn.",
             "",
         ]
     if record["widths"]:
@@ -252,15 +246,15 @@ def page(record: dict[str, Any]) -> str:
             "## Width and depth",
             "",
             f"The method `pool` for {WIDTH_STEPS} steps, one seed, the best of three rates on validation; "
-            f"{words['perfect']}. Relative: in a building's standard deviation over the training part. "
-            f"{trained['widths']}",
+            f"{words['perfect']}. Relative: in a building's standard deviation over the training part.",
             "",
-            f"| units | layers | rate | training, s | validation, relative | test, relative | MAE, {LEAD} h ahead |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
+            f"| units | layers | rate | training, s | validation, relative | test, relative | MAE, {LEAD} h ahead | "
+            "commit |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
         lines += [
             f"| {w['units']} | {w['layers']} | {w['rate']:g} | {w['seconds']:.0f} | {w['val_relative']:.4f} | "
-            f"{w['test_relative']:.4f} | {w['test_mae_at_lead']:.3f} |"
+            f"{w['test_relative']:.4f} | {w['test_mae_at_lead']:.3f} | {w['commit']} |"
             for w in record["widths"]
         ]
         lines.append("")
