@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from experiments.drammen.run import page
-from experiments.forecaster.run import KINDS, Members, write_page
+from experiments.forecaster.run import SEEDS, Members, write_page
 
 from isotrain.files import read_json
 from isotrain.forecast.forecasts import Forecasts
@@ -32,12 +32,11 @@ def test_zones_and_means_are_chosen_on_validation_and_nothing_else_is_tested(
         return [Forecasts(origins, origins, np.full((3, 2), error), np.zeros((3, 2)))]
 
     monkeypatch.setattr(Members, "forecasts", forecasts)
-    monkeypatch.setattr(Members, "seconds", lambda self, kind, refit=False: [1.0])
     members = Members.__new__(Members)
-    members.work, members.seeds = tmp_path, 1
-    write_page(tmp_path, members)
-    assert {kind for kind, part in asked if part == "validation"} == set(KINDS)
+    members.work = tmp_path
+    write_page(tmp_path, members, list(SEEDS))
+    assert {kind for kind, part in asked if part == "validation"} == set(SEEDS)
     assert {kind for kind, part in asked if part == "test"} == {"alone", "pooled", "trees"}
     tested = read_json(tmp_path / "members.json")["test"]
-    assert [row["what"] for row in tested] == ["alone", "pooled", "alone", "pooled + trees"]
+    assert [row["of"] for row in tested] == ["alone", "pooled", "alone", "pooled + trees"]
     assert tested[-1]["refitted"] == pytest.approx(0.0, abs=1e-12)
