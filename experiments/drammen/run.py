@@ -28,7 +28,7 @@ from isotrain.files import read_json, write_json, write_text
 from isotrain.forecast.forecasts import Forecasts, mae, mean_forecast, read_forecasts
 from isotrain.report.drawing import PALETTE, STYLE, new_figure, save
 from isotrain.training.fits import fit_in_child, import_everything
-from isotrain.training.machine import hardware
+from isotrain.training.machine import commit, hardware
 
 HERE = Path("experiments/drammen")
 SETTINGS = {"perfect": HERE / "params.yaml", "history": HERE / "history.yaml"}
@@ -106,7 +106,10 @@ def at_lead(forecasts: Forecasts, lead: int = LEAD) -> Forecasts:
 
 
 def rows(params: Params) -> list[dict[str, Any]]:
-    """A row for each forecaster: errors over all leads and at :data:`LEAD`, seconds of training."""
+    """A row for each forecaster: errors over all leads and at :data:`LEAD`, seconds of training, commit of the code.
+
+    The commit of a baseline is that of the code by which the page is written: another code fits it again.
+    """
     found: list[dict[str, Any]] = []
     paths, compare = params.paths, params.compare
     reference = Path(paths.baselines) / AGAINST
@@ -118,18 +121,19 @@ def rows(params: Params) -> list[dict[str, Any]]:
         folders = [Path(paths.runs) / f"{name}-{seed}" for seed in compare.seeds]
         folders = [folder for folder in folders if (folder / "result.json").exists()]
         if name in seconds:
-            folders, spent = [Path(paths.baselines) / name], [seconds[name]]
+            folders, spent, made_at = [Path(paths.baselines) / name], [seconds[name]], [commit()]
         else:
-            spent = [read_json(folder / "result.json")["train_seconds"] for folder in folders]
+            results = [read_json(folder / "result.json") for folder in folders]
+            spent, made_at = [r["train_seconds"] for r in results], [r["commit"] for r in results]
         if not folders:
             continue
         members = [read_forecasts(folder) for folder in folders]
-        found.append(row(name, members, float(np.median(spent)), against, compare.confidence, compare.bootstrap))
+        shown = {name: (members, float(np.median(spent)))}
         if name == "pool-refit" and len(members) > 1:
-            mean = f"mean of {len(members)} pool-refit"
-            found.append(
-                row(mean, [mean_forecast(members)], sum(spent), against, compare.confidence, compare.bootstrap)
-            )
+            shown[f"mean of {len(members)} pool-refit"] = [mean_forecast(members)], sum(spent)
+        for what, (forecasts, total) in shown.items():
+            errors = row(what, forecasts, total, against, compare.confidence, compare.bootstrap)
+            found.append({**errors, "commit": ", ".join(sorted({str(one) for one in made_at}))})
     return found
 
 
@@ -157,38 +161,24 @@ def row(
 
 
 def write_page() -> None:
-    """README.md, drammen.json and drammen.png in docs/results/drammen."""
-    tables, words, first = {}, {}, None
+    """README.md, drammen.json and drammen.png in docs/results/drammen; a row that cannot be made stays as it was."""
+    before = read_json(OUT / "drammen.json") if (OUT / "drammen.json").exists() else {}
+    record: dict[str, Any] = {key: before.get(key, {}) for key in ("weather", "tables")}
+    record |= {"widths": before.get("widths", []), "series": before.get("series")}
     for name, settings in SETTINGS.items():
         params = load(settings)
         if (Path(params.paths.windows) / "windows.json").exists():
             windows = Windows.load(params.paths.windows)
-            tables[name] = rows(params)
-            words[name] = ahead_words(windows.meta) or "no weather of the hours forecast is known"
-            first = first or windows
-    assert first is not None, "nothing was run yet"
-    shapes = width_rows(load(SETTINGS["perfect"]))
-    results = Path(load(SETTINGS["perfect"]).paths.runs).parents[1]
-    machine = hardware()
-    record = {
-        "commits": sorted(made_at(results)),
-        "date": date.today().isoformat(),
-        "hardware": machine,
-        "series": len(first.series),
-        "lead": LEAD,
-        "tables": tables,
-        "widths": shapes,
-        "published": PUBLISHED,
-    }
+            record["series"] = len(windows.series)
+            made = {one["name"]: one for one in [*record["tables"].get(name, []), *rows(params)]}
+            record["tables"][name] = sorted(made.values(), key=lambda one: [*ROWS, one["name"]].index(one["name"]))
+            record["weather"][name] = ahead_words(windows.meta) or "no weather of the hours forecast is known"
+    assert record["tables"], "nothing was run yet"
+    record["widths"] = width_rows(load(SETTINGS["perfect"])) or record["widths"]
+    record |= {"date": date.today().isoformat(), "hardware": hardware(), "lead": LEAD, "published": PUBLISHED}
     write_json(OUT / "drammen.json", record)
-    save(figure(tables, words), OUT / "drammen.png")
-    write_text(OUT / "README.md", page(record, words))
-
-
-def made_at(results: Path) -> set[str]:
-    """The commits of the code that trained what lies in ``results``."""
-    found = [str(read_json(path)["commit"]) for path in results.glob("*/*/*/result.json")]
-    return {each[:12] + ("+" if each.endswith("+") else "") for each in found}
+    save(figure(record["tables"], record["weather"]), OUT / "drammen.png")
+    write_text(OUT / "README.md", page(record))
 
 
 def width_rows(params: Params) -> list[dict[str, Any]]:
@@ -211,21 +201,22 @@ def width_rows(params: Params) -> list[dict[str, Any]]:
                     "val_relative": best["val_relative"],
                     "test_relative": best["test_relative"],
                     "test_mae_at_lead": mae(at_lead(errors)),
+                    "commit": best["commit"],
                 }
             )
     return found
 
 
-def page(record: dict[str, Any], words: dict[str, str]) -> str:
+def page(record: dict[str, Any]) -> str:
     """The page as Markdown."""
-    machine = record["hardware"]
+    machine, words = record["hardware"], record["weather"]
     lines = [
         "# Drammen: one network for 36 buildings",
         "",
         f"MAE in kW (kWh in an hour) on targets from 2021-07-01 to 2022-03-18, {record['series']} public buildings, "
         "trained on the hours before. Written by `python -m experiments.drammen.run` "
-        f"([experiment](../../../experiments/drammen/README.md)) on {record['date']}; networks trained at commit "
-        f"{', '.join(record['commits'])}, one core of: {machine['cpu']}.",
+        f"([experiment](../../../experiments/drammen/README.md)) on {record['date']}, "
+        f"one core of: {machine['cpu']}.",
         "",
         "![Errors](drammen.png)",
         "",
@@ -235,15 +226,15 @@ def page(record: dict[str, Any], words: dict[str, str]) -> str:
             f"## With {words[name]}" if name == "perfect" else "## Without the weather of the hours forecast",
             "",
             f"| forecaster | seeds | MAE, all leads | MAE, {LEAD} h ahead | less LightGBM's, {LEAD} h ahead | "
-            "training, s |",
-            "| --- | --- | --- | --- | --- | --- |",
+            "training, s | commit |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
         ]
         for r in table:
             gap = r["difference"]
             compared = "" if gap is None else f"{gap['median']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
             lines.append(
                 f"| {r['name']} | {r['seeds']} | {r['mae']:.3f} | {r['mae_at_lead']:.3f} | {compared} | "
-                f"{r['seconds']:.0f} |"
+                f"{r['seconds']:.0f} | {r['commit']} |"
             )
         lines += [
             "",
@@ -257,12 +248,13 @@ def page(record: dict[str, Any], words: dict[str, str]) -> str:
             f"The method `pool` for {WIDTH_STEPS} steps, one seed, the best of three rates on validation; "
             f"{words['perfect']}. Relative: in a building's standard deviation over the training part.",
             "",
-            f"| units | layers | rate | training, s | validation, relative | test, relative | MAE, {LEAD} h ahead |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
+            f"| units | layers | rate | training, s | validation, relative | test, relative | MAE, {LEAD} h ahead | "
+            "commit |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
         lines += [
             f"| {w['units']} | {w['layers']} | {w['rate']:g} | {w['seconds']:.0f} | {w['val_relative']:.4f} | "
-            f"{w['test_relative']:.4f} | {w['test_mae_at_lead']:.3f} |"
+            f"{w['test_relative']:.4f} | {w['test_mae_at_lead']:.3f} | {w['commit']} |"
             for w in record["widths"]
         ]
         lines.append("")

@@ -11,7 +11,7 @@ fifth of the steps on TGBT alone at 0.3 of the rate, with everything trained and
 
 import argparse
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import torch
 from experiments.published_series import DRAMMEN
+from torch import Tensor
 
 from isotrain.config import Ingest, MethodsView, Settings, Window, load
 from isotrain.data.ingest import ingest, ingest_all
@@ -35,7 +36,10 @@ from isotrain.training.machine import commit, hardware
 DRAHIX = "DrahiX_SIRTA_allzones_20160715_20210520_1h.csv"
 TARGET = "TGBT"
 ZONES = [f"T{number}" for number in range(1, 8)]
-WEATHER = {"air": {"kind": "temperature"}, "sun": {"kind": "solar"}}
+WEATHER: Mapping[str, dict[str, Any]] = {
+    "air": {"kind": "temperature", "name": "AirTemp"},
+    "sun": {"kind": "solar", "name": "Global_Solar_Flux"},
+}
 POOL_STEPS = 2000
 TUNED_STEPS, TUNED_RATE = 0.2, 0.3  # of those of a whole training
 Table = tuple[pd.DataFrame, Facts]
@@ -80,14 +84,12 @@ def made(data: Path, work: Path) -> dict[str, Windows]:
     return {name: Windows.load(work / name) for name in pools}
 
 
-def drahix(data: Path) -> Iterator[Table]:
-    """The building and its zones, each with the same two columns of weather."""
-    for target in (TARGET, *ZONES):
-        columns: dict[str, Any] = {
-            "load": {"kind": "load", "name": target},
-            "air": {**WEATHER["air"], "name": "AirTemp"},
-            "sun": {**WEATHER["sun"], "name": "Global_Solar_Flux"},
-        }
+def drahix(
+    data: Path, series: Sequence[str] = (TARGET, *ZONES), others: Mapping[str, dict[str, Any]] = WEATHER
+) -> Iterator[Table]:
+    """The building and its zones, or those of them in ``series``, each with the columns ``others`` of the same file."""
+    for target in series:
+        columns = {"load": {"kind": "load", "name": target}, **others}
         tidy = ingest(Ingest.model_validate({"source": str(data / DRAHIX), "target": "load", "columns": columns}), data)
         yield tidy.frame, {**tidy.facts, "name": target, "sha256": f"{tidy.facts['sha256']} {target}"}
 
@@ -104,8 +106,8 @@ def drammen(data: Path, end: datetime) -> Iterator[Table]:
         "file": {"time_column": "TimeStamp", "separator": ";"},
         "columns": {
             "load": {"kind": "load", "name": "ElImp", "unit": "Wh"},
-            "air": {**WEATHER["air"], "name": "Tout"},
-            "sun": {**WEATHER["sun"], "name": "SolGlob"},
+            "air": {"kind": "temperature", "name": "Tout"},
+            "sun": {"kind": "solar", "name": "SolGlob"},
         },
     }
     for tidy in ingest_all(Ingest.model_validate(section), data):
@@ -119,24 +121,34 @@ def judged(settings: Settings, name: str, windows: Windows, seed: int) -> dict[s
     if name == "scratch":
         loop = trained(settings, alone, seed)
         return {"pool": name, "seed": seed, "as it is": errors(loop, alone), "seconds": loop.clock.watch.total}
-    longer = settings.training.model_copy(update={"steps": POOL_STEPS})
-    bare = settings.model.model_copy(update={"dropout": 0.0, "state_dropout": 0.0})
-    loop = trained(settings.model_copy(update={"training": longer, "model": bare}), windows, seed)
+    loop = pooled(settings, windows, seed)
     weights = for_one_series(loop.module.net.state_dict(), 0)
-    steps = round(TUNED_STEPS * settings.training.steps)
-    rate = TUNED_RATE * settings.training.learning_rate
-    shorter = settings.training.model_copy(update={"steps": steps, "learning_rate": rate})
     found = {"pool": name, "seed": seed, "seconds": loop.clock.watch.total}
-    for way, steps_on in (("as it is", False), ("all trained on", True), ("encoder isolated", True)):
-        job = settings.model_copy(update={"training": shorter})
-        on = Loop(Fit(job, seed, alone, Path()))
-        on.module.net.load_state_dict(weights)
+    for way in ("as it is", "all trained on", "encoder isolated"):
+        on = from_pool(settings, weights, alone, seed)
         if way == "encoder isolated":
             on.module.net.encoder.requires_grad_(False)
-        if steps_on:
+        if way != "as it is":
             on.run(validate=False)
         found[way] = errors(on, alone)
     return found
+
+
+def pooled(settings: Settings, windows: Windows, seed: int) -> Loop:
+    """A network trained on all series of ``windows``: longer, and with nothing dropped."""
+    longer = settings.training.model_copy(update={"steps": POOL_STEPS})
+    bare = settings.model.model_copy(update={"dropout": 0.0, "state_dropout": 0.0})
+    return trained(settings.model_copy(update={"training": longer, "model": bare}), windows, seed)
+
+
+def from_pool(settings: Settings, weights: Mapping[str, Tensor], alone: Windows, seed: int) -> Loop:
+    """The shorter training on one series that starts from the ``weights`` of a pool."""
+    steps = round(TUNED_STEPS * settings.training.steps)
+    rate = TUNED_RATE * settings.training.learning_rate
+    shorter = settings.training.model_copy(update={"steps": steps, "learning_rate": rate})
+    loop = Loop(Fit(settings.model_copy(update={"training": shorter}), seed, alone, Path()))
+    loop.module.net.load_state_dict(weights)
+    return loop
 
 
 def trained(settings: Settings, windows: Windows, seed: int) -> Loop:
