@@ -348,6 +348,8 @@ def _recorded(*sources: Json) -> str:
 
 
 def _commits(source: Json) -> list[str]:
+    if "tables" in source and isinstance(source["tables"], Mapping):  # each row has its own
+        return [row["commit"] for rows in source["tables"].values() for row in rows if row.get("commit")]
     found = source.get("commits") or source.get("commit") or []
     return [found] if isinstance(found, str) else list(found)
 
@@ -572,7 +574,7 @@ def adam(results: Json) -> Chapter:
                    (), {"moves": moves})  # fmt: skip
 
 
-def ingredients(forecaster: Json, drammen: Json, pretraining: Json) -> Chapter:
+def ingredients(forecaster: Json, drammen: Json, pretraining: Json, members: Json) -> Chapter:
     """(g): what accuracy is made of."""
     known = {one["name"]: one["test_mae"] for one in forecaster["accuracy"]["forecasts"]}
     about = {
@@ -593,20 +595,26 @@ def ingredients(forecaster: Json, drammen: Json, pretraining: Json) -> Chapter:
         if row["way"] == "all trained on":
             pool = {"zones": "the building's zones", "drammen": "36 other buildings", "both": "both"}[row["pool"]]
             lines.append(["`rich`, pretrained", f"on {pool}, one seed", kilowatts(row["test"])])
+    for row in members["test"]:
+        of = row["of"].replace("alone", "`rich`").replace("pooled", "`rich` trained on the building's zones too")
+        for way in ("as it is", "refitted"):
+            what = "mean of all seeds" if row["what"] == "mean" else f"median of {members['seeds'].get(row['of'])}"
+            lines.append([of, f"{what}, {way}", kilowatts(row[way])])
     for kind, words in (("perfect", "perfect weather forecast"), ("history", "no weather known ahead")):
         for row in drammen["tables"][kind]:
             if row["name"] in ("pool", "pool-state-zeroed", "lightgbm-rich", "ridge-rich"):
                 lines.append([f"Drammen: `{row['name']}`", f"24 h ahead, {words}", kilowatts(row["mae_at_lead"])])
+    best = min(row["refitted"] for row in members["test"])
     rich, zeroed, boosting = (_middle(known[name]) for name in ("rich", "rich-state-zeroed", "lightgbm-rich"))
     verdict = (
-        f"Inputs matter most: {kilowatts(_middle(known['plain-128']))} to {kilowatts(rich)} kW. The LSTM's state "
-        "adds "
-        f"{zeroed / rich - 1:.1%} beside them; boosting on the same inputs has {kilowatts(boosting)} kW. Peers: "
-        "[the page](results/peers/README.md)."
+        f"Inputs matter most: {kilowatts(_middle(known['plain-128']))} to {kilowatts(rich)} kW. The LSTM's state adds "
+        f"{zeroed / rich - 1:.1%} beside them; boosting on the same inputs has {kilowatts(boosting)} kW, the mean of "
+        f"networks of which one learnt the building's zones too {kilowatts(best)}. Peers: [the "
+        "page](results/peers/README.md)."
     )
     question = "What makes the forecast accurate: recurrence, inputs, weather known ahead, pretraining?"
     command = "experiments/forecaster, experiments/drammen, experiments/pretraining, experiments/peers: their READMEs"
-    made = _recorded(forecaster, drammen, pretraining)
+    made = _recorded(forecaster, drammen, pretraining, members)
     return Chapter("g", "Ingredients of accuracy", question, verdict, command, made,
                    {"Test MAE, kW": table(["forecaster", "what", "kW"], lines, left=(0, 1))}, (),
                    {"rich": rich, "zeroed": zeroed, "boosting": boosting})  # fmt: skip
@@ -673,5 +681,5 @@ RECORDED: tuple[tuple[str, str, str, tuple[str, ...], Callable[..., Chapter]], .
     ("f", "Adam", "python -m experiments.adam_in_rnns.run", ("docs/adam-in-rnns/results.json",), adam),
     ("g", "Ingredients of accuracy", "experiments/forecaster",
      ("docs/results/forecaster/tradeoff.json", "docs/results/drammen/drammen.json",
-      "experiments/pretraining/results/results.json"), ingredients),
+      "experiments/pretraining/results/results.json", "experiments/forecaster/results/members.json"), ingredients),
 )  # fmt: skip
