@@ -122,8 +122,12 @@ def building(study: Json) -> Chapter:
         for name in names
         if any(row["name"] == name for row in race["racers"])
     ]
-    return Chapter("a", title, question, race_verdict(race), _study_command("a"), race_record(race),
-                   {race["title"]: race_table(race)}, effects)  # fmt: skip
+    tables = {race["title"]: race_table(race)}
+    if rows := study.get("baselines"):
+        lines = [[f"`{row['name']}`", three_digits(row["seconds"]), f"{row['val_mae'] / race['target']:.3f}",
+                  kilowatts(row["test_mae"])] for row in rows]  # fmt: skip
+        tables["Without a network"] = table(["forecast", "fit, s", "validation error ÷ target", "test MAE, kW"], lines)
+    return Chapter("a", title, question, race_verdict(race), _study_command("a"), race_record(race), tables, effects)
 
 
 def laboratory(study: Json) -> Chapter:
