@@ -342,10 +342,15 @@ def main() -> None:
         "seeds": words.seeds,
         "rows": rows,
     }
-    about = json.dumps({**results, "rows": []}, indent=2)
-    lines = ",\n".join(json.dumps(row) for row in rows)  # of each row one
-    write_text(words.out / "results.json", about.replace("[]", f"[\n{lines}\n]") + "\n")
+    write_results(results, words.out)
     write_page(results, words.out)
+
+
+def write_results(results: dict[str, Any], out: Path) -> None:
+    """results.json, with a line for each of its rows."""
+    about = json.dumps({**results, "rows": []}, indent=2)
+    lines = ",\n".join(json.dumps(row) for row in results["rows"])
+    write_text(out / "results.json", about.replace("[]", f"[\n{lines}\n]") + "\n")
 
 
 def with_choice(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
