@@ -47,6 +47,7 @@ TESTED = {
     "dvc metrics diff": TRY,
     "dvc repro": TRY,
     "dvc repro pipelines/dvc.yaml": STUDY,
+    "dvc repro pipelines/adapt/dvc.yaml": "tests/adapt/test_stage.py::test_each_meter_of_the_folder_is_adapted_to",
     "mlflow ui": "it serves until it is stopped: tests/mlflow_server.py serves the same store",
     "mlflow run . --env-manager local -e train": ONE,
     "mlflow run . -e search": STUDY,

@@ -1,7 +1,7 @@
 """Month after month: only new hours are run, and what is thawed goes on from the month before.
 
-The readout is solved from sums that each month's rows are added to. The decoder is trained on remembered states, a few
-steps a month from last month's weights. Its trial on the weeks held out takes no training of its own: what was trained
+The readout is solved from sums that each month's rows are added to. The decoder is trained on remembered states: at
+first on all of them, then on those of the last year, a few steps a month from last month's weights. Its trial on the weeks held out takes no training of its own: what was trained
 before those weeks is there from an earlier month.
 """
 
@@ -30,6 +30,7 @@ from isotrain.forecast.network import Forecaster
 from isotrain.forecast.stretches import WEEK
 
 FORGET = 0.8  # how much all earlier rows count after a month
+RECENT = 52 * WEEK  # hours before the last that it is then trained on
 STEPS = 20  # of training on from what was trained before
 SOLVED = ("bias and scale", "readout")
 OLD = 5 * WEEK  # hours before the weeks held out from which on what was trained then stands for a trial
@@ -124,7 +125,8 @@ class Monthly:
             if follows:
                 ground.use(self._trained[-1][1](1.0))
             steps = STEPS if follows else TRAINED
-            path = trained(ground, [(parts[0][0], end)], encoder=False, seed=end, steps=steps)
+            begin = max(parts[0][0], end - RECENT) if follows else parts[0][0]
+            path = trained(ground, [(begin, end)], encoder=False, seed=end, steps=steps)
             self._trained = [*(one for one in self._trained if one[0] >= fitted - OLD), (end, path)]
             return path
 
