@@ -1,8 +1,8 @@
 """Month after month: only new hours are run, and what is thawed goes on from the month before.
 
 The readout is solved from sums that each month's rows are added to. The decoder is trained on remembered states: at
-first on all of them, then on those of the last year, a few steps a month from last month's weights. Its trial on the weeks held out takes no training of its own: what was trained
-before those weeks is there from an earlier month.
+first on all of them, then on those of the last year, a few steps a month from last month's weights. Its trial on the
+weeks held out takes no training of its own: what was trained before those weeks is there from an earlier month.
 """
 
 from collections.abc import Callable, Mapping, Sequence
