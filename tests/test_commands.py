@@ -54,6 +54,7 @@ TESTED = {
     "mlflow models serve": SERVED,
     "python pipelines/train.py": "tests/test_end_to_end.py::test_a_stopped_study_says_how_to_go_on",
     "python -m benchmarks.lstm.run": BENCH,
+    "python -m benchmarks.adapting": "tests/benchmarks/test_adapting.py::test_every_meter_is_adapted_to",
     "python pipelines/fetch.py": "tests/test_fetch.py::test_a_file_of_the_folder_itself_becomes_the_series_as_it_is",
     "python -m experiments.limits.run": "it needs series that are not in the repository",
     "python -m isotrain.training.outbox": OWN,

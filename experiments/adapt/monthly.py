@@ -172,14 +172,19 @@ def by_month(rows: list[dict[str, Any]], way: str) -> list[float]:
     return [float(np.mean(errors)) for errors in of_months.values()]
 
 
+def shares(rows: list[dict[str, Any]], way: str, other: str) -> Any:
+    """Of each month the error of ``way`` over that of ``other``, of the seeds that both have."""
+    both = {row["seed"] for row in rows if row["way"] == way} & {row["seed"] for row in rows if row["way"] == other}
+    shared = [row for row in rows if row["seed"] in both]
+    return np.array(by_month(shared, way)) / np.array(by_month(shared, other))
+
+
 def against(rows: list[dict[str, Any]], way: str, other: str) -> str:
     """How much greater the error of ``way`` is than that of ``other``: mean over the months, and its standard error."""
     if way == other:
         return ""
-    both = {row["seed"] for row in rows if row["way"] == way} & {row["seed"] for row in rows if row["way"] == other}
-    shared = [row for row in rows if row["seed"] in both]
-    shares = np.array(by_month(shared, way)) / np.array(by_month(shared, other)) - 1
-    return f"{100 * shares.mean():+.1f} ± {100 * shares.std(ddof=1) / len(shares) ** 0.5:.1f} %"
+    more = 100 * (shares(rows, way, other) - 1)
+    return f"{more.mean():+.1f} ± {more.std(ddof=1) / len(more) ** 0.5:.1f} %"
 
 
 def write_page(results: dict[str, Any], out: Path) -> None:
@@ -216,11 +221,8 @@ def write_page(results: dict[str, Any], out: Path) -> None:
         figure, grid = new_figure(9.5, 4.2, f"Error over that of the forecaster {ONCE}, by month")
         axes = grid[0, 0]
         for colour, way in zip(PALETTE * 2, names, strict=False):
-            share = np.array(by_month(rows, way)) / np.array(by_month(rows, ONCE))
-            isolated = way.startswith("isolated")
-            axes.plot(
-                months_, share, "o-" if isolated else "o--", color=colour, lw=2 if isolated else 1, ms=3, label=way
-            )
+            line = {"lw": 2} if way.startswith("isolated") else {"lw": 1, "ls": "--"}
+            axes.plot(months_, shares(rows, way, ONCE), "o", color=colour, ms=3, label=way, **{"ls": "-", **line})
         axes.legend(frameon=False, fontsize=8, ncols=2)
         save(figure, out / "months.png")
 
