@@ -221,7 +221,7 @@ def write_page(results: dict[str, Any], out: Path) -> None:
     ]
     for row in rows:
         seeds = ", ".join(f"{value:.3f}" for value in row["later"])
-        lines.append(f"| {row['way']} | {row['mae']:.3f} | {seeds} | {row['seconds']:.1f} |")
+        lines.append(f"| {row['way']} | {row['mae']:.3f} | {seeds} | {row['seconds']:.2f} |")
     lines.append("\n![Error by month](months.png)\n")
     (out / "walk-forward.md").write_text("\n".join(lines), encoding="utf-8")
     with mpl.rc_context(STYLE):
