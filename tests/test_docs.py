@@ -76,7 +76,8 @@ def test_commands_exist(page: Path) -> None:
     blocks = re.findall(r"```(?:bash|sh)?\n(.*?)```", text, re.DOTALL)
     spans = [span for span in SPAN.findall(text) if not span.startswith("make_")]
     targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
-    stages = {*yaml.safe_load(text_of(ROOT / "dvc.yaml"))["stages"], "pipelines/dvc.yaml", "--force"}
+    others = {"pipelines/dvc.yaml", "pipelines/adapt/dvc.yaml", "--force"}
+    stages = {*yaml.safe_load(text_of(ROOT / "dvc.yaml"))["stages"], *others}
     for command in COMMANDS.findall("\n".join([*blocks, *spans])):
         words = [word for word in shlex.split(command.strip()) if word != "&&"]
         if words[0] == "make":

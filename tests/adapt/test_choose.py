@@ -15,22 +15,26 @@ from isotrain.forecast.network import Forecaster, Series
 @pytest.mark.parametrize(
     ("weeks", "gains", "chosen"),
     [
-        (20, [(0.01, 0.02), (-0.01, 0.001)], KEPT),  # neither is sure
-        (20, [(0.05, 0.02), (0.06, 0.04)], "1"),
-        (20, [(0.05, 0.02), (0.06, 0.07)], "0"),  # the other gains more, but not for sure
-        (20, [(0.02, 0.02)], KEPT),  # as much as its standard error is not more
-        (12, [(0.05, 0.03)], KEPT),
-        (13, [(0.05, 0.03)], "0"),
-        (12, [(0.05, 0.02)], "0"),
-        (25, [(0.001, 0.02)], KEPT),
-        (26, [(0.001, 0.02)], "0"),
-        (26, [(0.0, 0.0)], KEPT),
-        (20, [], KEPT),
+        (12, [(0.01, 0.02), (-0.01, 0.001)], KEPT),  # neither is sure
+        (12, [(0.05, 0.02), (0.09, 0.04)], "1"),
+        (12, [(0.05, 0.02), (0.09, 0.05)], "0"),  # the other gains more, but not for sure
+        (12, [(0.04, 0.02)], KEPT),  # twice its standard error is not more than that
+        (12, [], KEPT),
+        (13, [(0.05, 0.03), (0.09, 0.03)], "0"),  # the first changes most
+        (13, [(-0.02, 0.03), (0.09, 0.03)], "0"),  # it may have lost by chance
+        (13, [(-0.03, 0.03), (0.001, 0.03)], "1"),
+        (13, [(-0.04, 0.03), (-0.04, 0.03)], KEPT),
+        (13, [], KEPT),
     ],
 )
 def test_the_rule(weeks: int, gains: list[tuple[float, float]], chosen: str) -> None:
     found = best([Tried(str(i), 1.0, gain, doubt) for i, (gain, doubt) in enumerate(gains)], weeks)
     assert (found.name if found else KEPT) == chosen
+
+
+def test_of_a_candidate_the_strength_that_gains_most_is_taken() -> None:
+    tried = [Tried("0", 0.5, -0.01, 0.02), Tried("0", 1.0, -0.005, 0.05), Tried("1", 1.0, 0.1, 0.01)]
+    assert best(tried, 13) == tried[1]
 
 
 def test_a_standard_error_is_that_of_blocks_not_of_hours() -> None:
@@ -49,14 +53,22 @@ def test_hours_without_truth_count_for_nothing() -> None:
     assert doubt == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize(("weeks", "low", "high"), [(8, 0.01, 0.06), (20, 0.11, 0.22)])
-def test_where_nothing_gains_the_parent_is_seldom_left(weeks: int, low: float, high: float) -> None:
-    """One candidate that gains nothing is taken as often as t with 12 degrees of freedom exceeds two, and one."""
+@pytest.mark.parametrize(
+    ("weeks", "truth", "low", "high"),
+    [
+        (8, 0.0, 0.01, 0.06),  # t with 12 degrees of freedom exceeds two at one time in thirty
+        (20, 0.0, 0.78, 0.89),  # it exceeds minus one at five times in six
+        (20, -3.0, 0.01, 0.06),  # what loses three standard errors in truth
+    ],
+)
+def test_how_often_a_candidate_is_taken(weeks: int, truth: float, low: float, high: float) -> None:
+    """One candidate, whose true gain is so many standard errors."""
     rng = np.random.default_rng(1)
     hours, taken = np.arange(13 * 168), 0
     for _ in range(600):
-        other = 1 - 0.1 * np.repeat(rng.normal(size=13), 168)
-        taken += best([Tried("0", 1.0, *gained(np.ones(len(hours)), other, hours, 13))], weeks) is not None
+        gains = 0.1 * (rng.normal(size=13) + truth / 13**0.5)
+        trial = gained(np.ones(len(hours)), 1 - np.repeat(gains, 168), hours, 13)
+        taken += best([Tried("0", 1.0, *trial)], weeks) is not None
     assert low < taken / 600 < high
 
 
@@ -98,3 +110,25 @@ def test_what_is_fitted_for_the_choice_ends_before_the_weeks_held_out(
     assert seen[0] == ([(first, start - 24 + 1)], None)
     assert seen[1][0] == [(first, start - 24 + 1), (start - 24 + 1, last)]
     assert seen[1][1] == candidate.tried(7)[2]
+
+
+def test_what_changes_less_is_not_tried_where_what_changes_most_is_taken(net: Forecaster) -> None:
+    """The trial of a part costs a training, so that the order saves time."""
+    asked = []
+
+    def with_note(name: str):  # type: ignore[no-untyped-def]
+        def fit(of, parts, chosen):  # type: ignore[no-untyped-def]
+            asked.append(name)
+            return lambda _: {}
+
+        return replace(CANDIDATES[name], fit=fit)
+
+    first = net.series.history + 500
+    ground = Ground.of(net, first, first + 13 * 168)
+    choice = choose(ground, first, first + 13 * 168, {name: with_note(name) for name in CANDIDATES})
+    assert choice.name == KEPT  # a gain of nothing is not more than a standard error of nothing
+    assert asked == [*CANDIDATES][::-1]
+    asked.clear()
+    better = {**{name: with_note(name) for name in CANDIDATES}, "decoder": CANDIDATES["readout"]}
+    assert choose(ground, first, first + 13 * 168, better).name == "decoder"
+    assert asked == []

@@ -102,7 +102,7 @@ def test_month_by_month_is_as_adapting_at_once(net: Forecaster) -> None:
     monthly.adapt(ends[0])
     for end in ends[1:]:
         stepwise = monthly.adapt(end)
-    whole = monthly._sums["whole"]
+    whole = monthly.sums("whole")
     rows = [design(monthly.ground, torch.arange(first, ends[0], 5))]
     rows += [design(monthly.ground, torch.arange(begin, end)) for begin, end in pairwise(ends)]
     known = Equations.empty(rows[0].x.shape[1])
@@ -114,3 +114,29 @@ def test_month_by_month_is_as_adapting_at_once(net: Forecaster) -> None:
     assert whole.added == known.rows
     assert stepwise.weeks == 10
     assert stepwise.held_out == 2
+
+
+def test_the_trial_of_the_decoder_is_what_was_trained_before_the_weeks_held_out(
+    net: Forecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[int, int]] = []
+    starts: list[float] = []
+
+    def train(ground, parts, encoder, seed, steps):  # type: ignore[no-untyped-def]
+        moved = ground.net.decoder.out.weight.detach() - ground.parent["decoder.out.weight"]
+        starts.append(float(moved.abs().sum()))
+        trained.append((parts[-1][1], steps))
+        found = {"decoder.out.weight": ground.net.decoder.out.weight.detach() + 0.01}
+        ground.use({})
+        return lambda strength: found
+
+    monkeypatch.setattr("isotrain.adapt.monthly.trained", train)
+    monkeypatch.setattr("isotrain.adapt.choose.best", lambda tried, _: tried[-1])
+    monthly = Monthly.of(net, FIRST, FIRST + 168 * 13, names=["decoder"])
+    monthly.adapt(FIRST + 168 * 13)
+    held_out = FIRST + 168 * 10 - 24 + 1
+    assert trained == [(held_out, 60), (FIRST + 168 * 13, 20)]  # the trial and, on from there, the fit
+    monthly.adapt(FIRST + 168 * 16)
+    assert trained[2:] == [(FIRST + 168 * 16, 20)]  # the fit alone, on from the month before
+    assert starts[0] == 0 and starts[0] < starts[1] < starts[2]
+    assert monthly._trained[0][0] <= FIRST + 168 * 12 - 24 + 1

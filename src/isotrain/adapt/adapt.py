@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from isotrain.adapt.candidates import CANDIDATES, Candidate, Ground
-from isotrain.adapt.choose import KEPT, Choice, choose
+from isotrain.adapt.choose import KEPT, SEASON, Choice, choose
 from isotrain.config import Window, cuda_is_there
 from isotrain.data.ingest import Tidy, ingest
 from isotrain.data.schema import flag_column
@@ -58,10 +58,11 @@ class Adapted:
             thawed = (
                 f"{self.name}: nothing was thawed, the forecaster is kept as it is, with the scale of the new series"
             )
-            why = f"no candidate surely gained on {on}: {tried}"
+            why = f"{'no candidate surely gained' if c.weeks < SEASON else 'every candidate lost'} on {on}: {tried}"
         else:
             thawed = f"{self.name}: thawed: {CANDIDATES[c.name].about}, strength {c.strength:g}; the rest is isolated"
-            why = f"of the candidates that surely gained it gained most: {tried}"
+            why = "surely gained it gained most" if c.weeks < SEASON else "did not surely lose it changes most"
+            why = f"of the candidates that {why}: {tried}"
         return f"{thawed}\n{why}\ngain on {on}: {c.gain:+.1%} of the error of the forecaster as it was"
 
     @property

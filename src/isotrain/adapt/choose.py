@@ -1,9 +1,11 @@
 """Which part to thaw, by the errors of each candidate on the weeks held out: the last ones of the new series.
 
-The rule: of all candidates and strengths whose gain on the weeks held out is sure the one that gains most; where there
-is none the parent is kept. Sure is twice the standard error with less than 13 weeks of data, once with less than 26,
-and zero with more: then the fit on all weeks gains more than the trial without the last ones. It needs no target beyond
-the data given; docs/adapting.md has its error rates.
+The rule. With less than 13 weeks of data: of all candidates and strengths whose gain on the weeks held out is more than
+twice its standard error the one that gains most; where there is none the parent is kept. With more: the candidate that
+changes most, at the strength that gains most, unless it loses more than its standard error; then the next. For a trial
+leaves out the last quarter of the data, and so understates what the fit on all weeks gains, the more so the more
+weights are fitted.
+The rule needs no target beyond the data given; docs/adapting.md has its error rates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,8 @@ from isotrain.forecast.stretches import WEEK
 LONGEST = 13  # weeks held out, of a quarter of those there are
 SCORED = 600  # origins held out that strengths are compared at
 FEW = 4  # weeks held out below which days stand for them, and resemble each other
-SURE = {26: 0.0, 13: 1.0, 0: 2.0}  # weeks of data -> standard errors that a gain must exceed
+SEASON = 13  # weeks of data below which a gain must be sure
+SURE = 2.0  # standard errors that it must then exceed
 KEPT = "nothing"
 Values = NDArray[np.float64]
 
@@ -49,7 +52,7 @@ class Choice:
     Attributes:
         name: of :data:`CANDIDATES`, or "nothing".
         strength: of its fit.
-        tried: every candidate that was tried, from what changes least on.
+        tried: every candidate that was tried, in the order in which it was.
         weeks, held_out: weeks of data in all, and of these held out.
         errors: (origins, leads) on the weeks held out, truth less forecast in the series' standard deviation, of the
             forecaster chosen as it was fitted without those weeks.
@@ -95,9 +98,10 @@ def choose(ground: Ground, first: int, last: int, candidates: Mapping[str, Candi
     """What to thaw of the forecaster on ``ground`` for a series with origins from ``first`` to ``last``."""
     trials = Trials(ground, first, last)
     tried: list[Tried] = []
-    for name, candidate in candidates.items():
-        if strengths := candidate.tried(trials.weeks):
-            tried += trials.of(name, candidate, strengths)
+    for name in in_order(candidates, trials.weeks):
+        tried += trials.of(name, candidates[name], candidates[name].tried(trials.weeks))
+        if trials.weeks >= SEASON and best(tried, trials.weeks):
+            break
     chosen = best(tried, trials.weeks)
     if chosen is None:
         errors = ground.errors({}, trials.seen)
@@ -168,10 +172,21 @@ def gained(parent: Values, other: Values, hours: NDArray[np.int64], held: int) -
     return float(means.mean()) / level, (1.0 if held >= FEW else 2.0) * spread / level
 
 
+def in_order(candidates: Mapping[str, Candidate], weeks: int) -> list[str]:
+    """Those that are tried with so many weeks of data, in the order in which they are."""
+    names = [name for name, candidate in candidates.items() if candidate.tried(weeks)]
+    return names if weeks < SEASON else names[::-1]
+
+
 def best(tried: Sequence[Tried], weeks: int) -> Tried | None:
-    """Of all trials the one that the rule takes with so many weeks of data; None: the parent is kept."""
-    times = next(times for least, times in SURE.items() if weeks >= least)
-    return max((one for one in tried if one.gain > times * one.doubt), key=lambda one: one.gain, default=None)
+    """What the rule takes of trials :func:`in_order` with so many weeks of data; None: the parent is kept."""
+    if weeks < SEASON:
+        return max((one for one in tried if one.gain > SURE * one.doubt), key=lambda one: one.gain, default=None)
+    for name in dict.fromkeys(one.name for one in tried):
+        one = max((one for one in tried if one.name == name), key=lambda one: one.gain)
+        if one.gain > -one.doubt:
+            return one
+    return None
 
 
 def _numpy(errors: torch.Tensor) -> Values:

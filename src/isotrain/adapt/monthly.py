@@ -1,6 +1,8 @@
-"""Month after month: only new hours are run, and the readout is solved from sums that each month's rows are added to.
+"""Month after month: only new hours are run, and what is thawed goes on from the month before.
 
-The decoder, where it is thawed, is trained on the remembered states of the last year.
+The readout is solved from sums that each month's rows are added to. The decoder is trained on remembered states: at
+first on all of them, then on those of the last year, a few steps a month from last month's weights. Its trial on the
+weeks held out takes no training of its own: what was trained before those weeks is there from an earlier month.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from isotrain.adapt.candidates import (
     CANDIDATES,
+    SPARSE,
     Candidate,
     Ground,
     Path,
@@ -20,14 +23,17 @@ from isotrain.adapt.candidates import (
     put_back,
     trained,
 )
+from isotrain.adapt.candidates import STEPS as TRAINED
 from isotrain.adapt.choose import Choice, choose, held_out
 from isotrain.adapt.memory import Equations
 from isotrain.forecast.network import Forecaster
 from isotrain.forecast.stretches import WEEK
 
 FORGET = 0.8  # how much all earlier rows count after a month
-RECENT = 52 * WEEK  # hours before the last that the decoder is trained on
+RECENT = 52 * WEEK  # hours before the last that it is then trained on
+STEPS = 20  # of training on from what was trained before
 SOLVED = ("bias and scale", "readout")
+OLD = 5 * WEEK  # hours before the weeks held out from which on what was trained then stands for a trial
 
 
 @dataclass
@@ -71,6 +77,7 @@ class Monthly:
         ground: the forecaster over the series, its encoder's states remembered from the first origin on.
         first: the first origin.
         forget: how much all earlier rows count after each call.
+        names: of :data:`CANDIDATES` what may be thawed.
 
     Example:
         >>> from isotrain.data.windows import Windows
@@ -85,33 +92,56 @@ class Monthly:
 
     ground: Ground
     first: int
-    forget: float
+    forget: float = FORGET
+    names: Sequence[str] = (*CANDIDATES,)
     _sums: dict[str, Sums] = field(default_factory=dict)
+    _ends: dict[str, list[int]] = field(default_factory=lambda: {"fitted": [], "whole": []})  # of each call
+    _trained: list[tuple[int, Path]] = field(default_factory=list)  # one past the last origin of each, and its weights
 
     @classmethod
-    def of(cls, net: Forecaster, first: int, last: int, forget: float = FORGET) -> "Monthly":
+    def of(
+        cls, net: Forecaster, first: int, last: int, forget: float = FORGET, names: Sequence[str] = (*CANDIDATES,)
+    ) -> "Monthly":
         """``net`` for the origins from ``first`` on, of which those up to ``last`` are run at once."""
-        return cls(Ground.of(net, first, last), first, forget)
+        return cls(Ground.of(net, first, last), first, forget, names)
 
     def adapt(self, last: int) -> Choice:
         """What to thaw by all origins up to ``last``; later hours of the series are not known yet."""
         self.ground.memory.grow(self.ground.net.series, last)
         fitted = last - held_out(round((last - self.first) / WEEK)) * WEEK - self.ground.net.series.horizon + 1
-        for name, end in (("fitted", fitted), ("whole", last)):
-            sums = self._sums.setdefault(name, Sums(self.ground, self.first, self.forget))
-            sums.grow(end, 1 if sums.known is not None else 5)  # 5 is prime to 24
+        self._ends["fitted"].append(fitted)
+        self._ends["whole"].append(last)
 
         def fit(narrow: bool) -> Callable[[Ground, Sequence[tuple[int, int]], float | None], Path]:
-            return lambda _, __, chosen: self._sums["fitted" if chosen is None else "whole"].path(narrow)
+            return lambda _, __, chosen: self.sums("fitted" if chosen is None else "whole").path(narrow)
 
-        def train(ground: Ground, parts: Sequence[tuple[int, int]], _: float | None) -> Path:
-            return trained(ground, [(max(parts[0][0], parts[-1][1] - RECENT), parts[-1][1])], encoder=False)
+        def train(ground: Ground, parts: Sequence[tuple[int, int]], chosen: float | None) -> Path:
+            end = parts[-1][1]
+            if chosen is None:
+                for at, path in reversed(self._trained):
+                    if end - OLD <= at <= end:
+                        return path
+            follows = chosen is not None and bool(self._trained)
+            if follows:
+                ground.use(self._trained[-1][1](1.0))
+            steps = STEPS if follows else TRAINED
+            begin = max(parts[0][0], end - RECENT) if follows else parts[0][0]
+            path = trained(ground, [(begin, end)], encoder=False, seed=end, steps=steps)
+            self._trained = [*(one for one in self._trained if one[0] >= fitted - OLD), (end, path)]
+            return path
 
         candidates: Mapping[str, Candidate] = {
             **{name: replace(CANDIDATES[name], fit=fit(name == "bias and scale")) for name in SOLVED},
             "decoder": replace(CANDIDATES["decoder"], fit=train),
         }
-        return choose(self.ground, self.first, last, candidates)
+        return choose(self.ground, self.first, last, {name: candidates[name] for name in self.names})
+
+    def sums(self, name: str) -> Sums:
+        """Those of the origins ``fitted`` in the trial, or of the ``whole``, with the rows of each month added."""
+        sums = self._sums.setdefault(name, Sums(self.ground, self.first, self.forget))
+        for end in self._ends[name]:
+            sums.grow(end, 1 if sums.known is not None else SPARSE)
+        return sums
 
     def forecast(self, weights: Weights, origins: Tensor) -> Tensor:
         """(m, K) kW at ``origins``, of the encoder itself with ``weights`` in the place of the parent's."""

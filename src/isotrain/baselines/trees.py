@@ -125,21 +125,21 @@ def _grow(windows: Windows, leads: Values, inputs: Inputs, refit: bool, effort: 
     seen = fitting_origins(windows, refit=False)
     seen = seen[:: stride_for(len(seen), effort.origins, least=effort.stride)]
     many: dict[str, Any] = {"categorical_feature": [0]} if len(windows.series) > 1 else {}
-    train = lightgbm.Dataset(*_examples(windows, seen, leads, inputs), **many)
+    train = lightgbm.Dataset(*examples(windows, seen, leads, inputs), **many)
     checked = np.concatenate([np.arange(first, last) for first, last in windows.ranges("validation")])
     checked = checked[:: stride_for(len(checked), effort.origins // 5, least=effort.checked)]
-    validation = train.create_valid(*_examples(windows, checked, leads, inputs))
+    validation = train.create_valid(*examples(windows, checked, leads, inputs))
     stop = lightgbm.early_stopping(PATIENCE, verbose=False)
     model = lightgbm.train(settings, train, effort.rounds, valid_sets=[validation], callbacks=[stop])
     if not refit:
         return model
     both = fitting_origins(windows, refit=True)
     both = both[:: stride_for(len(both), effort.origins)]
-    everything = lightgbm.Dataset(*_examples(windows, both, leads, inputs), **many)
+    everything = lightgbm.Dataset(*examples(windows, both, leads, inputs), **many)
     return lightgbm.train(settings, everything, model.best_iteration)
 
 
-def _examples(windows: Windows, origins: Origins, leads: Values, inputs: Inputs) -> tuple[Values, Values]:
+def examples(windows: Windows, origins: Origins, leads: Values, inputs: Inputs) -> tuple[Values, Values]:
     """Rows (lead by lead) and relative targets, where the truth is known; of many series with the number of each."""
     truth = relative(windows, windows.targets(origins)[:, leads], origins).T.ravel()
     known = ~np.isnan(truth)

@@ -61,6 +61,8 @@ class Paths(Section):
     runs: str = "results/runs"
     report: str = "reports"
     search: str = "results/search"
+    meters: str = "data/meters"
+    adapted: str = "results/adapted"
 
 
 def _share_or_date(end: Any) -> Any:
