@@ -35,6 +35,10 @@ def test_what_pays(times: Interval | None, error: Interval, seeds: int, pays: st
     assert Effect("a setting", "un cas", "a", "dense", times, error, seeds).pays == pays
 
 
+def test_seconds_to_one_error_are_compared_at_equal_error() -> None:
+    assert Effect("a setting", "un cas", "a", "dense", SURE, HIGHER, 5, to_target=True).pays == "yes"
+
+
 def test_a_chapter_that_nothing_recorded_says_so(tmp_path: Path) -> None:
     chapters = {chapter.letter: chapter for chapter in chapters_of({"races": {}}, tmp_path)}
     assert [*chapters] == list("abcdefghij")
