@@ -19,7 +19,7 @@ EQUAL, LOWER, HIGHER = Interval(1.0, 0.995, 1.005), Interval(0.97, 0.95, 0.99), 
     ("times", "error", "seeds", "pays"),
     [
         (SURE, EQUAL, 5, "yes"),
-        (SURE, HIGHER, 5, "not separated"),  # sooner, at an error that is higher: a trade, not a gain
+        (SURE, HIGHER, 5, "trade"),  # surely sooner, surely at a higher error
         (SURE, EQUAL, 2, "not separated"),  # two seeds decide nothing
         (UNSURE, LOWER, 5, "yes"),
         (SLOW, LOWER, 5, "yes"),  # less error for 1.4 times the seconds

@@ -45,7 +45,7 @@ class Effect:
 
     @property
     def pays(self) -> str:
-        """``yes``, ``no`` or ``not separated``, by rule 13 of docs/protocol.md."""
+        """``yes``, ``no``, ``trade`` or ``not separated``, by rule 13 of docs/protocol.md."""
         if self.seeds < LEAST:
             return "not separated"
         sooner = self.times is not None and self.times.low > 1
@@ -56,7 +56,9 @@ class Effect:
             return "yes"
         later = self.times is not None and self.times.high < 1
         worse = self.error is not None and self.error.low > 1
-        return "no" if later or (worse and not sooner) else "not separated"
+        if sooner and worse:
+            return "trade"
+        return "no" if later or worse else "not separated"
 
 
 @dataclass(frozen=True)
@@ -433,9 +435,9 @@ def credit(building: Json, drammen: Json, sequences: Sequence[Json]) -> Chapter:
     command = (
         "python -m experiments.credit.building data/windows --seeds 5` and `python -m experiments.credit.sequences"
     )
-    return Chapter(
-        "c", "Credit through time", question, verdict, command, _recorded(building, drammen), tables, effects
-    )
+    facts = {"none": reached["recall", "none"], "cell": reached["recall", "cell"]}
+    made = _recorded(building, drammen)
+    return Chapter("c", "Credit through time", question, verdict, command, made, tables, effects, facts)
 
 
 def _exactly(value: float) -> Interval:
@@ -447,7 +449,7 @@ def _reached(row: Json, target: float) -> float:
     return min((one["seconds"] for one in row["rows"] if one["score"] <= target), default=math.inf)
 
 
-def adapting(results: Json) -> Chapter:
+def adapting(results: Json, monthly: Json) -> Chapter:
     """(d): a trained network and a new meter."""
     rows = results["rows"]
     places = {"drahix": ("a new zone", "une nouvelle zone"), "drammen": ("a new building", "un nouveau bâtiment")}
@@ -492,10 +494,41 @@ def adapting(results: Json) -> Chapter:
                     interval([a["mae"] / b["mae"] for a, b in pairs]),
                 ))  # fmt: skip
     verdict = _adapting_verdict(means, places)
+    month, effects_of_months, words = _months(monthly)
+    tables["Month after month, 8 buildings"] = month
+    effects += effects_of_months
+    verdict += words
     question = "A trained network, a new meter: how much should be thawed, and what does that gain over the controls?"
     command = "python -m experiments.adapt.run --drahix CSV --drammen TIDY WINDOWS --seeds 5"
     return Chapter("d", "A trained network, a new meter", question, verdict, command,
-                   f"{_recorded(results)}, seeds: {results['seeds']}", tables, effects)  # fmt: skip
+                   f"{_recorded(results, monthly)}, seeds: {results['seeds']}", tables, effects)  # fmt: skip
+
+
+def _months(monthly: Json) -> tuple[str, list[Effect], str]:
+    """Adapted again each month: a table, isolated beside the whole network trained on, and a sentence."""
+    by = {(row["way"], row["target"], row["month"], row["seed"]): row for row in monthly["rows"]}
+    rival, own = "warm, whole", "isolated, trained"
+    lines = []
+    for way in dict.fromkeys(row["way"] for row in monthly["rows"]):
+        pairs = [(row, by[rival, *key]) for (name, *key), row in by.items() if name == way]
+        later = [row["seconds"] for row, _ in pairs if row["number"]]
+        ratio = interval([a["mae"] / b["mae"] for a, b in pairs])
+        lines.append([way, _bracketed(ratio), f"{statistics.mean(later):.2f}"])
+    pairs = [(row, by[rival, *key]) for (name, *key), row in by.items() if name == own and row["number"]]
+    error = interval([a["mae"] / b["mae"] for a, b in pairs])
+    times = interval([b["seconds"] / a["seconds"] for a, b in pairs])
+    found = Effect(
+        "buildings, month after month: adapted", "bâtiments, mois après mois : adapté", "d", rival, times, error
+    )
+    words = (
+        f" Month after month the error is {_bracketed(error)} of that of the whole network trained on, "
+        f"{in_times(times)} as fast."
+    )
+    return table(["way", "error ÷ the whole network's, trained on", "s a month"], lines), [found], words
+
+
+def _bracketed(ratio: Interval) -> str:
+    return f"{ratio.median:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
 
 
 def _adapting_verdict(means: Mapping[tuple[str, str, int], float], places: Mapping[str, tuple[str, str]]) -> str:
@@ -630,7 +663,7 @@ def ingredients(forecaster: Json, drammen: Json, pretraining: Json, members: Jso
     made = _recorded(forecaster, drammen, pretraining, members)
     return Chapter("g", "Ingredients of accuracy", question, verdict, command, made,
                    {"Test MAE, kW": table(["forecaster", "what", "kW"], lines, left=(0, 1))}, (),
-                   {"rich": rich, "zeroed": zeroed, "boosting": boosting})  # fmt: skip
+                   {"rich": rich, "whole": _middle(known["rich-whole"]), "boosting": boosting, "best": best})  # fmt: skip
 
 
 def _middle(value: Any) -> float:
@@ -689,7 +722,7 @@ RECORDED: tuple[tuple[str, str, str, tuple[str, ...], Callable[..., Chapter]], .
      ("experiments/credit/results/building.json", "docs/results/drammen/drammen.json",
       "experiments/credit/results/sequences.jsonl"), credit),
     ("d", "A trained network, a new meter", "python -m experiments.adapt.run",
-     ("experiments/adapt/results/results.json",), adapting),
+     ("experiments/adapt/results/results.json", "experiments/adapt/results/monthly/results.json"), adapting),
     ("e", "Choice by statistics", "experiments/criteria", ("experiments/criteria/results/results.json",), criteria),
     ("f", "Adam", "python -m experiments.adam_in_rnns.run", ("docs/adam-in-rnns/results.json",), adam),
     ("g", "Ingredients of accuracy", "experiments/forecaster",
