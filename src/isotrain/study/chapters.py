@@ -661,9 +661,9 @@ def ingredients(forecaster: Json, drammen: Json, pretraining: Json, members: Jso
     question = "What makes the forecast accurate: recurrence, inputs, weather known ahead, pretraining?"
     command = "experiments/forecaster, experiments/drammen, experiments/pretraining, experiments/peers: their READMEs"
     made = _recorded(forecaster, drammen, pretraining, members)
-    return Chapter("g", "Ingredients of accuracy", question, verdict, command, made,
-                   {"Test MAE, kW": table(["forecaster", "what", "kW"], lines, left=(0, 1))}, (),
-                   {"rich": rich, "whole": _middle(known["rich-whole"]), "boosting": boosting, "best": best})  # fmt: skip
+    facts = {"rich": rich, "whole": _middle(known["rich-whole"]), "boosting": boosting, "best": best}
+    tables = {"Test MAE, kW": table(["forecaster", "what", "kW"], lines, left=(0, 1))}
+    return Chapter("g", "Ingredients of accuracy", question, verdict, command, made, tables, (), facts)
 
 
 def _middle(value: Any) -> float:

@@ -86,16 +86,16 @@ def answer(chapters: Sequence[Chapter], effects: Sequence[Effect]) -> list[str]:
         f"**A trade, or not separated** from the rival by these seeds: {len(left)}{_named(left)}.",
         "**Memory decides about credit**: "
         + (
-            f"asked for a symbol 168 silent steps ago, a network without credit is right in {memory['none']:.2f} of the "
-            f"cases (chance 0.125), with credit along the cell alone in {memory['cell']:.2f}."
+            f"asked for a symbol 168 silent steps ago, a network without credit is right in {memory['none']:.2f} of "
+            f"the cases (chance 0.125), with credit along the cell alone in {memory['cell']:.2f}."
             if memory
             else "not recorded here."
         ),
         "**The most accurate forecaster** isolates too: "
         + (
             f"`rich`, which leaves credit out, has {kilowatts(accuracy['rich'])} kW on Drahi-X, with nothing left out "
-            f"{kilowatts(accuracy['whole'])}, LightGBM on the same inputs {kilowatts(accuracy['boosting'])}, the best mean of "
-            f"networks {kilowatts(accuracy['best'])}."
+            f"{kilowatts(accuracy['whole'])}, LightGBM on the same inputs {kilowatts(accuracy['boosting'])}, "
+            f"the best mean of networks {kilowatts(accuracy['best'])}."
             if accuracy
             else "not recorded here."
         ),
@@ -345,12 +345,7 @@ def draw_effects(effects: Sequence[Effect], path: Path) -> None:
         left.set_yticks(
             range(len(effects)), [f"({one.chapter}) {one.label}" for one in reversed(effects)], fontsize=8.5
         )
-        words = {
-            "yes": "pays",
-            "trade": "sooner, for more error",
-            "no": "does not pay",
-            "not separated": "not separated",
-        }
+        words = dict(zip(COLOUR, ("pays", "sooner, for more error", "does not pay", "not separated"), strict=True))
         handles = [Line2D([], [], color=COLOUR[word], marker="o", lw=1.8, label=label) for word, label in words.items()]
         figure.legend(handles=handles, loc="outside lower right", ncols=4, frameon=False)
         save(figure, path)
