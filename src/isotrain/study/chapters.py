@@ -113,7 +113,7 @@ def building(study: Json) -> Chapter:
         "units": "unités",
         "layer": "couche",
         "credit-thawed": "crédit, rétabli tard",
-        "hours-4": "4 dernières heures",
+        "hours-4": "tout sauf les 4 dernières heures",
     }
     english = {
         "units": "units",
@@ -148,7 +148,7 @@ def laboratory(study: Json) -> Chapter:
                f"5 x 150 unités imposées : {french}", "b")
         for name, english, french in (
             ("layers", "three lower layers", "trois couches basses"),
-            ("hours-4", "all but the last 4 h", "4 dernières heures"),
+            ("hours-4", "all but the last 4 h", "tout sauf les 4 dernières heures"),
         )
     ]  # fmt: skip
     small = [row for row in race["racers"] if row["name"] == "small-dense"]
@@ -305,11 +305,13 @@ def said(seconds: float | None) -> str:
 
 
 def in_times(ratio: Interval) -> str:
-    """A ratio with its interval."""
-    low, high = (
-        f"{one:.2f}" if math.isfinite(one) else "missed" if one < 0 else "∞" for one in (ratio.low, ratio.high)
-    )
-    return f"{ratio.median:.2f} times [{low}, {high}]" if math.isfinite(ratio.median) else "missed"
+    """A ratio with its interval, if it has one."""
+    if not math.isfinite(ratio.median):
+        return "missed"
+    if ratio.low == ratio.high:
+        return f"{ratio.median:.2f} times"
+    ends = (f"{one:.2f}" if math.isfinite(one) else "missed" if one < 0 else "∞" for one in (ratio.low, ratio.high))
+    return f"{ratio.median:.2f} times [{', '.join(ends)}]"
 
 
 def spread(value: Json, say: Callable[[float], str], absent: str = "–") -> str:

@@ -171,7 +171,12 @@ def french(study: Json, chapters: Sequence[Chapter], effects: Sequence[Effect], 
         f"{count['no']} ; {count['trade']} sont des compromis et {count['not separated']} ne sont pas tranchés.\n"
     )
     rows = [
-        [f"({one.chapter}) {one.label_fr}", _fois(one.times), _ratio(one.error).replace(".", ","), FRENCH[one.pays]]
+        [
+            f"({one.chapter}) {one.label_fr}",
+            _fois(one.times),
+            _ratio(one.error).replace(", ", " ; ").replace(".", ","),
+            FRENCH[one.pays],
+        ]
         for one in effects
     ]
     lines += [
@@ -222,7 +227,7 @@ def _virgule(value: float) -> str:
 def _fois(ratio: Interval | None) -> str:
     if ratio is None:
         return "–"
-    return in_times(ratio).replace(" times", "").replace("missed", "manqué").replace(".", ",").replace(", ", " ; ")
+    return in_times(ratio).replace(" times", "").replace("missed", "manqué").replace(", ", " ; ").replace(".", ",")
 
 
 def jury(study: Json, chapters: Sequence[Chapter]) -> str:
