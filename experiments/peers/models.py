@@ -130,7 +130,7 @@ class Model:
     weather: bool = True  # whether it takes covariates known at the target hour
 
 
-# 256 windows a step (BiTCN 128) instead of 1,024, and 20 epochs of DeepAR instead of 100: one core has no hours for it
+# 256 windows a step (BiTCN 128, TiDE 64) instead of 1,024, and 20 epochs of DeepAR instead of 100: one core has no hours for it
 CPU: dict[str, Any] = {
     "accelerator": "cpu",
     "logger": False,
@@ -212,7 +212,7 @@ MODELS: dict[str, Model] = {
         packages=("gluonts",),
         step=both(SPARSE),
     ),
-    "tide": network("TiDE", 256, hidden_size=[512, 128, 256]),
+    "tide": network("TiDE", 64, hidden_size=[512, 128, 256]),
 }
 
 
