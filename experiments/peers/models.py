@@ -130,7 +130,8 @@ class Model:
     weather: bool = True  # whether it takes covariates known at the target hour
 
 
-# 256 windows a step (BiTCN 128, TiDE 64) instead of 1,024, and 20 epochs of DeepAR instead of 100: one core has no hours for it
+# 256 windows a step (BiTCN 128, TiDE 64) instead of 1,024, and 20 epochs of DeepAR instead of 100: one core has no
+# hours for it
 CPU: dict[str, Any] = {
     "accelerator": "cpu",
     "logger": False,
