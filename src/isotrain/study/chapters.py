@@ -30,7 +30,8 @@ Json = Mapping[str, Any]
 class Effect:
     """A row of the first figure: what isolating does beside the strongest rival that isolates nothing.
 
-    ``times``: how many times fewer seconds. ``error``: its error over the rival's. None: not measured.
+    ``times``: how many times fewer seconds. ``error``: its error over the rival's. None: not measured. ``to_target``:
+    the seconds are those to one error, so that they are compared at equal error already.
     """
 
     label: str
@@ -40,6 +41,7 @@ class Effect:
     times: Interval | None
     error: Interval | None
     seeds: int = 5
+    to_target: bool = False
 
     @property
     def pays(self) -> str:
@@ -48,7 +50,7 @@ class Effect:
             return "not separated"
         sooner = self.times is not None and self.times.low > 1
         affordable = self.times is None or self.times.median >= 1 / DEAREST
-        equal = self.error is None or self.error.high <= 1 + MARGIN
+        equal = self.to_target or self.error is None or self.error.high <= 1 + MARGIN
         truer = self.error is not None and self.error.high < 1
         if (sooner and equal) or (truer and affordable):
             return "yes"
@@ -120,9 +122,14 @@ def building(study: Json) -> Chapter:
     effects = [
         effect(race, name, race["rival"], f"{a_building}: {english[name]}", f"{un_batiment} : {french[name]}", "a")
         for name in names
+        if any(row["name"] == name for row in race["racers"])
     ]
-    return Chapter("a", title, question, race_verdict(race), _study_command("a"), race_record(race),
-                   {race["title"]: race_table(race)}, effects)  # fmt: skip
+    tables = {race["title"]: race_table(race)}
+    if rows := study.get("baselines"):
+        lines = [[f"`{row['name']}`", three_digits(row["seconds"]), f"{row['val_mae'] / race['target']:.3f}",
+                  kilowatts(row["test_mae"])] for row in rows]  # fmt: skip
+        tables["Without a network"] = table(["forecast", "fit, s", "validation error ÷ target", "test MAE, kW"], lines)
+    return Chapter("a", title, question, race_verdict(race), _study_command("a"), race_record(race), tables, effects)
 
 
 def laboratory(study: Json) -> Chapter:
@@ -194,7 +201,7 @@ def effect(race: Json, name: str, rival: str, label: str, label_fr: str, chapter
     own, other = row_of(race, name), row_of(race, rival)
     times = interval([speedup(b, a) for a, b in zip(_times(own), _times(other), strict=True)])
     error = interval([a / b for a, b in zip(_errors(own), _errors(other), strict=True)])
-    return Effect(label, label_fr, chapter, rival, times, error, len(own["seeds"]))
+    return Effect(label, label_fr, chapter, rival, times, error, len(own["seeds"]), to_target=True)
 
 
 def best_dense(race: Json, without: str = "") -> str:
@@ -218,18 +225,22 @@ def race_verdict(race: Json, without: str = "") -> str:
         return (
             f"No tested method reaches {kilowatts(race['target'])} kW with half of its seeds; `{rival['name']}` "
             "takes "
-            f"{said(rival['to_target']['median'])}."
+            f"{said(rival['to_target']['median'])}. A step of `{best['name']}` takes "
+            f"{three_digits(best['step_ms']['median'])} ms, one of `{reference['name']}` "
+            f"{three_digits(reference['step_ms']['median'])}."
         )
     ratio = interval([speedup(b, a) for a, b in zip(own, other, strict=True)])
     sure = "pays" if ratio.low > 1 else "does not pay" if ratio.high < 1 else "cannot be separated from it"
     chance = better(own, other)
+    tested = [row for row in race["racers"] if row["role"] == "tested"]
+    surely = sum(interval([speedup(b, a) for a, b in zip(_times(row), other, strict=True)]).low > 1 for row in tested)
     return (
         f"`{best['name']}` reaches {kilowatts(race['target'])} kW in {said(best['to_target']['median'])}, the best "
         "that "
         f"isolates nothing, `{rival['name']}`, in {said(rival['to_target']['median'])} (tuned PyTorch "
         f"{said(reference['to_target']['median'])}): {in_times(ratio)} as fast, sooner with probability "
         f"{chance:.2f}. "
-        f"It {sure}."
+        f"It {sure}. Of {len(tested)} tested, {surely} are surely sooner."
     )
 
 
@@ -345,6 +356,8 @@ def _recorded(*sources: Json) -> str:
 
 
 def _commits(source: Json) -> list[str]:
+    if "tables" in source and isinstance(source["tables"], Mapping):  # each row has its own
+        return [row["commit"] for rows in source["tables"].values() for row in rows if row.get("commit")]
     found = source.get("commits") or source.get("commit") or []
     return [found] if isinstance(found, str) else list(found)
 
@@ -374,7 +387,7 @@ def credit(building: Json, drammen: Json, sequences: Sequence[Json]) -> Chapter:
         error = interval([own[seed]["score"] / same[seed]["score"] for seed in common])
         label = f"text, {width} units: credit, thawed by measurement"
         french = f"texte, {width} unités : crédit, rétabli sur mesure"
-        effects.append(Effect(label, french, "c", f"dense, {key[1]} units", times, error))
+        effects.append(Effect(label, french, "c", f"dense, {key[1]} units", times, error, len(pairs), to_target=True))
     pool = {row["name"]: row for row in drammen["tables"]["perfect"]}
     if {"pool", "pool-whole"} <= pool.keys():
         ratio = pool["pool-whole"]["seconds"] / pool["pool"]["seconds"]
@@ -439,7 +452,7 @@ def adapting(results: Json) -> Chapter:
     rows = results["rows"]
     places = {"drahix": ("a new zone", "une nouvelle zone"), "drammen": ("a new building", "un nouveau bâtiment")}
     effects, tables = [], {}
-    share: dict[tuple[str, int], float] = {}
+    means: dict[tuple[str, str, int], float] = {}
     for pool, (english, french) in places.items():
         own = [row for row in rows if row["pool"] == pool]
         if not own:
@@ -456,8 +469,8 @@ def adapting(results: Json) -> Chapter:
                     for (name, w, _, _), row in by.items()
                     if (name, w) == (way, amount)
                 ]
-                if way == "chosen" and ratio:
-                    share[pool, amount] = statistics.mean(ratio)
+                if ratio:
+                    means[pool, way, amount] = statistics.mean(ratio)
                 cells.append(f"{statistics.mean(ratio):.3f}" if ratio else "–")
             year = [row["seconds"] for (name, w, _, _), row in by.items() if (name, w) == (way, 52)]
             lines.append(
@@ -478,19 +491,24 @@ def adapting(results: Json) -> Chapter:
                     rival, interval([b["seconds"] / a["seconds"] for a, b in pairs]),
                     interval([a["mae"] / b["mae"] for a, b in pairs]),
                 ))  # fmt: skip
-    worse = max(share.values(), default=math.nan)
-    best = min(share.values(), default=math.nan)
-    verdict = (
-        f"Nearly everything stays isolated and the error falls to {best:.3f} of the unadapted forecaster's at most "
-        "data, "
-        f"and is {worse:.3f} of it in the worst mean. With few weeks a small network adapted whole, and every "
-        "network "
-        "from scratch, are behind; from a year on the small one adapted whole is as good."
-    )
+    verdict = _adapting_verdict(means, places)
     question = "A trained network, a new meter: how much should be thawed, and what does that gain over the controls?"
     command = "python -m experiments.adapt.run --drahix CSV --drammen TIDY WINDOWS --seeds 5"
     return Chapter("d", "A trained network, a new meter", question, verdict, command,
-                   f"{_recorded(results)}, seeds: {results['seeds']}", tables, effects, {"share": share})  # fmt: skip
+                   f"{_recorded(results)}, seeds: {results['seeds']}", tables, effects)  # fmt: skip
+
+
+def _adapting_verdict(means: Mapping[tuple[str, str, int], float], places: Mapping[str, tuple[str, str]]) -> str:
+    """The choice beside a small network adapted whole and one from scratch, each over the unadapted forecaster."""
+    parts = []
+    for pool, (english, _) in places.items():
+        clauses = []
+        for way, words in (("chosen", "the choice"), ("small, whole", "a small network adapted whole"),
+                           ("small, from scratch", "one from scratch")):  # fmt: skip
+            errors = [means.get((pool, way, amount)) for amount in WEEKS]
+            clauses.append(f"{words} has {', '.join(f'{one:.3f}' if one else '–' for one in errors)}")
+        parts.append(f"Of {english}, with {', '.join(map(str, WEEKS))} weeks: {'; '.join(clauses)}.")
+    return f"Errors over those of the forecaster as it was. {' '.join(parts)}"
 
 
 def _strongest(by: Mapping[tuple[str, int, str, int], Json], weeks: int) -> str:
@@ -569,7 +587,7 @@ def adam(results: Json) -> Chapter:
                    (), {"moves": moves})  # fmt: skip
 
 
-def ingredients(forecaster: Json, drammen: Json, pretraining: Json) -> Chapter:
+def ingredients(forecaster: Json, drammen: Json, pretraining: Json, members: Json) -> Chapter:
     """(g): what accuracy is made of."""
     known = {one["name"]: one["test_mae"] for one in forecaster["accuracy"]["forecasts"]}
     about = {
@@ -590,20 +608,26 @@ def ingredients(forecaster: Json, drammen: Json, pretraining: Json) -> Chapter:
         if row["way"] == "all trained on":
             pool = {"zones": "the building's zones", "drammen": "36 other buildings", "both": "both"}[row["pool"]]
             lines.append(["`rich`, pretrained", f"on {pool}, one seed", kilowatts(row["test"])])
+    for row in members["test"]:
+        of = row["of"].replace("alone", "`rich`").replace("pooled", "`rich` trained on the building's zones too")
+        for way in ("as it is", "refitted"):
+            what = "mean of all seeds" if row["what"] == "mean" else f"median of {members['seeds'].get(row['of'])}"
+            lines.append([of, f"{what}, {way}", kilowatts(row[way])])
     for kind, words in (("perfect", "perfect weather forecast"), ("history", "no weather known ahead")):
         for row in drammen["tables"][kind]:
             if row["name"] in ("pool", "pool-state-zeroed", "lightgbm-rich", "ridge-rich"):
                 lines.append([f"Drammen: `{row['name']}`", f"24 h ahead, {words}", kilowatts(row["mae_at_lead"])])
+    best = min(row["refitted"] for row in members["test"])
     rich, zeroed, boosting = (_middle(known[name]) for name in ("rich", "rich-state-zeroed", "lightgbm-rich"))
     verdict = (
-        f"Inputs matter most: {kilowatts(_middle(known['plain-128']))} to {kilowatts(rich)} kW. The LSTM's state "
-        "adds "
-        f"{zeroed / rich - 1:.1%} beside them; boosting on the same inputs has {kilowatts(boosting)} kW. Peers: "
-        "[the page](results/peers/README.md)."
+        f"Inputs matter most: {kilowatts(_middle(known['plain-128']))} to {kilowatts(rich)} kW. The LSTM's state adds "
+        f"{zeroed / rich - 1:.1%} beside them; boosting on the same inputs has {kilowatts(boosting)} kW, the mean of "
+        f"networks of which one learnt the building's zones too {kilowatts(best)}. Peers: [the "
+        "page](results/peers/README.md)."
     )
     question = "What makes the forecast accurate: recurrence, inputs, weather known ahead, pretraining?"
     command = "experiments/forecaster, experiments/drammen, experiments/pretraining, experiments/peers: their READMEs"
-    made = _recorded(forecaster, drammen, pretraining)
+    made = _recorded(forecaster, drammen, pretraining, members)
     return Chapter("g", "Ingredients of accuracy", question, verdict, command, made,
                    {"Test MAE, kW": table(["forecaster", "what", "kW"], lines, left=(0, 1))}, (),
                    {"rich": rich, "zeroed": zeroed, "boosting": boosting})  # fmt: skip
@@ -670,5 +694,5 @@ RECORDED: tuple[tuple[str, str, str, tuple[str, ...], Callable[..., Chapter]], .
     ("f", "Adam", "python -m experiments.adam_in_rnns.run", ("docs/adam-in-rnns/results.json",), adam),
     ("g", "Ingredients of accuracy", "experiments/forecaster",
      ("docs/results/forecaster/tradeoff.json", "docs/results/drammen/drammen.json",
-      "experiments/pretraining/results/results.json"), ingredients),
+      "experiments/pretraining/results/results.json", "experiments/forecaster/results/members.json"), ingredients),
 )  # fmt: skip

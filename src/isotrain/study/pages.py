@@ -221,9 +221,11 @@ def jury(study: Json, chapters: Sequence[Chapter]) -> str:
         rows = {row["name"]: row for row in race["racers"]}
 
         def took(name: str) -> str:
-            return f"`{name}` {said(rows[name]['to_target']['median'])}"
+            return f"`{name}` {said(rows[name]['to_target']['median'])}" if name in rows else f"`{name}` was not run"
 
         def ratio(name: str) -> str:
+            if name not in rows:
+                return "was not run with"
             value = rows[name]["error_ratio"]
             return (
                 "diverged"

@@ -8,7 +8,7 @@ from isotrain.study.race import Budget, Race, Racer
 Profile = Literal["quick", "standard", "full"]
 PROFILES: dict[Profile, dict[str, Budget]] = {
     "quick": {"building": Budget(3, 1, 2), "laboratory": Budget(1, 1, 2), "networks": Budget(1, 1, 2)},
-    "standard": {"building": Budget(24, 4, 5), "laboratory": Budget(4, 2, 5), "networks": Budget(4, 2, 5)},
+    "standard": {"building": Budget(24, 4, 5), "laboratory": Budget(4, 2, 5), "networks": Budget(3, 1, 3)},
     "full": {"building": Budget(96, 8, 10), "laboratory": Budget(12, 3, 7), "networks": Budget(12, 3, 7)},
 }
 NETWORKS = ("gru", "tcn", "attention")
@@ -85,7 +85,7 @@ def _laboratory(building: Mapping[str, Any] | None) -> Race:
 
 
 def _network(encoder: str) -> Race:
-    space = {"training.learning_rate": RATES[:6], "training.steps": (120, 200)}
+    space = {"training.learning_rate": RATES[:6], "training.steps": (80, 120)}
     fixed = {"model.encoder": encoder, "model.hidden": 32, "model.layers": 2}
     masked = {"zone": "layer", "mode": "masked", "criterion": "depth", "schedule": {"fraction": 0.5, "start": 0.3}}
     racers = (

@@ -13,12 +13,14 @@ from isotrain.files import read_json, write_json
 from isotrain.study.pages import write_pages
 from isotrain.study.race import CHOSEN, JUDGED, PROTOCOL, run_race
 from isotrain.study.races import CHAPTERS, Profile, budget_of, race_of
+from isotrain.training.baselines import run_baselines
 from isotrain.training.outbox import send
 from isotrain.training.tracking import log_note, tracked
 
 log = logging.getLogger(__name__)
 FIGURES = "results/study"  # of the pages, in docs and in a report alike
 STUDY = "study.json"
+BASELINES = ("ridge", "ridge-rich", "lightgbm-quick")  # beside the networks of chapter (a)
 NOTE = """**How to read the runs.** A row is one training of one method with one seed; the tag `study` names its race. A
 method with a number (`dense.07`) is a point of the search, `dense.chosen` is judged. `final/seconds_to_target` is how
 many training seconds it took to reach the target of its race: NaN if it never did, empty for a point of the search.
@@ -53,6 +55,10 @@ def run_study(params: Params, profile: Profile, letters: Sequence[str], out: Pat
         log.info("race %s", name)
         race = race_of(name, study["races"].get("building"))
         study["races"][name] = run_race(race, view, windows, out / profile / name, budget_of(profile, name))
+        write_json(path, study)
+    if "building" in wanted:
+        rows = run_baselines(BASELINES, series, out / profile / "baselines", tracking, threads=1)
+        study["baselines"] = [{key: row[key] for key in ("name", "seconds", "val_mae", "test_mae")} for row in rows]
         write_json(path, study)
     pages = out / profile / "pages"
     written = write_pages(study, root, pages, FIGURES)
