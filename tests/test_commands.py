@@ -24,6 +24,7 @@ CONFIRM = "tests/search/test_confirm.py::test_a_point_is_run_once_a_seed"
 SYNC = "tests/search/test_trial_runs.py::test_sync_finds_the_trials_whose_worker_wrote_no_pending_run"
 STATUS = "tests/search/test_status.py::test_every_trial_is_counted"
 FETCHES = "it installs packages from the network: the machine that runs these tests was set up by it"
+MEASURED = "it needs series that are not in the repository"
 SELF = "it runs these tests, or the checks that stand beside them"
 # the beginning of a command -> the test that runs it, or why none does; the longest that fits counts
 TESTED = {
@@ -59,7 +60,11 @@ TESTED = {
     "python -m benchmarks.lstm.run": BENCH,
     "python -m benchmarks.adapting": "tests/benchmarks/test_adapting.py::test_every_meter_is_adapted_to",
     "python pipelines/fetch.py": "tests/test_fetch.py::test_a_file_of_the_folder_itself_becomes_the_series_as_it_is",
-    "python -m experiments.limits.run": "it needs series that are not in the repository",
+    "python -m experiments.limits.run": MEASURED,
+    "python -m experiments.credit": MEASURED,
+    "python -m experiments.criteria": "an archive: its script is that of another commit",
+    "python -m experiments.adapt": MEASURED,
+    "python -m experiments.adam_in_rnns.run": "it takes two minutes and is run when its page is written",
     "python -m isotrain.training.outbox": OWN,
     "python -m isotrain.lstm.kernels": "every set-up runs it",
     "dvc gc": "it is DVC's own",

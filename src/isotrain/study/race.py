@@ -87,7 +87,7 @@ def points_of(space: Mapping[str, Sequence[Any]], count: int) -> list[Point]:
 
     Example:
         >>> points_of({"training.steps": [100, 200]}, 5)
-        [{'training.steps': 200}, {'training.steps': 100}]
+        [{'training.steps': 100}, {'training.steps': 200}]
     """
     engine = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=0)  # type: ignore[no-untyped-call]
     found: list[Point] = []
