@@ -187,3 +187,19 @@ def test_a_full_disk_in_the_process_of_a_fit_is_one_in_its_parent() -> None:
     with pytest.raises(OSError, match="results/runs/x") as caught:
         in_child(full)
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_ctrl_c_while_a_process_is_made_is_not_lost() -> None:
+    """What Python calls around a fork swallows exceptions: one was raised there, and the study went on."""
+    armed = [True]
+
+    def press() -> None:
+        if armed:
+            armed.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.getsignal(signal.SIGINT)  # a call, in which a signal that is not held back would be acted upon
+
+    os.register_at_fork(before=press)
+    with pytest.raises(KeyboardInterrupt):
+        in_child(lambda: None)
+    assert in_child(lambda: 5) == 5  # nothing stays held back

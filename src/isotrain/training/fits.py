@@ -277,9 +277,11 @@ def in_child(call: Callable[[], T]) -> T:
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
     child = fork.Process(target=_run_child, args=(call, sender, os.getpid()))
-    child.start()
-    sender.close()
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what a fork calls would swallow a Ctrl-C
     try:
+        child.start()
+        sender.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         kind, value = receiver.recv()
     except EOFError:
         child.join()
@@ -288,8 +290,10 @@ def in_child(call: Callable[[], T]) -> T:
         child.terminate()
         raise
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         receiver.close()
-        child.join()
+        if child.pid is not None:
+            child.join()
     if kind == "refused":
         raise InputError(value)
     if kind == "system":
@@ -299,6 +303,7 @@ def in_child(call: Callable[[], T]) -> T:
 
 def _run_child(call: Callable[[], object], sender: Connection, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both: the parent says so, and ends this one
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if hasattr(signal, "SIGTERM") and os.uname().sysname == "Linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before this process asked to follow it
