@@ -233,6 +233,8 @@ def race_verdict(race: Json, without: str = "") -> str:
         )
     ratio = interval([speedup(b, a) for a, b in zip(own, other, strict=True)])
     sure = "pays" if ratio.low > 1 else "does not pay" if ratio.high < 1 else "cannot be separated from it"
+    if len(own) < LEAST:
+        sure = "has too few seeds to be judged"
     chance = better(own, other)
     tested = [row for row in race["racers"] if row["role"] == "tested"]
     surely = sum(interval([speedup(b, a) for a, b in zip(_times(row), other, strict=True)]).low > 1 for row in tested)
