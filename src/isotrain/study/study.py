@@ -65,8 +65,9 @@ def run_study(params: Params, profile: Profile, letters: Sequence[str], out: Pat
     tags = {"kind": "report", "study": profile}
     with tracked(tracking.experiment, tracking.uri, "study", tags, whole_pipeline=True) as run:
         run.artifacts(pages)
-        title, head = written[0].read_text(encoding="utf-8").split("\nWritten by")[0].split("\n", 1)
-        log_note(run, f"**{title.lstrip('# ')}.** {head.strip()}\n\n{NOTE}", pages)
+        head = written[0].read_text(encoding="utf-8").split("\nWritten by")[0].strip()
+        _, picture, *answer = head.split("\n\n")
+        log_note(run, "\n\n".join([*answer, picture, NOTE]), pages)  # folded, MLflow shows the first line
         for name, race in study["races"].items():
             for row in race["racers"]:
                 for seed, one in enumerate(row["seeds"]):
