@@ -277,11 +277,16 @@ def in_child(call: Callable[[], T]) -> T:
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
     child = fork.Process(target=_run_child, args=(call, sender, os.getpid()))
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what a fork calls would swallow a Ctrl-C
+    pressed: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))  # a fork's hooks would swallow it
     try:
-        child.start()
+        try:
+            child.start()
+        finally:
+            signal.signal(signal.SIGINT, handler)
         sender.close()
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
         kind, value = receiver.recv()
     except EOFError:
         child.join()
@@ -290,7 +295,6 @@ def in_child(call: Callable[[], T]) -> T:
         child.terminate()
         raise
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         receiver.close()
         if child.pid is not None:
             child.join()
@@ -303,7 +307,6 @@ def in_child(call: Callable[[], T]) -> T:
 
 def _run_child(call: Callable[[], object], sender: Connection, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both: the parent says so, and ends this one
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if hasattr(signal, "SIGTERM") and os.uname().sysname == "Linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before this process asked to follow it
