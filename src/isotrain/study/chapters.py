@@ -77,7 +77,7 @@ class Chapter:
 
 
 def chapters_of(study: Json, root: Path) -> list[Chapter]:
-    """All chapters, in their order; of a file that is missing or damaged the chapter says which, and what makes it."""
+    """All chapters, in their order; of a file that is missing the chapter says which, and what makes it."""
     made = [building(study), laboratory(study)]
     for letter, title, command, files, make in RECORDED:
         paths = [root / file for file in files]
@@ -98,8 +98,7 @@ def building(study: Json) -> Chapter:
     """(a): one building from scratch, every setting free."""
     title, question = "One building, from scratch", (
         "With width, depth, rate and length free, does leaving out units, layers, time steps or credit reach the "
-        "error "
-        "of the tuned network sooner than the best network of which nothing is left out?"
+        "error of the tuned network sooner than the best network of which nothing is left out?"
     )  # fmt: skip
     race = study["races"].get("building")
     if race is None:
@@ -190,7 +189,8 @@ def row_of(race: Json, name: str) -> Any:
     return next(row for row in race["racers"] if row["name"] == name)
 
 
-def _times(row: Json) -> list[float]:
+def times_of(row: Json) -> list[float]:
+    """Seconds to the target, a value a seed; infinite where it was missed."""
     return [math.inf if one["to_target"] is None else one["to_target"] for one in row["seeds"]]
 
 
@@ -198,53 +198,62 @@ def _errors(row: Json) -> list[float]:
     return [math.inf if one["val_mae"] is None else one["val_mae"] for one in row["seeds"]]
 
 
+def sooner(own: Json, rival: Json) -> Interval:
+    """How many times sooner the row ``own`` reaches the target than ``rival``, paired by seed."""
+    return interval([speedup(b, a) for a, b in zip(times_of(own), times_of(rival), strict=True)])
+
+
 def effect(race: Json, name: str, rival: str, label: str, label_fr: str, chapter: str) -> Effect:
     """``name`` beside ``rival``, paired by seed."""
     own, other = row_of(race, name), row_of(race, rival)
-    times = interval([speedup(b, a) for a, b in zip(_times(own), _times(other), strict=True)])
     error = interval([a / b for a, b in zip(_errors(own), _errors(other), strict=True)])
-    return Effect(label, label_fr, chapter, rival, times, error, len(own["seeds"]), to_target=True)
+    return Effect(label, label_fr, chapter, rival, sooner(own, other), error, len(own["seeds"]), to_target=True)
+
+
+def _first(rows: Sequence[Any]) -> Any:
+    """The row that reaches the target first, by the median; of those that miss it the one of the least error."""
+    return min(rows, key=lambda row: (statistics.median_high(times_of(row)), row["val_mae"]["median"]))
 
 
 def best_dense(race: Json, without: str = "") -> str:
     """What reaches the target first of those that are not tested."""
     rows = [row for row in race["racers"] if row["role"] != "tested" and row["name"] != without]
-    return str(min(rows, key=lambda row: (statistics.median_high(_times(row)), row["val_mae"]["median"]))["name"])
+    return str(_first(rows)["name"])
+
+
+def tested(race: Json) -> list[Any]:
+    """The rows that are tested."""
+    return [row for row in race["racers"] if row["role"] == "tested"]
 
 
 def best_tested(race: Json) -> Any:
     """The tested row that reaches the target first."""
-    rows = [row for row in race["racers"] if row["role"] == "tested"]
-    return min(rows, key=lambda row: (statistics.median_high(_times(row)), row["val_mae"]["median"]))
+    return _first(tested(race))
 
 
 def race_verdict(race: Json, without: str = "") -> str:
     """Which tested racer is first, beside the first that isolates nothing, in two sentences."""
     rival, best = row_of(race, best_dense(race, without)), best_tested(race)
-    own, other = _times(best), _times(rival)
+    own = times_of(best)
     reference = row_of(race, race["reference"])
     if not math.isfinite(statistics.median_high(own)):
         return (
-            f"No tested method reaches {kilowatts(race['target'])} kW with half of its seeds; `{rival['name']}` "
-            "takes "
+            f"No tested method reaches {kilowatts(race['target'])} kW with half of its seeds; `{rival['name']}` takes "
             f"{said(rival['to_target']['median'])}. A step of `{best['name']}` takes "
             f"{three_digits(best['step_ms']['median'])} ms, one of `{reference['name']}` "
             f"{three_digits(reference['step_ms']['median'])}."
         )
-    ratio = interval([speedup(b, a) for a, b in zip(own, other, strict=True)])
+    ratio = sooner(best, rival)
     sure = "pays" if ratio.low > 1 else "does not pay" if ratio.high < 1 else "cannot be separated from it"
     if len(own) < LEAST:
         sure = "has too few seeds to be judged"
-    chance = better(own, other)
-    tested = [row for row in race["racers"] if row["role"] == "tested"]
-    surely = sum(interval([speedup(b, a) for a, b in zip(_times(row), other, strict=True)]).low > 1 for row in tested)
+    chance = better(own, times_of(rival))
+    surely = sum(sooner(row, rival).low > 1 for row in tested(race))
     return (
         f"`{best['name']}` reaches {kilowatts(race['target'])} kW in {said(best['to_target']['median'])}, the best "
-        "that "
-        f"isolates nothing, `{rival['name']}`, in {said(rival['to_target']['median'])} (tuned PyTorch "
+        f"that isolates nothing, `{rival['name']}`, in {said(rival['to_target']['median'])} (tuned PyTorch "
         f"{said(reference['to_target']['median'])}): {in_times(ratio)} as fast, sooner with probability "
-        f"{chance:.2f}. "
-        f"It {sure}. Of {len(tested)} tested, {surely} are surely sooner."
+        f"{chance:.2f}. It {sure}. Of {len(tested(race))} tested, {surely} are surely sooner."
     )
 
 
@@ -281,9 +290,8 @@ def race_record(race: Json) -> str:
     series = "the **simulated** series" if data["simulated"] else Path(data["source"]).name
     commits = ", ".join(short_commit(one) for one in race["commits"])
     return (
-        f"{series}, commit {commits}, {race['hardware']['cpu']}, one core, {race['date']}; the machine's clock "
-        "varied by "
-        f"{race['machine_drift'] - 1:.0%}"
+        f"{series}, commit {commits}, {race['hardware']['cpu']}, one core, {race['date']}; the machine's clock varied "
+        f"by {race['machine_drift'] - 1:.0%}"
     )
 
 
@@ -421,7 +429,7 @@ def credit(building: Json, drammen: Json, sequences: Sequence[Json]) -> Chapter:
         for row in [given["streamed-256", method]]
     ]  # fmt: skip
     verdict = (
-        f"Where the memory is short nothing is lost: 256 units given on the building take "
+        "Where the memory is short nothing is lost: 256 units given on the building take "
         f"{said(given['streamed-256', 'hours-4']['to_target_s']['median'])} instead of "
         f"{said(given['streamed-256', 'tuned']['to_target_s']['median'])} (tuned). Where it is long, no credit fails "
         f"({reached['recall', 'none']:.2f} right in recall, chance 0.125) and credit along the cell does not "
@@ -574,8 +582,7 @@ def criteria(results: Json) -> Chapter:
             )
             lines.append([
                 f"`{criterion}`", "units" if zone == "unit" else "single weights",
-                f"{ratio.median:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]",
-                f"{whole.median:.3f} [{whole.low:.3f}, {whole.high:.3f}]",
+                _bracketed(ratio), _bracketed(whole),
             ])  # fmt: skip
     verdict = (
         f"{wins} of {count} comparisons are better than zones drawn anew at random, by an interval that excludes 1; "
@@ -695,7 +702,7 @@ def failures(chapters: Sequence[Chapter]) -> Chapter:
         for one in chapter.effects:
             if one.pays == "no":
                 ratio = in_times(one.times) if one.times else "–"
-                error = f"{one.error.median:.3f} [{one.error.low:.3f}, {one.error.high:.3f}]" if one.error else "–"
+                error = _bracketed(one.error) if one.error else "–"
                 lines.append([one.label, f"({chapter.letter})", f"`{one.rival}`", ratio, error])
     by = {chapter.letter: chapter for chapter in chapters}
     if "count" in by["e"].facts:

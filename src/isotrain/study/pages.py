@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from isotrain.compare.statistics import Interval
 from isotrain.files import write_text
 from isotrain.report.drawing import GREY, STYLE, colours, label_points, new_figure, save, seconds_axis
-from isotrain.report.tables import kilowatts
-from isotrain.study.chapters import Chapter, Effect, Json, chapters_of, in_times, row_of, said
+from isotrain.report.tables import kilowatts, table
+from isotrain.study.chapters import Chapter, Effect, Json, chapters_of, in_times, row_of, said, times_of
 from isotrain.study.race import profile
 
 COLOUR = {"yes": "#009E73", "trade": "#E69F00", "no": "#D55E00", "not separated": GREY}
@@ -56,9 +56,9 @@ def english(
     lines += [f"{number}. {sentence}" for number, sentence in enumerate(answer(chapters, effects), 1)]
     lines.append(
         f"\nWritten by `isotrain study` (profile {study['profile']}, protocol {study['protocol']}, [its "
-        "rules](protocol.md)): "
-        "each row below is judged against the strongest rival that isolates nothing, or that saves nothing by it. "
-        "Intervals are 90 %. Ten hard questions: [jury.md](jury.md). [En français](resultats.fr.md).\n"
+        "rules](protocol.md)): each row below is judged against the strongest rival that isolates nothing, or that "
+        "saves nothing by it. Intervals are 90 %. Ten hard questions: [jury.md](jury.md). [En "
+        "français](resultats.fr.md).\n"
     )
     lines += ["## Every setting\n", effect_table(effects), ""]
     for chapter in chapters:
@@ -94,8 +94,8 @@ def answer(chapters: Sequence[Chapter], effects: Sequence[Effect]) -> list[str]:
         "**The most accurate forecaster** isolates too: "
         + (
             f"`rich`, which leaves credit out, has {kilowatts(accuracy['rich'])} kW on Drahi-X, with nothing left out "
-            f"{kilowatts(accuracy['whole'])}, LightGBM on the same inputs {kilowatts(accuracy['boosting'])}, "
-            f"the best mean of networks {kilowatts(accuracy['best'])}."
+            f"{kilowatts(accuracy['whole'])}, LightGBM on the same inputs {kilowatts(accuracy['boosting'])}, the best "
+            f"mean of networks {kilowatts(accuracy['best'])}."
             if accuracy
             else "not recorded here."
         ),
@@ -130,8 +130,6 @@ def _figures(one: Effect) -> str:
 
 def effect_table(effects: Sequence[Effect]) -> str:
     """Every setting, in the order of the chapters."""
-    from isotrain.report.tables import table
-
     lines = [
         [f"({one.chapter}) {one.label}", f"`{one.rival}`", in_times(one.times) if one.times else "–",
          _ratio(one.error), f"**{one.pays}**" if one.pays == "yes" else one.pays]
@@ -153,22 +151,19 @@ def _ratio(value: Interval | None) -> str:
 
 def french(study: Json, chapters: Sequence[Chapter], effects: Sequence[Effect], figures: str, simulated: bool) -> str:
     """``resultats.fr.md``: one page, for the laboratory."""
-    from isotrain.report.tables import table
-
     by = {chapter.letter: chapter for chapter in chapters}
     count = {word: sum(one.pays == word for one in effects) for word in COLOUR}
     lines = ["# Ce que l'isolation change au temps de calcul et à la précision\n"]
-    lines += ["**Série simulée** : aucun de ces chiffres ne vient d'un bâtiment réel.\n"] * simulated
+    lines += ["**Série simulée** : les cas (a), (b) et (h) ne viennent pas d'un bâtiment réel.\n"] * simulated
     lines += [f"![Gain de temps et erreur de chaque cas, face à son meilleur rival]({figures}/{FIGURE})\n"] * bool(
         effects
     )
     lines.append(
         "Isoler (geler) une partie d'un réseau, c'est ne calculer pour elle ni gradient ni mise à jour d'Adam. "
-        "Chaque cas "
-        "est comparé au rival le plus fort qui n'isole rien : un réseau plus petit, réglé par la même recherche, "
-        "jugé sur "
-        f"d'autres graines. Sur {len(effects)} cas, l'isolation est payante dans {count['yes']}, ne l'est pas dans "
-        f"{count['no']} ; {count['trade']} sont des compromis et {count['not separated']} ne sont pas tranchés.\n"
+        "Chaque cas est comparé au rival le plus fort qui n'isole rien : un réseau plus petit, réglé par la même "
+        f"recherche, jugé sur d'autres graines. Sur {len(effects)} cas, l'isolation est payante dans {count['yes']}, "
+        f"ne l'est pas dans {count['no']} ; {count['trade']} sont des compromis et {count['not separated']} ne sont "
+        "pas tranchés.\n"
     )
     rows = [
         [
@@ -187,35 +182,29 @@ def french(study: Json, chapters: Sequence[Chapter], effects: Sequence[Effect], 
     facts = by["g"].facts
     lines += [
         "- *Réseau déjà entraîné, nouveau compteur ou nouveau mois* : presque tout reste isolé ; ce qui est dégelé "
-        "est "
-        "choisi sur les dernières semaines, laissées de côté. Avec peu de semaines, c'est plus précis que d'ajuster "
-        "un "
-        "petit réseau en entier, et que tout réseau entraîné à partir de zéro.",
+        "est choisi sur les dernières semaines, laissées de côté. Avec peu de semaines, c'est plus précis que "
+        "d'ajuster un petit réseau en entier, et que tout réseau entraîné à partir de zéro.",
         "- *Crédit à travers le temps* (le gradient d'une heure vers la précédente) : le laisser de côté réduit le "
-        "coût "
-        "d'un pas, quelle que soit la largeur du réseau. Là où la mémoire est longue, il faut le rétablir : une "
-        "mesure "
-        "faite pendant l'apprentissage dit quand.",
+        "coût d'un pas, quelle que soit la largeur du réseau. Là où la mémoire est longue, il faut le rétablir : "
+        "une mesure faite pendant l'apprentissage dit quand.",
         "- *Unités ou couches isolées* : un réseau plus petit fait gagner autant.",
     ]
     if "rich" in facts:
         lines.append(
             f"- *Précision* : {_virgule(facts['rich'])} kW pour le meilleur réseau, {_virgule(facts['boosting'])} kW "
-            "pour "
-            "LightGBM avec les mêmes entrées (erreur absolue moyenne, partie de test de Drahi-X)."
+            "pour LightGBM avec les mêmes entrées (erreur absolue moyenne, partie de test de Drahi-X)."
         )
     race = study["races"].get("building")
     if race is not None:
         dense, tuned = (row_of(race, name)["to_target"]["median"] for name in ("dense", "tuned"))
         lines.append(
             "- *Références* (un bâtiment) : PyTorch réglé "
-            f"{said(tuned).replace('never', 'jamais').replace('.', ',')}, "
-            f"réseau dense sur nos noyaux {said(dense).replace('never', 'jamais').replace('.', ',')}, "
-            "pour la même erreur de validation."
+            f"{said(tuned).replace('never', 'jamais').replace('.', ',')}, réseau dense sur nos noyaux "
+            f"{said(dense).replace('never', 'jamais').replace('.', ',')}, pour la même erreur de validation."
         )
     lines.append(
-        "\nProtocole : [protocol.md](protocol.md) ; tous les tableaux : [results.md](results.md). Intervalles à 90 %. "
-        "Commande : `isotrain study`."
+        "\nProtocole : [protocol.md](protocol.md) ; tous les tableaux : [results.md](results.md). Intervalles à 90 "
+        "%. Commande : `isotrain study`."
     )
     return "\n".join(lines).rstrip() + "\n"
 
@@ -252,36 +241,25 @@ def jury(study: Json, chapters: Sequence[Chapter]) -> str:
                 else f"{value['median']:.3f} [{value['low'] or 0:.3f}, {value['high'] or math.inf:.3f}]"
             )
 
-        shares = profile(
-            {
-                n: [s["to_target"] if s["to_target"] is not None else math.inf for s in r["seeds"]]
-                for n, r in rows.items()
-            }
-        )
+        shares = profile({name: times_of(row) for name, row in rows.items()})
         first = max(shares, key=lambda name: sum(one == 1.0 for one in shares[name]))
         answers = [
             f"No: {race['points']} settings of it were tried, as of every other method. {took('stock')}, "
-            f"{took('tuned')}, "
-            f"and on our own kernels {took('dense')}.",
+            f"{took('tuned')}, and on our own kernels {took('dense')}.",
             f"That is the rival everywhere: {took('dense')} has its width, depth, rate and length free. Beside it "
-            f"{took('units')}, "
-            f"{took('hours-4')}, {took('credit-thawed')}.",
+            f"{took('units')}, {took('hours-4')}, {took('credit-thawed')}.",
             "No: the length is free for every method, and the rate decays over whatever length was chosen.",
-            f"Units drawn at random: {took('random-units')}; those that Adam moves least: {took('units')}. "
-            "Of the criteria, "
-            f"{by['e'].verdict.split(';')[0].lower()}.",
+            f"Units drawn at random: {took('random-units')}; those that Adam moves least: {took('units')}. Of the "
+            f"criteria, {by['e'].verdict.split(';')[0].lower()}.",
             f"The masked control computes everything and drops half: error {ratio('masked-units')} of the "
             f"reference's, {took('masked-units')}.",
             f"Its output set to zero: error {ratio('state-zeroed')} of the reference's. So on this series it matters "
-            "a little; "
-            "that is why tasks of long memory stand in chapter (c).",
+            "a little; that is why tasks of long memory stand in chapter (c).",
             "Training seconds, everything that isolation costs in them; one pinned core, methods in turn, fits that "
-            "the machine "
-            f"slowed down run again; its clock varied by {race['machine_drift'] - 1:.0%}. Most seeds were first with "
-            f"`{first}`.",
+            f"the machine slowed down run again; its clock varied by {race['machine_drift'] - 1:.0%}. Most seeds "
+            f"were first with `{first}`.",
             f"Tested: `hours-4` has {ratio('hours-4')} of the reference's error, `credit-thawed` "
-            f"{ratio('credit-thawed')}; equal means "
-            f"within {race['margin']:.0%} by the whole interval.",
+            f"{ratio('credit-thawed')}; equal means within {race['margin']:.0%} by the whole interval.",
         ]  # fmt: skip
     questions = [
         "Is the reference a straw man?",
@@ -297,10 +275,8 @@ def jury(study: Json, chapters: Sequence[Chapter]) -> str:
     ]
     answers += [
         "No. Settings are chosen on validation with seeds of their own; the test error stands in the tables once, "
-        "for what was "
-        "chosen. Two choices of this project were made earlier with test errors in view, and their pages say so: the "
-        "thresholds of "
-        "adapting, and the defaults of the features.",
+        "for what was chosen. Two choices of this project were made earlier with test errors in view, and their "
+        "pages say so: the thresholds of adapting, and the defaults of the features.",
         f"Other series: (c) has 36 buildings and a text, (d) zones and buildings. Other networks: {by['h'].verdict} "
         f"GPU: {by['i'].verdict}",
     ]
@@ -393,11 +369,7 @@ def draw_race(race: Mapping[str, Any], path: Path) -> str:
         )
         seconds_axis(left)
         label_points(left, named, size=7.5)
-        times = {
-            row["name"]: [one["to_target"] if one["to_target"] is not None else math.inf for one in row["seeds"]]
-            for row in race["racers"]
-        }
-        shares = profile(times)
+        shares = profile({row["name"]: times_of(row) for row in race["racers"]})
         most = max((one for own in shares.values() for one in own if math.isfinite(one)), default=2.0)
         drawn = [name for name in shares if roles[name] != "control" or name == race["rival"]]
         for place, name in enumerate(drawn):

@@ -147,7 +147,7 @@ class Search:
                 chosen[racer.name] = racer.given
             elif racer.follows:
                 chosen[racer.name] = chosen[racer.follows]
-        return {"target": target, "chosen": chosen, "log": log}
+        return {"chosen": chosen, "log": log}
 
     def _again(self, racer: Racer, rank: Any) -> Tried:
         """The best of the finalists of ``racer`` by ``rank``, which is read with one seed, then with all."""
