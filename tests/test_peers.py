@@ -26,6 +26,7 @@ def result(folder: Path, dataset: str, model: str, mode: str, **errors: float) -
         "errors": {step[1:]: {"mae": mae, "mae_last_lead": mae + 1, "origins": 3} for step, mae in errors.items()},
         "seconds": {"fit": 12.3, "forecast": 4.0, "search": 250.0 if mode == "search" else 0.0},
         "lines": 7,
+        "commit": "0123456789ab",
     }
     (folder / f"{dataset}-{model}-{mode}.json").write_text(json.dumps(answer))
 
@@ -48,6 +49,7 @@ def test_the_page_says_what_was_measured_and_names_what_was_not(tmp_path: Path) 
     assert cells(page, "NHITS", "defaults")[2:] == ["3.46", "3.50", "3.60", "4.46", "12.3", "4", "–", "7"]
     # a fit of MSTL is a forecast too: its seconds are not told apart
     assert cells(page, "MSTL", "ten trials")[2:] == ["–", "–", "4.44", "5.44", "–", "16.3", "250", "7"]
+    assert "Commits of the forecasters timed here: 0123456789ab." in page
     missing = page.split("Not measured: ")[2]
     assert "NHITS (ten trials, defaults and perfect weather forecast); " in missing
     assert "MSTL (defaults); " in missing, "it takes no covariates: no weather is expected"

@@ -126,7 +126,7 @@ class Model:
     lasts: str = ""  # the setting that a trial has a third of
     packages: tuple[str, ...] = ("neuralforecast",)
     step: dict[str, int] = field(default_factory=dict)  # of a data set, hours between origins; 1 unless said
-    trial_step: int = SPARSE  # the same for the trials
+    trial_step: dict[str, int] = field(default_factory=dict)  # the same for the trials; SPARSE unless said
     weather: bool = True  # whether it takes covariates known at the target hour
 
 
@@ -194,7 +194,7 @@ MODELS: dict[str, Model] = {
         {"seasons": [[24, 168], [24], [168]], "weeks": [4, 8, 13, 26, 52]},
         packages=("statsforecast",),
         step={"drahix": SPARSE, "drammen": 7 * SPARSE},
-        trial_step=7 * SPARSE,
+        trial_step={"drahix": 7 * SPARSE, "drammen": 21 * SPARSE},
         weather=False,
     ),
     "bitcn": network("BiTCN", 128, hidden_size=[16, 32, 64]),
@@ -310,13 +310,12 @@ def trials(model: Model) -> list[dict[str, Any]]:
     return drawn
 
 
-def chosen(model: Model, data: dict[str, Any], table: pd.DataFrame, step: int, job: dict[str, Any]) -> dict[str, Any]:
+def chosen(model: Model, data: dict[str, Any], table: pd.DataFrame, job: dict[str, Any]) -> dict[str, Any]:
     """The trials with their validation errors and seconds, and the settings of the least error."""
     truth, known = table[["unique_id", "ds", "truth"]], job["mode"] == "weather"
     last = str(pd.Timestamp(data["test"]) - pd.Timedelta(hours=1))
-    task = task_of(
-        data, table.drop(columns="truth"), data["validation"], last, max(step, model.trial_step), known=known
-    )
+    step = model.trial_step.get(job["dataset"], SPARSE)
+    task = task_of(data, table.drop(columns="truth"), data["validation"], last, step, known=known)
     log = Path(job["out"]).with_suffix(".trials")
     done = json.loads(log.read_text()) if log.exists() else []
     for settings in trials(model)[len(done) :]:
@@ -345,7 +344,7 @@ def main(path: str) -> None:
     step = model.step.get(job["dataset"], 1)
     found: dict[str, Any] = {"settings": model.defaults}
     if job["mode"] == "search":
-        found = chosen(model, data, table, step, job)
+        found = chosen(model, data, table, job)
     task = task_of(data, table.drop(columns="truth"), data["test"], data["end"], step, known=job["mode"] == "weather")
     forecasts, seconds = run(model, task, found["settings"])
     measured = {
@@ -354,7 +353,7 @@ def main(path: str) -> None:
         if each % step == 0
     }
     answer = {
-        **{key: job[key] for key in ("dataset", "model", "mode", "date")},
+        **{key: job[key] for key in ("dataset", "model", "mode", "date", "commit")},
         "errors": measured,  # by the hours from one origin to the next
         "seconds": {**seconds, "search": found.pop("search", 0.0)},
         "lines": lines(model.peer),

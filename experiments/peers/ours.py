@@ -18,6 +18,7 @@ from isotrain.data.windows import Windows
 from isotrain.files import write_json
 from isotrain.training.baselines import on_cores
 from isotrain.training.fit import Fit, Loop, prepare_process
+from isotrain.training.machine import commit
 
 SETTINGS = "experiments/forecaster/params.yaml"
 METHODS = {  # and what is changed; a refit trains on everything before the test part, as the peers do
@@ -54,6 +55,7 @@ def measured(windows: Windows, method: str, changes: dict[str, Any]) -> dict[str
         },
         **{what: float(np.mean(each)) for what, each in seconds.items()},
         "seeds": len(SEEDS),
+        "commit": commit(),
     }
 
 

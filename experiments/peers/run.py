@@ -21,6 +21,7 @@ from experiments.peers.models import MODELS
 
 from isotrain.errors import InputError, run_as_command
 from isotrain.files import read_json, write_json
+from isotrain.training.machine import commit
 
 HERE = Path(__file__).parent
 
@@ -49,7 +50,7 @@ def run(dataset: str, model: str, mode: str, folder: Path, python: str) -> None:
     print(f"{dataset} {model} {mode}", flush=True)
     job = folder.resolve() / f"job-{out.name}"
     hours = folder.resolve() / f"{dataset}.parquet"
-    names = {"dataset": dataset, "model": model, "mode": mode, "date": date.today().isoformat()}
+    names = {"dataset": dataset, "model": model, "mode": mode, "date": date.today().isoformat(), "commit": commit()}
     write_json(job, {**names, "data": read_json(folder / f"{dataset}.json"), "table": str(hours), "out": str(out)})
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
     command = [python, "-m", "experiments.peers.models", str(job)]

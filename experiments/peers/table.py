@@ -57,6 +57,7 @@ class Row:
     forecast: float | None = None
     search: float | None = None
     lines: int | None = None
+    commit: str | None = None  # of the code, where the forecaster was run and timed for this page
 
     def error(self, step: int, which: str = "mae") -> float | None:
         return self.errors.get(str(step), {}).get(which)
@@ -97,7 +98,7 @@ def peers(dataset: str, results: Path) -> Iterator[Row]:
                 name, words, False, found["errors"],
                 None if model == "mstl" else seconds["fit"],
                 seconds["fit"] + seconds["forecast"] if model == "mstl" else seconds["forecast"],
-                seconds["search"], found["lines"],
+                seconds["search"], found["lines"], found["commit"],
             )  # fmt: skip
 
 
@@ -111,7 +112,8 @@ def ours(dataset: str, results: Path, records: Path, readme: str) -> list[Row]:
         path = results / "drahix-ours.json"
         for name, found in read_json(path, "run experiments.peers.ours").items() if path.exists() else ():
             words = f"timed as the peers, {found['seeds']} seeds"
-            rows.append(Row(name, words, True, found["errors"], found["fit"], found["forecast"], None, lines.get(name)))
+            timed = found["fit"], found["forecast"], None
+            rows.append(Row(name, words, True, found["errors"], *timed, lines.get(name), found["commit"]))
         for one in read_json(records / "forecaster" / "tradeoff.json", "record it again")["accuracy"]["forecasts"]:
             if one["name"] in RECORDED:
                 errors = {"1": {"mae": one["test_mae"]["median"], "mae_last_lead": one["mae_by_lead"][-1]}}
@@ -147,7 +149,9 @@ def table(rows: list[Row]) -> str:
         if not row.errors:
             missing.setdefault(row.name, []).append(row.settings)
     words = "; ".join(f"{name} ({', '.join(settings)})" for name, settings in missing.items())
-    return f"{drawn}\n\nNot measured: {words}.\n" if missing else f"{drawn}\n"
+    commits = sorted({row.commit for row in rows if row.commit})
+    made = f"\nCommits of the forecasters timed here: {', '.join(commits)}.\n" if commits else ""
+    return f"{drawn}\n{made}" + (f"\nNot measured: {words}.\n" if missing else "")
 
 
 def least(row: Row) -> float:
