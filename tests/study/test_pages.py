@@ -7,7 +7,8 @@ import pytest
 
 from isotrain.compare.statistics import Interval
 from isotrain.files import read_json
-from isotrain.study.chapters import Effect, chapters_of
+from isotrain.study.chapter import Effect
+from isotrain.study.chapters import chapters_of
 from isotrain.study.pages import write_pages
 
 ROOT = Path(__file__).parents[2]
@@ -32,11 +33,11 @@ EQUAL, LOWER, HIGHER = Interval(1.0, 0.995, 1.005), Interval(0.97, 0.95, 0.99), 
     ],
 )
 def test_what_pays(times: Interval | None, error: Interval, seeds: int, pays: str) -> None:
-    assert Effect("a setting", "un cas", "a", "dense", times, error, seeds).pays == pays
+    assert Effect("a setting", "un cas", "a", "units", "dense", times, error, seeds).pays == pays
 
 
 def test_seconds_to_one_error_are_compared_at_equal_error() -> None:
-    assert Effect("a setting", "un cas", "a", "dense", SURE, HIGHER, 5, to_target=True).pays == "yes"
+    assert Effect("a setting", "un cas", "a", "units", "dense", SURE, HIGHER, 5, to_target=True).pays == "yes"
 
 
 def test_a_chapter_that_nothing_recorded_says_so(tmp_path: Path) -> None:

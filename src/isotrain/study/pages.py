@@ -12,11 +12,20 @@ from isotrain.compare.statistics import Interval
 from isotrain.files import write_text
 from isotrain.report.drawing import GREY, STYLE, colours, label_points, new_figure, save, seconds_axis
 from isotrain.report.tables import kilowatts, table
-from isotrain.study.chapters import Chapter, Effect, Json, chapters_of, in_times, row_of, said, times_of
+from isotrain.study.chapter import Chapter, Effect, Json, in_times, said
+from isotrain.study.chapters import chapters_of
 from isotrain.study.race import profile
+from isotrain.study.race_chapters import row_of, times_of
 
 COLOUR = {"yes": "#009E73", "trade": "#E69F00", "no": "#D55E00", "not separated": GREY}
 FRENCH = {"yes": "oui", "trade": "compromis", "no": "non", "not separated": "non tranché"}
+FRENCH_PARTS = {  # of PARTS
+    "trained": "*Réseau déjà entraîné, nouveau compteur ou nouveau mois* (presque tout reste isolé ; ce qui est dégelé "
+    "est choisi sur les dernières semaines, laissées de côté)",
+    "credit": "*Crédit à travers le temps* (le gradient d'une heure vers la précédente est laissé de côté, et rétabli "
+    "tard là où la mémoire est longue)",
+    "units": "*Unités ou couches isolées*",
+}
 FIGURE = "effects.png"
 FAR = 1.05  # times the target: what is above is not drawn
 SHOWN = 3  # settings that a sentence names
@@ -180,15 +189,11 @@ def french(study: Json, chapters: Sequence[Chapter], effects: Sequence[Effect], 
     ]
     lines.append("**À retenir**\n")
     facts = by["g"].facts
-    lines += [
-        "- *Réseau déjà entraîné, nouveau compteur ou nouveau mois* : presque tout reste isolé ; ce qui est dégelé "
-        "est choisi sur les dernières semaines, laissées de côté. Avec peu de semaines, c'est plus précis que "
-        "d'ajuster un petit réseau en entier, et que tout réseau entraîné à partir de zéro.",
-        "- *Crédit à travers le temps* (le gradient d'une heure vers la précédente) : le laisser de côté réduit le "
-        "coût d'un pas, quelle que soit la largeur du réseau. Là où la mémoire est longue, il faut le rétablir : "
-        "une mesure faite pendant l'apprentissage dit quand.",
-        "- *Unités ou couches isolées* : un réseau plus petit fait gagner autant.",
-    ]
+    for part, words in FRENCH_PARTS.items():
+        own = [one for one in effects if one.part == part]
+        if own:
+            paying, worse = (sum(one.pays == word for one in own) for word in ("yes", "no"))
+            lines.append(f"- {words} : payant dans {paying} cas sur {len(own)}, non payant dans {worse}.")
     if "rich" in facts:
         lines.append(
             f"- *Précision* : {_virgule(facts['rich'])} kW pour le meilleur réseau, {_virgule(facts['boosting'])} kW "
