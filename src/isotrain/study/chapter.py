@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from isotrain.compare.statistics import Interval, median_interval
 from isotrain.report.tables import three_digits
@@ -11,7 +11,7 @@ from isotrain.study.race import CONFIDENCE, MARGIN, RESAMPLES
 
 DEAREST = 2.0  # times the rival's seconds that a surely lower error may cost
 LEAST = 3  # seeds without which nothing is decided
-PARTS = ("credit", "units", "trained")  # credit through time; units or layers; most of a trained network
+Part = Literal["credit", "units", "trained"]  # credit through time; units or layers; most of a trained network
 Json = Mapping[str, Any]
 
 
@@ -19,7 +19,7 @@ Json = Mapping[str, Any]
 class Effect:
     """A row of the first figure: what isolating does beside the strongest rival that isolates nothing.
 
-    ``part``: what is isolated, one of :data:`PARTS`. ``times``: how many times fewer seconds. ``error``: its error over
+    ``part``: what is isolated, of :data:`Part`. ``times``: how many times fewer seconds. ``error``: its error over
     the rival's. None: not measured. ``to_target``: the seconds are those to one error, so that they are compared at
     equal error already.
     """
@@ -27,7 +27,7 @@ class Effect:
     label: str
     label_fr: str
     chapter: str
-    part: str
+    part: Part
     rival: str
     times: Interval | None
     error: Interval | None

@@ -12,14 +12,14 @@ from isotrain.compare.statistics import Interval
 from isotrain.files import write_text
 from isotrain.report.drawing import GREY, STYLE, colours, label_points, new_figure, save, seconds_axis
 from isotrain.report.tables import kilowatts, table
-from isotrain.study.chapter import Chapter, Effect, Json, in_times, said
+from isotrain.study.chapter import Chapter, Effect, Json, Part, in_times, said
 from isotrain.study.chapters import chapters_of
 from isotrain.study.race import profile
 from isotrain.study.race_chapters import row_of, times_of
 
 COLOUR = {"yes": "#009E73", "trade": "#E69F00", "no": "#D55E00", "not separated": GREY}
 FRENCH = {"yes": "oui", "trade": "compromis", "no": "non", "not separated": "non tranché"}
-FRENCH_PARTS = {  # of PARTS
+FRENCH_PARTS: dict[Part, str] = {
     "trained": "*Réseau déjà entraîné, nouveau compteur ou nouveau mois* (presque tout reste isolé ; ce qui est dégelé "
     "est choisi sur les dernières semaines, laissées de côté)",
     "credit": "*Crédit à travers le temps* (le gradient d'une heure vers la précédente est laissé de côté, et rétabli "

@@ -9,7 +9,7 @@ from typing import Any
 from isotrain.compare.results import short_commit
 from isotrain.compare.statistics import Interval, speedup
 from isotrain.report.tables import kilowatts, table, three_digits
-from isotrain.study.chapter import LEAST, Chapter, Effect, Json, in_times, interval, said, spread
+from isotrain.study.chapter import LEAST, Chapter, Effect, Json, Part, in_times, interval, said, spread
 from isotrain.study.race import ACCURATE, MARGIN, better
 from isotrain.study.races import CHAPTERS, NETWORKS
 
@@ -129,7 +129,7 @@ def effect(race: Json, name: str, rival: str, label: str, label_fr: str, chapter
     """``name`` beside ``rival``, paired by seed."""
     own, other = row_of(race, name), row_of(race, rival)
     error = interval([a / b for a, b in zip(_errors(own), _errors(other), strict=True)])
-    part = "credit" if name in CREDIT else "units"
+    part: Part = "credit" if name in CREDIT else "units"
     return Effect(label, label_fr, chapter, part, rival, sooner(own, other), error, len(own["seeds"]), to_target=True)
 
 
