@@ -6,8 +6,9 @@ The forecasters and the buildings are those of experiments.adapt.run, whose --wo
 network knows every hour before it, and forecasts it. Ways of coming to that network: the forecaster of the pool as it
 is; adapted once, before the first month; the small one trained from scratch on all hours of the building; the
 forecaster trained on whole, from last month's weights (warm), or from these shrunk and perturbed; and adapted each
-month with its encoder isolated, as isotrain.adapt.monthly does, the decoder trained or the readout solved alone. A run
-that was interrupted goes on where it was.
+month with its encoder isolated, as isotrain.adapt.monthly does: the decoder trained a few steps on the last year, or as
+long as the whole network on all of the past ("longer"), or the readout solved alone. A run that was interrupted goes on
+where it was.
 """
 
 import argparse
@@ -50,9 +51,7 @@ SCRATCH, RATE = 200, 0.025  # steps of the small network, and their highest rate
 STEPS = 60  # of going on from last month's weights
 SHRINK, NOISE = 0.6, 0.01  # arXiv 1910.08475
 REGROWN, REGROWN_RATE = 200, 0.01  # then as many steps as from scratch
-COSTLY_SEEDS = 1  # the first
 UNADAPTED, ONCE, SMALL = "unadapted", "adapted once", "small, from scratch"
-COSTLY = (SMALL, "shrink and perturb")
 Found = tuple[Ground, Weights, str]  # what forecasts the month, and what was thawed
 Way = Callable[[int], Found]  # from one past the last origin that is known
 
@@ -94,13 +93,13 @@ def ways(bundle: Bundle, small: Bundle, windows: Windows, first: int, last: int,
             )
         return of_shrunk, latest["shrunk"], ""
 
-    def monthly(*names: str) -> Way:
+    def monthly(*names: str, **settings: Any) -> Way:
         adapting: list[Monthly] = []
 
         def way(end: int) -> Found:
             if not adapting:
                 net = bundle.network(windows)
-                adapting.append(Monthly.of(net, first, end, names=names))
+                adapting.append(Monthly.of(net, first, end, names=names, **settings))
             choice = adapting[0].adapt(end)
             return adapting[0].ground, choice.weights, choice.name
 
@@ -113,6 +112,7 @@ def ways(bundle: Bundle, small: Bundle, windows: Windows, first: int, last: int,
         "warm, whole": warm,
         "shrink and perturb": shrunk,
         "isolated, trained": monthly(*SOLVED, "decoder"),
+        "isolated, trained longer": monthly(*SOLVED, "decoder", steps=STEPS, recent=len(windows.time)),
         "isolated, solved": monthly(*SOLVED),
     }
 
@@ -125,8 +125,6 @@ def walk(bundle: Bundle, small: Bundle, target: Target, seed: int) -> Iterator[d
     horizon = windows.meta["horizon"]
     start = int(all_months[0][1][0]) - horizon + 1
     for way, adapt in ways(bundle, small, windows, first, start, seed).items():
-        if way in COSTLY and seed >= COSTLY_SEEDS:
-            continue
         for number, (name, origins) in enumerate(all_months):
             begin = time.process_time()
             ground, weights, thawed = adapt(int(origins[0]) - horizon + 1)
@@ -195,7 +193,7 @@ def write_page(results: dict[str, Any], out: Path) -> None:
     lines = [
         "# Month after month\n",
         f"{buildings_} buildings of Drammen, months of their test part, {results['hardware']['cpu']}, "
-        f"{results['date']}, seeds: {results['seeds']} (of {', '.join(COSTLY)}: {COSTLY_SEEDS}). "
+        f"{results['date']}, seeds: {results['seeds']}. "
         "`python -m experiments.adapt.monthly`. Errors: MAE in a building's standard deviation, mean over months, "
         "buildings and seeds. Differences are paired by month, over the seeds that both have: mean and standard error "
         "over the months. Seconds: of the processor, for a month after the first.\n",

@@ -6,8 +6,8 @@
 Month after month of the test part: a network trained on everything before the month forecasts the month. Ways of
 coming to that network: never trained again; trained from scratch each month; trained on from last month's network for
 a fifth of the steps (warm), whole or with 7 units in 8 isolated; never trained again, but adapted each month as
-isotrain.adapt.monthly does: with the decoder trained on remembered states, or the readout solved alone. Training
-seconds are those of the adaptation alone.
+isotrain.adapt.monthly does: with the decoder trained on remembered states, for a few steps on the last year or for
+longer on all of the past, or the readout solved alone. Training seconds are those of the adaptation alone.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from isotrain.adapt.candidates import CANDIDATES
+from isotrain.adapt.candidates import CANDIDATES, STEPS
 from isotrain.adapt.monthly import SOLVED, Monthly
 from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows
@@ -44,7 +44,8 @@ First = tuple[dict[str, torch.Tensor], float]  # weights, and the seconds that t
 class Way:
     """How a month's network comes about. ``warm``: from last month's; ``isolate``: the backward mode, or nothing.
 
-    ``thaw``: what isotrain.adapt.monthly may thaw of the first network by all hours before the month.
+    ``thaw``: what isotrain.adapt.monthly may thaw of the first network by all hours before the month. ``longer``: its
+    decoder is trained for as many steps as the first time, on all of the past.
     """
 
     retrain: bool
@@ -52,11 +53,13 @@ class Way:
     isolate: str | None = None
     criterion: str = "snip"
     thaw: Sequence[str] = ()
+    longer: bool = False
 
 
 WAYS: Mapping[str, Way] = {
     "never again": Way(retrain=False),
     "never again, adapted": Way(retrain=False, thaw=(*CANDIDATES,)),
+    "never again, adapted longer": Way(retrain=False, thaw=(*CANDIDATES,), longer=True),
     "never again, solved": Way(retrain=False, thaw=SOLVED),
     "from scratch": Way(retrain=True),
     "warm": Way(retrain=True, warm=True),
@@ -135,7 +138,8 @@ def walk(
             first, last = known.ranges("train")[0]
             if monthly is None:  # its series goes on to the end; each month it is told how far it may know it
                 net = whole_network(loop.settings, windows, module.net).to(loop.device)
-                monthly = Monthly.of(net, first, last, names=way.thaw)
+                length = {"steps": STEPS, "recent": len(windows.time)} if way.longer else {}
+                monthly = Monthly.of(net, first, last, names=way.thaw, **length)
             choice = monthly.adapt(last)
             seconds += time.process_time() - begin
             answer = monthly.forecast(choice.weights, torch.from_numpy(origins)).numpy()

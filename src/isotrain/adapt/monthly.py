@@ -7,6 +7,7 @@ weeks held out takes no training of its own: what was trained before those weeks
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,6 +79,8 @@ class Monthly:
         first: the first origin.
         forget: how much all earlier rows count after each call.
         names: of :data:`CANDIDATES` what may be thawed.
+        steps, recent: steps of the decoder's training after the first time, and the hours before the last that it then
+            sees.
 
     Example:
         >>> from isotrain.data.windows import Windows
@@ -94,16 +97,19 @@ class Monthly:
     first: int
     forget: float = FORGET
     names: Sequence[str] = (*CANDIDATES,)
+    steps: int = STEPS
+    recent: int = RECENT
     _sums: dict[str, Sums] = field(default_factory=dict)
     _ends: dict[str, list[int]] = field(default_factory=lambda: {"fitted": [], "whole": []})  # of each call
     _trained: list[tuple[int, Path]] = field(default_factory=list)  # one past the last origin of each, and its weights
 
     @classmethod
-    def of(
-        cls, net: Forecaster, first: int, last: int, forget: float = FORGET, names: Sequence[str] = (*CANDIDATES,)
-    ) -> "Monthly":
-        """``net`` for the origins from ``first`` on, of which those up to ``last`` are run at once."""
-        return cls(Ground.of(net, first, last), first, forget, names)
+    def of(cls, net: Forecaster, first: int, last: int, **settings: Any) -> "Monthly":
+        """``net`` for the origins from ``first`` on, of which those up to ``last`` are run at once.
+
+        ``settings``: the attributes after ``first``.
+        """
+        return cls(Ground.of(net, first, last), first, **settings)
 
     def adapt(self, last: int) -> Choice:
         """What to thaw by all origins up to ``last``; later hours of the series are not known yet."""
@@ -124,8 +130,8 @@ class Monthly:
             follows = chosen is not None and bool(self._trained)
             if follows:
                 ground.use(self._trained[-1][1](1.0))
-            steps = STEPS if follows else TRAINED
-            begin = max(parts[0][0], end - RECENT) if follows else parts[0][0]
+            steps = self.steps if follows else TRAINED
+            begin = max(parts[0][0], end - self.recent) if follows else parts[0][0]
             path = trained(ground, [(begin, end)], encoder=False, seed=end, steps=steps)
             self._trained = [*(one for one in self._trained if one[0] >= fitted - OLD), (end, path)]
             return path
