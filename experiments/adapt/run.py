@@ -463,7 +463,7 @@ def write_page(results: dict[str, Any], out: Path) -> None:
     lines.append("![Error against weeks of data](weeks.png)\n")
     (out / "adapt.md").write_text("\n".join(lines), encoding="utf-8")
     with mpl.rc_context(STYLE):
-        figure, grid = new_figure(9.5, 4.4, "Error over that of the unadapted forecaster", columns=len(pools))
+        figure, grid = new_figure(11, 4.4, "Error over that of the unadapted forecaster", columns=len(pools))
         for axes, pool in zip(grid[0], pools, strict=True):
             share = relative(rows, pool)
             others = [way for way in dict.fromkeys(way for way, _ in share) if way not in ("unadapted", "chosen")]
@@ -483,7 +483,8 @@ def write_page(results: dict[str, Any], out: Path) -> None:
             axes.set_xticks(range(len(WEEKS)), [str(w) if w else "all" for w in WEEKS])
             axes.set_xlabel(f"weeks of data\n{NAMES[pool]}")
             axes.set_ylim(0.86, 1.3)
-        grid[0, 0].legend(frameon=False, fontsize=8, title="dotted: controls")
+        lines_ = grid[0, 0].get_legend_handles_labels()
+        figure.legend(*lines_, loc="outside right center", frameon=False, fontsize=8, title="dotted: controls")
         save(figure, out / "weeks.png")
 
 
