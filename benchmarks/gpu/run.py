@@ -232,7 +232,6 @@ def train(
                 "training.accelerator": asked.device,
                 "training.learning_rate": rate,
                 "runtime.fp16": method != "stock",
-                "runtime.graphs": method != "stock",
                 **of_width,
                 **short,
             },
