@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from isotrain.forecast.network import ENCODERS
+from isotrain.forecast.encoders import ENCODERS
 from isotrain.forecast.stretches import Stretches
 from isotrain.isolation import Isolator, MaskedAdam, Policy, Schedule
 from isotrain.lstm import runtime

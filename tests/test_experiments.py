@@ -13,7 +13,7 @@ from isotrain.config import CompareView, experiments, flatten, load
 from isotrain.config.experiments import put_back, reset
 from isotrain.config.params import check_isolation
 from isotrain.errors import InputError
-from isotrain.forecast.network import ENCODERS
+from isotrain.forecast.encoders import ENCODERS
 from isotrain.isolation import Isolator, MaskedAdam
 
 ROOT = Path(__file__).parents[1]

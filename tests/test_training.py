@@ -19,7 +19,7 @@ from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows
 from isotrain.errors import InputError
 from isotrain.files import read_json
-from isotrain.forecast.network import Encoder
+from isotrain.forecast.encoders import Encoder
 from isotrain.training import checkpoints
 from isotrain.training import fit as training
 from isotrain.training.fit import Fit, fit, prepare

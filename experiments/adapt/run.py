@@ -38,7 +38,8 @@ from isotrain.data.windowing import described, make_windows
 from isotrain.data.windows import Facts, Windows, save_all, stride_for
 from isotrain.files import read_json, write_json, write_text
 from isotrain.forecast.bundle import Bundle, load_bundle
-from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.network import Forecaster
+from isotrain.forecast.series import Series
 from isotrain.forecast.stretches import WEEK
 from isotrain.report.drawing import PALETTE, STYLE, new_figure, save
 from isotrain.training.fit import fit, prepare_process

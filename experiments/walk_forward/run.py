@@ -28,7 +28,8 @@ from isotrain.adapt.monthly import SOLVED, Monthly
 from isotrain.config import MethodsView, Settings, load
 from isotrain.data.windows import Windows
 from isotrain.files import write_json
-from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.network import Forecaster
+from isotrain.forecast.series import Series
 from isotrain.report.drawing import PALETTE, STYLE, new_figure, save
 from isotrain.training.fit import Fit, Loop, prepare_process
 from isotrain.training.machine import commit, hardware

@@ -12,7 +12,8 @@ from isotrain.config.ingest import Simulated
 from isotrain.data.ingest import Tidy, ingest
 from isotrain.data.windows import Windows
 from isotrain.forecast.bundle import Bundle, load_bundle
-from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.network import Forecaster
+from isotrain.forecast.series import Series
 
 
 @pytest.fixture(scope="session")

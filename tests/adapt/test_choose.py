@@ -9,7 +9,8 @@ import torch
 from isotrain.adapt.candidates import CANDIDATES, Ground
 from isotrain.adapt.choose import KEPT, Tried, best, choose, gained, held_out
 from isotrain.data.windows import Windows
-from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.network import Forecaster
+from isotrain.forecast.series import Series
 
 
 @pytest.mark.parametrize(

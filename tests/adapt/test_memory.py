@@ -10,7 +10,9 @@ from torch import Tensor
 from isotrain.adapt.candidates import design, train
 from isotrain.adapt.memory import Draw, Equations, Remembered
 from isotrain.adapt.monthly import Monthly
-from isotrain.forecast.network import Encoder, Forecaster, Series
+from isotrain.forecast.encoders import Encoder
+from isotrain.forecast.network import Forecaster
+from isotrain.forecast.series import Series
 from isotrain.forecast.stretches import Stretches
 
 FIRST = 600

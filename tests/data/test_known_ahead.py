@@ -17,7 +17,8 @@ from isotrain.data.ingest import Tidy, ingest
 from isotrain.data.windowing import NEXT, apply_statistics, make_windows
 from isotrain.data.windows import ARRAYS, KNOWN_AHEAD, Windows, ahead_words, needed_hours
 from isotrain.errors import InputError
-from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.network import Forecaster
+from isotrain.forecast.series import Series
 
 HOURS, K = 24 * 7 * 20, 24
 SPLIT = Window(history=48, horizon=K, train=0.6, validation=0.2, stride=1)

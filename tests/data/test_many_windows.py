@@ -14,8 +14,10 @@ from isotrain.data.ingest import Tidy, ingest
 from isotrain.data.windowing import make_all, make_windows
 from isotrain.data.windows import AHEAD, ARRAYS, PARTS, Windows
 from isotrain.errors import InputError
+from isotrain.forecast.encoders import LSTMEncoder
 from isotrain.forecast.forecasts import scores
-from isotrain.forecast.network import Forecaster, LSTMEncoder, Series, for_one_series
+from isotrain.forecast.network import Forecaster, for_one_series
+from isotrain.forecast.series import Series
 from isotrain.forecast.stretches import Sampler, cover
 
 SPLIT = Window(history=48, horizon=24, train=0.6, validation=0.2, stride=5)
@@ -145,7 +147,7 @@ def test_columns_chosen_of_each_row_are_those_chosen_beforehand(
     """Arrays too large to copy are left where they are."""
     origins = torch.from_numpy(together.origins("test")[::7])
     copied = network(together).forecast(origins)
-    monkeypatch.setattr("isotrain.forecast.network.COPIED", 0)
+    monkeypatch.setattr("isotrain.forecast.series.COPIED", 0)
     mapped = network(together)
     assert mapped.series.inputs.data_ptr() == together.inputs.ctypes.data
     torch.testing.assert_close(mapped.forecast(origins), copied, rtol=0, atol=0)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from isotrain.errors import InputError
-from isotrain.forecast.network import ENCODERS
+from isotrain.forecast.encoders import ENCODERS
 from isotrain.isolation import CRITERIA, MASKED, Isolator, MaskedAdam, Policy, Schedule, isolate
 from isotrain.isolation.saving import saving
 from isotrain.lstm import LSTM

@@ -12,7 +12,8 @@ from isotrain.data.ingest import Tidy
 from isotrain.data.windowing import make_windows
 from isotrain.data.windows import Windows
 from isotrain.forecast.bundle import save_state, write_bundle
-from isotrain.forecast.network import Forecaster, Series
+from isotrain.forecast.network import Forecaster
+from isotrain.forecast.series import Series
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TIME_COLUMN = "Date and time (UTC)"

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from isotrain.adapt.memory import Draw, Equations, Remembered, isolate_encoder
-from isotrain.forecast.network import OUTPUT_GAIN, Encoder, Forecaster
+from isotrain.forecast.encoders import Encoder
+from isotrain.forecast.network import OUTPUT_GAIN, Forecaster
 from isotrain.forecast.stretches import cover
 
 Weights = dict[str, Tensor]  # by name, of a whole forecaster or of what changes in it

@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from isotrain.forecast.network import Encoder, Forecaster, Series
+from isotrain.forecast.encoders import Encoder
+from isotrain.forecast.network import Forecaster
+from isotrain.forecast.series import Series
 from isotrain.forecast.stretches import WEEK, Stretches, cover
 
 

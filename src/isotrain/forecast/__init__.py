@@ -4,7 +4,7 @@ In go :class:`isotrain.data.windows.Windows` and the section ``model`` of params
 lead at every origin, in kW, and afterwards intervals around them from the errors on the validation part. A finished
 fit leaves a *bundle*: a folder with everything that a forecast of new data needs, and no code.
 
-Open ``network.py`` first (encoder, decoder, and what each reads), then ``stretches.py`` (which hours a training step
-covers: windowed or streamed), ``module.py`` (loss, validation, optimiser), ``forecasts.py`` (scores),
-``intervals.py`` and ``bundle.py``.
+Open ``network.py`` first (encoder and decoder together), then ``encoders.py`` (the LSTM and its rivals), ``series.py``
+(what both read), ``stretches.py`` (which hours a training step covers: windowed or streamed), ``module.py`` (loss,
+validation, optimiser), ``forecasts.py`` (scores), ``intervals.py`` and ``bundle.py``.
 """

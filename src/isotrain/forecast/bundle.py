@@ -26,7 +26,8 @@ from isotrain.errors import InputError
 from isotrain.files import checksum, read_json, read_sealed, reading, replacing, sha256, write_json, write_sealed
 from isotrain.forecast.forecasts import Forecasts
 from isotrain.forecast.intervals import Intervals, calibrate, working_hours
-from isotrain.forecast.network import Forecaster, Series, for_one_series
+from isotrain.forecast.network import Forecaster, for_one_series
+from isotrain.forecast.series import Series
 
 FORMAT = 4  # of forecaster.json, as it is written
 FORMATS = (4,)  # that are read; older ones know one series only

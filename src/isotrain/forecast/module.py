@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from isotrain.data.windows import stride_for
-from isotrain.forecast.network import Forecaster, LSTMEncoder
+from isotrain.forecast.encoders import LSTMEncoder
+from isotrain.forecast.network import Forecaster
 from isotrain.forecast.stretches import Sampler, Stretches, cover
 from isotrain.isolation.optimisers import MaskedAdam
 

@@ -17,8 +17,10 @@ from isotrain.data.windows import Windows, data_key
 from isotrain.errors import InputError
 from isotrain.files import read_json, write_json
 from isotrain.forecast.bundle import write_bundle
+from isotrain.forecast.encoders import LSTMEncoder
 from isotrain.forecast.module import ForecastModule
-from isotrain.forecast.network import Forecaster, LSTMEncoder, Series
+from isotrain.forecast.network import Forecaster
+from isotrain.forecast.series import Series
 from isotrain.forecast.stretches import Sampler
 from isotrain.isolation import AdaptiveCredit, AdaptiveHorizon, Chooser, Isolation, Policy, callback_of
 from isotrain.lstm import runtime
