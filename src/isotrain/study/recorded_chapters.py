@@ -328,7 +328,7 @@ def ingredients(forecaster: Json, drammen: Json, pretraining: Json, members: Jso
     verdict = (
         f"Inputs matter most: {kilowatts(_middle(known['plain-128']))} to {kilowatts(rich)} kW. The LSTM's state adds "
         f"{zeroed / rich - 1:.1%} beside them; boosting on the same inputs has {kilowatts(boosting)} kW, the mean of "
-        f"networks of which one learnt the building's zones too {kilowatts(best)}. Peers: [the "
+        f"networks of which some learnt the building's zones too {kilowatts(best)}. Peers: [the "
         "page](results/peers/README.md)."
     )
     question = "What makes the forecast accurate: recurrence, inputs, weather known ahead, pretraining?"
