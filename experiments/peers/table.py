@@ -98,7 +98,7 @@ def peers(dataset: str, results: Path) -> Iterator[Row]:
                 name, words, False, found["errors"],
                 None if model == "mstl" else seconds["fit"],
                 seconds["fit"] + seconds["forecast"] if model == "mstl" else seconds["forecast"],
-                seconds["search"], found["lines"], found["commit"],
+                seconds["search"], found["lines"], found.get("commit"),
             )  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def ours(dataset: str, results: Path, records: Path, readme: str) -> list[Row]:
         for name, found in read_json(path, "run experiments.peers.ours").items() if path.exists() else ():
             words = f"timed as the peers, {found['seeds']} seeds"
             timed = found["fit"], found["forecast"], None
-            rows.append(Row(name, words, True, found["errors"], *timed, lines.get(name), found["commit"]))
+            rows.append(Row(name, words, True, found["errors"], *timed, lines.get(name), found.get("commit")))
         for one in read_json(records / "forecaster" / "tradeoff.json", "record it again")["accuracy"]["forecasts"]:
             if one["name"] in RECORDED:
                 errors = {"1": {"mae": one["test_mae"]["median"], "mae_last_lead": one["mae_by_lead"][-1]}}
