@@ -67,6 +67,11 @@ class Row:
         """MAE at the last lead, of as many origins as were forecast."""
         return next((found for step in (1, SPARSE, 7 * SPARSE) if (found := self.error(step, "mae_last_lead"))), None)
 
+    @property
+    def timed_here(self) -> bool:
+        """Whether it was run for this page, not for a record of its own."""
+        return self.forecast is not None
+
     def cells(self) -> list[str]:
         """What follows its name in the table."""
         errors = [*(self.error(step) for step in (1, SPARSE, 7 * SPARSE)), self.last_lead]
@@ -150,8 +155,11 @@ def table(rows: list[Row]) -> str:
             missing.setdefault(row.name, []).append(row.settings)
     words = "; ".join(f"{name} ({', '.join(settings)})" for name, settings in missing.items())
     commits = sorted({row.commit for row in rows if row.commit})
-    made = f"\nCommits of the forecasters timed here: {', '.join(commits)}.\n" if commits else ""
-    return f"{drawn}\n{made}" + (f"\nNot measured: {words}.\n" if missing else "")
+    older = [f"{row.name} ({row.settings})" for row in measured if row.timed_here and not row.commit]
+    notes = [f"Commits of the forecasters timed here: {', '.join(commits)}." if commits else ""]
+    notes += [f"Run on 2026-11-28 before results named their commit: {', '.join(older)}." if older else ""]
+    notes += [f"Not measured: {words}." if missing else ""]
+    return "\n\n".join([drawn, *(note for note in notes if note)]) + "\n"
 
 
 def least(row: Row) -> float:
