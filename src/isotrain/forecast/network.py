@@ -116,6 +116,7 @@ class Forecaster(nn.Module):
             where the backward covers those alone; 0: they are run in every stretch.
 
     Example:
+        >>> from isotrain.data.windows import Windows
         >>> windows = Windows.load("data/windows")
         >>> net = Forecaster(Series(windows), hidden=8, layers=1, decoder=8, dropout=0.0)
         >>> origins = torch.from_numpy(windows.origins("test"))
