@@ -55,8 +55,8 @@ search: $(READY) ## run the study of section search on this machine, or go on wi
 record: $(READY) ## keep the report of the last run as docs/results/NAME (no slice of a series is in it)
 	@$(BIN)/python pipelines/record.py "$$NAME" params.yaml
 
-# two processes, a file of tests at a time, in the order of tests/conftest.py
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# three processes, since many tests wait for servers; a file of tests at a time, in the order of tests/conftest.py
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(READY) ## run the tests
 	@$(PYTEST)

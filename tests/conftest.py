@@ -24,7 +24,7 @@ GIVEN = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: of two processes, neither is left alone with a long one at the end."""
+    """Files with slow tests first: of the processes none is left alone with a long one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
