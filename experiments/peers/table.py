@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.peers.models import MODELS, SPARSE
+from matplotlib.lines import Line2D
 
 from isotrain.errors import InputError
 from isotrain.files import read_json, write_text
@@ -20,12 +21,12 @@ MODES = {
     "drahix": {"default": "defaults", "search": "ten trials"},
     "drammen": {"default": "defaults", "search": "ten trials", "weather": "defaults and perfect weather forecast"},
 }
-LOOKS = {  # of settings: the colour of their points, and what their names say more
-    "defaults": (PALETTE[1], ""),
-    "ten trials": (PALETTE[2], ", ten trials"),
-    "defaults and perfect weather forecast": (PALETTE[3], ", perfect weather forecast"),
-    "perfect weather forecast": (PALETTE[4], ", perfect weather forecast"),
-    "no weather known ahead": (PALETTE[0], ""),
+COLOURS = {  # of settings, in the figure
+    "no weather known ahead": PALETTE[0],
+    "perfect weather forecast": PALETTE[4],
+    "defaults": PALETTE[1],
+    "ten trials": PALETTE[2],
+    "defaults and perfect weather forecast": PALETTE[3],
 }
 NAMES = {
     "tsmixerx": "TSMixerx",
@@ -175,12 +176,12 @@ def figure(rows: Mapping[str, list[Row]], path: Path) -> None:
         for dataset, of_dataset in rows.items()
     }
     timed = {dataset: of_dataset for dataset, of_dataset in timed.items() if of_dataset}
-    drawn, axes = new_figure(5.2 * len(timed), 4.8, "Processor seconds of a fit against test error", 1, len(timed))
+    drawn, axes = new_figure(5.2 * len(timed), 5.2, "Processor seconds of a fit against test error", 1, len(timed))
     for axis, (dataset, of_dataset) in zip(axes[0], timed.items(), strict=True):
         points: list[Label] = []
         for row in of_dataset:
-            colour, suffix = LOOKS[row.settings] if not row.ours or row.settings in LOOKS else (PALETTE[0], "")
-            points.append((row.fit or row.forecast or 0.0, least(row), row.name + suffix, colour))
+            colour = COLOURS.get(row.settings, PALETTE[0])
+            points.append((row.fit or row.forecast or 0.0, least(row), row.name.partition(",")[0], colour))
         for seconds, error, _, colour in points:
             axis.scatter(seconds, error, color=colour, s=36, zorder=3)
         axis.set_xscale("log")
@@ -188,6 +189,12 @@ def figure(rows: Mapping[str, list[Row]], path: Path) -> None:
         axis.margins(0.3, 0.15)
         axis.xaxis.set_major_formatter("{x:g}")
         label_points(axis, points, size=8)
+    words = [f"ours, {settings}" if settings in WEATHER.values() else settings for settings in COLOURS]
+    dots = [
+        Line2D([], [], color=colour, marker="o", ls="", label=word)
+        for word, colour in zip(words, COLOURS.values(), strict=True)
+    ]
+    drawn.legend(handles=dots, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     save(drawn, path)
 
 
