@@ -173,13 +173,13 @@ def adapting(results: Json, monthly: Json) -> Chapter:
     question = "A trained network, a new meter: how much should be thawed, and what does that gain over the controls?"
     command = "python -m experiments.adapt.run --drahix CSV --drammen TIDY WINDOWS --seeds 5"
     return Chapter("d", "A trained network, a new meter", question, verdict, command,
-                   f"{_recorded(results, monthly)}, seeds: {results['seeds']}", tables, effects)  # fmt: skip
+                   f"{_recorded(results, monthly)}, seeds: {results['seeds']} (months: {monthly['seeds']})", tables, effects)  # fmt: skip
 
 
 def _months(monthly: Json) -> tuple[str, list[Effect], str]:
     """Adapted again each month: a table, isolated beside the whole network trained on, and a sentence."""
     by = {(row["way"], row["target"], row["month"], row["seed"]): row for row in monthly["rows"]}
-    rival, own = "warm, whole", "isolated, trained"
+    rival, own = "warm, whole", "isolated, trained longer"  # for as many steps, on the same past
     lines = []
     for way in dict.fromkeys(row["way"] for row in monthly["rows"]):
         pairs = [(row, by[rival, *key]) for (name, *key), row in by.items() if name == way]
