@@ -172,8 +172,9 @@ def adapting(results: Json, monthly: Json) -> Chapter:
     verdict += words
     question = "A trained network, a new meter: how much should be thawed, and what does that gain over the controls?"
     command = "python -m experiments.adapt.run --drahix CSV --drammen TIDY WINDOWS --seeds 5"
+    made = f"{_recorded(results, monthly)}, seeds: {results['seeds']} (months: {monthly['seeds']})"
     return Chapter("d", "A trained network, a new meter", question, verdict, command,
-                   f"{_recorded(results, monthly)}, seeds: {results['seeds']} (months: {monthly['seeds']})", tables, effects)  # fmt: skip
+                   made, tables, effects)  # fmt: skip
 
 
 def _months(monthly: Json) -> tuple[str, list[Effect], str]:
