@@ -158,7 +158,7 @@ def table(rows: list[Row]) -> str:
     commits = sorted({row.commit for row in rows if row.commit})
     older = [f"{row.name} ({row.settings})" for row in measured if row.timed_here and not row.commit]
     notes = [f"Commits of the forecasters timed here: {', '.join(commits)}." if commits else ""]
-    notes += [f"Run on 2026-11-28 before results named their commit: {', '.join(older)}." if older else ""]
+    notes += [f"Run before results named their commit: {', '.join(older)}." if older else ""]
     notes += [f"Not measured: {words}." if missing else ""]
     return "\n\n".join([drawn, *(note for note in notes if note)]) + "\n"
 

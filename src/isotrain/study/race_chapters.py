@@ -25,26 +25,18 @@ def building(study: Json) -> Chapter:
     race = study["races"].get("building")
     if race is None:
         return _absent("a", title, question)
-    names = ("units", "layer", "credit-thawed", "hours-4")
     simulated = race["data"]["simulated"]
     a_building, un_batiment = (
         ("simulated building", "bâtiment simulé") if simulated else ("one building", "un bâtiment")
     )
-    french = {
-        "units": "unités",
-        "layer": "couche",
-        "credit-thawed": "crédit, rétabli tard",
-        "hours-4": "tout sauf les 4 dernières heures",
-    }
-    english = {
-        "units": "units",
-        "layer": "a layer",
-        "credit-thawed": "credit, thawed late",
-        "hours-4": "all but the last 4 h",
-    }
     effects = [
-        effect(race, name, race["rival"], f"{a_building}: {english[name]}", f"{un_batiment} : {french[name]}", "a")
-        for name in names
+        effect(race, name, race["rival"], f"{a_building}: {english}", f"{un_batiment} : {french}", "a")
+        for name, english, french in (
+            ("units", "units", "unités"),
+            ("layer", "a layer", "couche"),
+            ("credit-thawed", "credit, thawed late", "crédit, rétabli tard"),
+            ("hours-4", "all but the last 4 h", "tout sauf les 4 dernières heures"),
+        )
         if any(row["name"] == name for row in race["racers"])
     ]
     tables = {race["title"]: race_table(race)}

@@ -163,7 +163,7 @@ def adapting(results: Json, monthly: Json) -> Chapter:
                 effects.append(Effect(
                     f"{english}, {amount} weeks of data: adapted", f"{french}, {amount} semaines : adapté", "d",
                     "trained", rival, interval([b["seconds"] / a["seconds"] for a, b in pairs]),
-                    interval([a["mae"] / b["mae"] for a, b in pairs]),
+                    interval([a["mae"] / b["mae"] for a, b in pairs]), _seeds(pairs),
                 ))  # fmt: skip
     verdict = _adapting_verdict(means, places)
     month, effects_of_months, words = _months(monthly)
@@ -198,12 +198,18 @@ def _months(monthly: Json) -> tuple[str, list[Effect], str]:
         rival,
         times,
         error,
+        _seeds(pairs),
     )
     words = (
         f" Month after month the error is {bracketed(error)} of that of the whole network trained on, "
         f"{in_times(times)} as fast."
     )
     return table(["way", "error ÷ the whole network's, trained on", "s a month"], lines), [found], words
+
+
+def _seeds(pairs: Sequence[tuple[Json, Json]]) -> int:
+    """How many seeds the rows of ``pairs`` have."""
+    return len({row["seed"] for row, _ in pairs})
 
 
 def _adapting_verdict(means: Mapping[tuple[str, str, int], float], places: Mapping[str, tuple[str, str]]) -> str:
